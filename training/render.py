@@ -1,0 +1,139 @@
+"""Notes of the FluidR3 General MIDI font (MIT licence), rendered by fluidsynth without effects."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import mido
+import numpy as np
+from scipy.io import wavfile
+
+from synths import InputError
+
+# Where Debian, Fedora, Homebrew and Chocolatey users commonly have it; TRAINING_SOUNDFONT wins.
+SOUNDFONT_PATHS = (
+    "/usr/share/sounds/sf2/FluidR3_GM.sf2",
+    "/usr/share/soundfonts/FluidR3_GM.sf2",
+    "/usr/local/share/soundfonts/FluidR3_GM.sf2",
+    "/opt/homebrew/share/soundfonts/FluidR3_GM.sf2",
+)
+_TICKS_PER_SECOND = 1000
+_GAP = 0.1
+
+
+def soundfont() -> Path:
+    """Path of the FluidR3_GM.sf2 in use.
+
+    Returns
+    -------
+    Path
+        The file named by the environment variable TRAINING_SOUNDFONT, or the first of
+        `SOUNDFONT_PATHS` that exists.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    named = os.environ.get("TRAINING_SOUNDFONT")
+    for path in [named] if named else SOUNDFONT_PATHS:
+        if Path(path).is_file():
+            return Path(path)
+    raise InputError(
+        f"No FluidR3_GM.sf2 at {named or ', '.join(SOUNDFONT_PATHS)}: install it (Debian package "
+        "fluid-soundfont-gm) or set TRAINING_SOUNDFONT to its path."
+    )
+
+
+def _midi(program: int, pitches: Sequence[int], velocity: int, hold: float, length: float,
+          bank: int) -> mido.MidiFile:
+    """A score that plays `pitches` one after the other, each cut off before the next."""
+    midi = mido.MidiFile(ticks_per_beat=_TICKS_PER_SECOND)
+    track = mido.MidiTrack()
+    midi.tracks.append(track)
+    track.append(mido.MetaMessage("set_tempo", tempo=1_000_000))
+    track.append(mido.Message("control_change", control=0, value=bank))
+    track.append(mido.Message("program_change", program=program))
+    events = []
+    for i, pitch in enumerate(pitches):
+        start = _GAP + i * (length + _GAP)
+        events.append((start, mido.Message("note_on", note=int(pitch), velocity=velocity)))
+        events.append((start + hold, mido.Message("note_off", note=int(pitch))))
+        # "All sound off": the tail of one note must not ring into the next.
+        events.append((start + length, mido.Message("control_change", control=120, value=0)))
+    events.sort(key=lambda event: event[0])
+    now = 0
+    for second, message in events:
+        tick = round(second * _TICKS_PER_SECOND)
+        track.append(message.copy(time=tick - now))
+        now = tick
+    return midi
+
+
+def render_notes(program: int, pitches: Sequence[int], *, velocity: int = 100, hold: float = 1.0,
+                 length: float = 1.5, sample_rate: int = 16000, bank: int = 0) -> np.ndarray:
+    """Render notes of one General MIDI program, each alone, dry and mono.
+
+    Parameters
+    ----------
+    program : int
+        General MIDI program, 0-based (33 is the fingered electric bass).
+    pitches : sequence of int
+        MIDI pitches 0..127.
+    velocity : int
+        MIDI velocity 1..127.
+    hold, length : float
+        Seconds from the start to the note's release, and to the end of what is returned.
+    sample_rate : int
+        Hz.
+    bank : int
+        Bank number, 0 for the General MIDI set.
+
+    Returns
+    -------
+    np.ndarray
+        float32 [len(pitches), round(length * sample_rate)], as loud as the font makes them
+        (peaks around 0.1..0.5), not normalised.
+
+    Raises
+    ------
+    InputError
+        If a number is out of range, or fluidsynth or the sound font is missing.
+    """
+    pitches = [int(pitch) for pitch in pitches]
+    for name, value, low, high in (("program", program, 0, 127), ("velocity", velocity, 1, 127),
+                                   *(("pitch", pitch, 0, 127) for pitch in pitches)):
+        if not low <= value <= high:
+            raise InputError(f"A {name} must be {low} to {high}, not {value}: name another.")
+    if not 0 < hold <= length:
+        raise InputError(f"hold must be over 0 and at most length ({length} s), not {hold} s.")
+    font, command = soundfont(), shutil.which("fluidsynth")
+    if command is None:
+        raise InputError("The program fluidsynth is not installed: install it (Debian package "
+                         "fluidsynth) and run again.")
+    samples = round(length * sample_rate)
+    with tempfile.TemporaryDirectory() as folder:
+        score, sound = Path(folder, "notes.mid"), Path(folder, "notes.wav")
+        _midi(program, pitches, velocity, hold, length, bank).save(score)
+        done = subprocess.run(
+            [command, "-n", "-i", "-q", "-R", "0", "-C", "0", "-g", "0.5", "-r", str(sample_rate),
+             "-O", "float", "-T", "wav", "-F", str(sound), str(font), str(score)],
+            capture_output=True, text=True)
+        if done.returncode or not sound.is_file():
+            raise InputError(f"fluidsynth could not render {font}: {done.stderr.strip()[-300:]}")
+        with warnings.catch_warnings():
+            # fluidsynth writes a PEAK chunk, which scipy skips with a warning.
+            warnings.simplefilter("ignore", wavfile.WavFileWarning)
+            _, audio = wavfile.read(sound)
+    audio = np.asarray(audio, np.float32)
+    audio = audio.mean(axis=1) if audio.ndim == 2 else audio
+    starts = [round((_GAP + i * (length + _GAP)) * sample_rate) for i in range(len(pitches))]
+    audio = np.pad(audio, (0, max(0, starts[-1] + samples - len(audio))) if starts else 0)
+    return np.stack([audio[s:s + samples] for s in starts]) if starts else np.zeros(
+        (0, samples), np.float32)
