@@ -1,0 +1,395 @@
+"""Small networks as LiteRT models: built straight from NumPy arrays, run by XNNPACK.
+
+A `Graph` collects tensors and operators and turns them into a LiteRT (TensorFlow Lite) model in
+memory; a `Runner` runs it.  No TensorFlow and no converter: the flatbuffer schema ships with
+`ai_edge_litert`, and the operators are those of
+https://github.com/google-ai-edge/LiteRT/blob/main/tflite/converter/schema/schema.fbs.
+
+>>> graph = Graph()
+>>> x = graph.input([4, 16])
+>>> y = graph.tanh(graph.fully_connected(x, weights, bias))    # weights [16, 32], bias [32]
+>>> graph.output(y)
+>>> runner = Runner(graph.build(), threads=2)
+>>> runner.inputs[0][:] = data
+>>> runner.invoke()
+>>> runner.outputs[0]                                          # a view, valid until the next invoke
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+_TYPES = {
+    np.dtype(np.float32): schema.TensorType.FLOAT32,
+    np.dtype(np.int8): schema.TensorType.INT8,
+    np.dtype(np.int32): schema.TensorType.INT32,
+}
+_ALIGNMENT = 64
+_ACTIVATIONS = {
+    None: schema.ActivationFunctionType.NONE,
+    "relu": schema.ActivationFunctionType.RELU,
+    "tanh": schema.ActivationFunctionType.TANH,
+}
+
+
+def available_threads() -> int:
+    """How many processor cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS, Windows
+        return os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A value in a `Graph`: its number there, its shape and its element type."""
+
+    index: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+class Graph:
+    """A network under construction.
+
+    Activations are float32, channels last.  Weights come in TensorFlow's layout (matrices
+    `[inputs, outputs]`, kernels `[height, width, inputs, outputs]`), float32 or, for
+    `fully_connected`, quantised to int8 with one scale per output channel.
+    """
+
+    def __init__(self) -> None:
+        self._tensors: list[schema.TensorT] = []
+        self._values: list[np.ndarray | None] = []
+        self._operators: list[schema.OperatorT] = []
+        self._codes: dict[tuple[int, int], int] = {}
+        self._inputs: list[int] = []
+        self._outputs: list[int] = []
+
+    # Tensors -------------------------------------------------------------------------------
+
+    def _tensor(self, shape: Sequence[int], dtype: Any, name: str | None) -> Tensor:
+        index = len(self._tensors)
+        table = schema.TensorT()
+        table.shape = [int(size) for size in shape]
+        table.type = _TYPES[np.dtype(dtype)]
+        table.name = name or f"t{index}"
+        self._tensors.append(table)
+        self._values.append(None)
+        return Tensor(index, tuple(table.shape), np.dtype(dtype))
+
+    def input(self, shape: Sequence[int], name: str | None = None) -> Tensor:
+        """A float32 tensor filled by the caller; `Runner.inputs` keeps this order."""
+        tensor = self._tensor(shape, np.float32, name)
+        self._inputs.append(tensor.index)
+        return tensor
+
+    def output(self, tensor: Tensor) -> None:
+        """Mark a tensor as a result; `Runner.outputs` keeps this order."""
+        self._outputs.append(tensor.index)
+
+    def constant(self, array: np.ndarray, scale: np.ndarray | None = None,
+                 axis: int = 0) -> Tensor:
+        """A tensor with a fixed value.
+
+        Parameters
+        ----------
+        array : float32, int32 or int8
+            The value; kept by reference until `build`.
+        scale : float32 [array.shape[axis]], optional
+            For int8: the real value is `array * scale` along `axis`.
+        """
+        array = np.ascontiguousarray(array)
+        tensor = self._tensor(array.shape, array.dtype, None)
+        self._values[tensor.index] = array
+        if scale is not None:
+            quantization = schema.QuantizationParametersT()
+            quantization.scale = np.asarray(scale, np.float32).reshape(-1)
+            quantization.zeroPoint = np.zeros(quantization.scale.size, np.int64)
+            quantization.quantizedDimension = axis
+            self._tensors[tensor.index].quantization = quantization
+        return tensor
+
+    # Operators -----------------------------------------------------------------------------
+
+    def op(self, kind: str, inputs: Sequence[Tensor], *output_shapes: Sequence[int],
+           options: str | None = None, version: int = 1, **fields: Any):
+        """Any operator of the schema.
+
+        Parameters
+        ----------
+        kind : str
+            Its name in `BuiltinOperator`, such as "TANH".
+        inputs : sequence of Tensor
+        *output_shapes : one shape for each result
+        options : str, optional
+            The name of its options table without "Options", such as "Concatenation".
+        version : int
+            The operator's version.
+        **fields
+            The options table's fields.
+
+        Returns
+        -------
+        Tensor, or a tuple of them where there are several output shapes.
+        """
+        outputs = tuple(self._tensor(shape, np.float32, None) for shape in output_shapes)
+        operator = schema.OperatorT()
+        code = (getattr(schema.BuiltinOperator, kind), version)
+        operator.opcodeIndex = self._codes.setdefault(code, len(self._codes))
+        operator.inputs = [tensor.index for tensor in inputs]
+        operator.outputs = [tensor.index for tensor in outputs]
+        if options is not None:
+            table = getattr(schema, f"{options}OptionsT")()
+            for field, value in fields.items():
+                if not hasattr(table, field):
+                    raise AttributeError(f"{options}Options has no field {field}")
+                setattr(table, field, value)
+            operator.builtinOptions = table
+            operator.builtinOptionsType = getattr(schema.BuiltinOptions, f"{options}Options")
+        self._operators.append(operator)
+        return outputs if len(outputs) > 1 else outputs[0]
+
+    def fully_connected(self, x: Tensor, weights: np.ndarray, bias: np.ndarray | None = None,
+                        scale: np.ndarray | None = None, activation: str | None = None) -> Tensor:
+        """`x @ weights + bias`: x [rows, inputs], weights [inputs, outputs], bias [outputs].
+
+        With `scale` [outputs] the weights are int8 and every row of x is quantised to int8 on
+        the fly (its own range); sums are exact integers.
+        """
+        rows, n_inputs = x.shape
+        if weights.shape[0] != n_inputs:
+            raise ValueError(f"{n_inputs} values meet a matrix of shape {weights.shape}")
+        inputs = [x, self.constant(weights.T, scale)]
+        # A bias of zeros is spelled out: every version of the operator accepts it.
+        bias = np.zeros(weights.shape[1], np.float32) if bias is None else bias
+        inputs.append(self.constant(np.asarray(bias, np.float32)))
+        return self.op("FULLY_CONNECTED", inputs, (rows, weights.shape[1]),
+                       options="FullyConnected", version=1 if scale is None else 9,
+                       fusedActivationFunction=_ACTIVATIONS[activation],
+                       asymmetricQuantizeInputs=scale is not None)
+
+    def conv2d(self, x: Tensor, kernel: np.ndarray, bias: np.ndarray | None = None,
+               dilation: tuple[int, int] = (1, 1), padding: str = "SAME",
+               activation: str | None = None) -> Tensor:
+        """Convolution, stride 1: x [batch, height, width, inputs], kernel [h, w, inputs, outputs].
+
+        `padding` is "SAME" (zeros around) or "VALID".
+        """
+        batch, height, width, n_inputs = x.shape
+        if kernel.shape[2] != n_inputs:
+            raise ValueError(f"{n_inputs} channels meet a kernel of shape {kernel.shape}")
+        if padding == "VALID":
+            height -= (kernel.shape[0] - 1) * dilation[0]
+            width -= (kernel.shape[1] - 1) * dilation[1]
+        bias = np.zeros(kernel.shape[3], np.float32) if bias is None else bias
+        inputs = [x, self.constant(kernel.transpose(3, 0, 1, 2)),
+                  self.constant(np.asarray(bias, np.float32))]
+        return self.op("CONV_2D", inputs, (batch, height, width, kernel.shape[3]),
+                       options="Conv2D", padding=getattr(schema.Padding, padding),
+                       strideH=1, strideW=1, dilationHFactor=dilation[0],
+                       dilationWFactor=dilation[1],
+                       fusedActivationFunction=_ACTIVATIONS[activation])
+
+    def _binary(self, kind: str, options: str | None, a: Tensor, b) -> Tensor:
+        if not isinstance(b, Tensor):
+            b = self.constant(np.asarray(b, np.float32))
+        return self.op(kind, [a, b], np.broadcast_shapes(a.shape, b.shape), options=options)
+
+    def add(self, a: Tensor, b) -> Tensor:
+        """`a + b`; b is a tensor or an array, broadcast as in NumPy."""
+        return self._binary("ADD", "Add", a, b)
+
+    def subtract(self, a: Tensor, b) -> Tensor:
+        """`a - b`; b is a tensor or an array, broadcast as in NumPy."""
+        return self._binary("SUB", "Sub", a, b)
+
+    def multiply(self, a: Tensor, b) -> Tensor:
+        """`a * b`; b is a tensor or an array, broadcast as in NumPy."""
+        return self._binary("MUL", "Mul", a, b)
+
+    def tanh(self, x: Tensor) -> Tensor:
+        """Hyperbolic tangent."""
+        return self.op("TANH", [x], x.shape)
+
+    def sigmoid(self, x: Tensor) -> Tensor:
+        """`1 / (1 + exp(-x))`."""
+        return self.op("LOGISTIC", [x], x.shape)
+
+    def relu(self, x: Tensor) -> Tensor:
+        """`max(x, 0)`."""
+        return self.op("RELU", [x], x.shape)
+
+    def leaky_relu(self, x: Tensor, slope: float = 0.2) -> Tensor:
+        """`x` where positive, `slope * x` elsewhere."""
+        return self.op("LEAKY_RELU", [x], x.shape, options="LeakyRelu", alpha=slope)
+
+    def rsqrt(self, x: Tensor) -> Tensor:
+        """`1 / sqrt(x)`."""
+        return self.op("RSQRT", [x], x.shape)
+
+    def softmax(self, x: Tensor) -> Tensor:
+        """Softmax over the last axis."""
+        return self.op("SOFTMAX", [x], x.shape, options="Softmax", beta=1.0)
+
+    def _reduce(self, kind: str, x: Tensor, axes: Sequence[int], keep: bool) -> Tensor:
+        axes = sorted(axis % len(x.shape) for axis in axes)
+        shape = [1 if axis in axes else size for axis, size in enumerate(x.shape)
+                 if keep or axis not in axes]
+        return self.op(kind, [x, self.constant(np.array(axes, np.int32))], shape,
+                       options="Reducer", keepDims=keep)
+
+    def mean(self, x: Tensor, axes: Sequence[int], keep: bool = True) -> Tensor:
+        """Mean over some axes, kept with size 1 unless told otherwise."""
+        return self._reduce("MEAN", x, axes, keep)
+
+    def sum(self, x: Tensor, axes: Sequence[int], keep: bool = True) -> Tensor:
+        """Sum over some axes, kept with size 1 unless told otherwise."""
+        return self._reduce("SUM", x, axes, keep)
+
+    def resize_nearest(self, x: Tensor, height: int, width: int) -> Tensor:
+        """Nearest-neighbour scaling of [batch, height, width, channels]."""
+        size = self.constant(np.array([height, width], np.int32))
+        return self.op("RESIZE_NEAREST_NEIGHBOR", [x, size],
+                       (x.shape[0], height, width, x.shape[3]), options="ResizeNearestNeighbor")
+
+    def concatenate(self, tensors: Sequence[Tensor], axis: int = -1) -> Tensor:
+        """Join tensors along one axis."""
+        shape = list(tensors[0].shape)
+        axis %= len(shape)
+        shape[axis] = sum(tensor.shape[axis] for tensor in tensors)
+        return self.op("CONCATENATION", tensors, shape, options="Concatenation", axis=axis)
+
+    def split(self, x: Tensor, parts: int, axis: int = -1) -> tuple[Tensor, ...]:
+        """Cut into `parts` equal pieces along one axis."""
+        axis %= len(x.shape)
+        if x.shape[axis] % parts:
+            raise ValueError(f"{x.shape[axis]} does not divide into {parts} parts")
+        shape = [size // parts if i == axis else size for i, size in enumerate(x.shape)]
+        return self.op("SPLIT", [self.constant(np.array(axis, np.int32)), x], *[shape] * parts,
+                       options="Split", numSplits=parts)
+
+    def slice(self, x: Tensor, begin: Sequence[int], size: Sequence[int]) -> Tensor:
+        """The block that starts at `begin` and has shape `size` (-1: to the end)."""
+        size = [x.shape[i] - begin[i] if n == -1 else n for i, n in enumerate(size)]
+        return self.op("SLICE", [x, self.constant(np.array(begin, np.int32)),
+                                 self.constant(np.array(size, np.int32))], size, options="Slice")
+
+    def reshape(self, x: Tensor, shape: Sequence[int]) -> Tensor:
+        """The same values in another shape (one -1 allowed)."""
+        shape = [int(size) for size in shape]
+        if -1 in shape:
+            known = -int(np.prod(shape))
+            shape[shape.index(-1)] = int(np.prod(x.shape)) // known
+        return self.op("RESHAPE", [x, self.constant(np.array(shape, np.int32))], shape,
+                       options="Reshape", newShape=shape)
+
+    # Model ---------------------------------------------------------------------------------
+
+    def build(self) -> bytes:
+        """The model as LiteRT reads it.
+
+        The weights are laid behind the flatbuffer and referred to by offset (as the format
+        allows for large models), so each is copied once.
+        """
+        # Buffer 0 is the empty one, by convention the buffer of all computed tensors.
+        buffers = [schema.BufferT()]
+        pieces: list[np.ndarray] = []
+        for tensor, value in zip(self._tensors, self._values):
+            tensor.buffer = 0
+            if value is not None:
+                tensor.buffer = len(buffers)
+                buffer = schema.BufferT()
+                buffer.offset = 2 ** 40  # stands in until the table's own length is known
+                buffer.size = value.nbytes
+                buffers.append(buffer)
+                pieces.append(value)
+
+        subgraph = schema.SubGraphT()
+        subgraph.tensors = self._tensors
+        subgraph.operators = self._operators
+        subgraph.inputs = self._inputs
+        subgraph.outputs = self._outputs
+        subgraph.name = "main"
+        model = schema.ModelT()
+        model.version = 3
+        model.subgraphs = [subgraph]
+        model.buffers = buffers
+        model.operatorCodes = []
+        for kind, version in self._codes:
+            code = schema.OperatorCodeT()
+            code.builtinCode = kind
+            code.deprecatedBuiltinCode = min(kind, 127)
+            code.version = version
+            model.operatorCodes.append(code)
+
+        end = _aligned(len(_pack(model)))
+        for buffer, piece in zip(buffers[1:], pieces):
+            buffer.offset = end
+            end = _aligned(end + piece.nbytes)
+        head = _pack(model)
+        parts: list[Any] = [head, bytes(_aligned(len(head)) - len(head))]
+        for piece in pieces:
+            parts.append(piece.reshape(-1).view(np.uint8).data)
+            parts.append(bytes(_aligned(piece.nbytes) - piece.nbytes))
+        return b"".join(parts)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGNMENT) * _ALIGNMENT
+
+
+def _pack(model: schema.ModelT) -> bytes:
+    builder = flatbuffers.Builder(1 << 16)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+class _View:
+    """Lets a NumPy view of LiteRT's memory keep its runner alive."""
+
+    def __init__(self, array: np.ndarray, owner: Runner) -> None:
+        self.__array_interface__ = array.__array_interface__
+        self.owner = owner
+
+
+class Runner:
+    """A model ready to run.
+
+    Parameters
+    ----------
+    model : bytes
+        From `Graph.build`.
+    threads : int, optional
+        Threads used within one `invoke`; None: all cores of this process.
+
+    Attributes
+    ----------
+    inputs : list of float32 arrays
+        Write here.  LiteRT's own memory, so nothing is copied.
+    outputs : list of float32 arrays
+        Read here; overwritten by the next `invoke`.
+    """
+
+    def __init__(self, model: bytes, threads: int | None = None) -> None:
+        # The import itself is quick; what is slow is kept out of `import synths.litert`.
+        from ai_edge_litert.interpreter import Interpreter
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._interpreter = Interpreter(model_content=model,
+                                            num_threads=threads or available_threads())
+        self._interpreter.allocate_tensors()
+        self.inputs = [self._view(d["index"]) for d in self._interpreter.get_input_details()]
+        self.outputs = [self._view(d["index"]) for d in self._interpreter.get_output_details()]
+        self.invoke = self._interpreter.invoke
+
+    def _view(self, index: int) -> np.ndarray:
+        return np.asarray(_View(self._interpreter.tensor(index)(), self._interpreter))
