@@ -1,0 +1,520 @@
+"""From a MIDI score to one clip: notes, instruments along time, latent vectors, the final mix.
+
+Stand-ins for Magenta's ``magenta.models.gansynth.lib.generate_util`` with the same names and, on
+ordinary scores, the same numbers.  What differs is what goes wrong there: pieces too short for two
+instruments, one timbre held for a whole piece, notes past the last instrument, tracks that are not
+listed in the order in which they end, silent notes.  Each difference is described where it stands.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from synths import InputError
+
+MIN_PITCH = 24  # the pitches GANSynth was trained on: C1 ...
+MAX_PITCH = 84  # ... to C6
+MAX_NOTE_LENGTH = 3.0  # seconds a note is held at most
+RELEASE = 0.3  # seconds of fade-out after a note is let go
+ATTACK = 0.010  # seconds of fade-in
+MAX_VELOCITY = 127.0
+
+_BEFORE_START = -0.0001  # Magenta's time of the first instrument: just before the first note
+
+
+def load_midi(path: str | Path, min_pitch: int = MIN_PITCH, max_pitch: int = MAX_PITCH) -> dict:
+    """Read the notes of a MIDI file, in seconds.
+
+    The order and the values are those of Magenta's ``generate_util.load_midi`` (through note_seq):
+    by track and instrument, then by end of note.  Unlike there, notes of the drum channel are left
+    out, and the lowest octave that GANSynth knows (24 to 35) is kept.
+
+    Parameters
+    ----------
+    path : str or Path
+        A standard MIDI file (``.mid``), also one wrapped in RIFF.
+    min_pitch, max_pitch : int
+        MIDI note numbers kept, both included.
+
+    Returns
+    -------
+    dict
+        ``pitches`` (int), ``velocities`` (int, 1 to 127), ``start_times`` and ``end_times``
+        (float64, seconds): arrays of one entry per note; and ``left_out``, a dict that counts the
+        notes dropped: ``out_of_range``, ``silent``, ``drums``.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it is not MIDI, or no note is left.
+    """
+    path = Path(path)
+    midi = _parse_midi(path)
+    notes = [(note.pitch, note.velocity, note.start, note.end, instrument.is_drum)
+             for instrument in midi.instruments for note in instrument.notes]
+    if not notes:
+        raise InputError(f"A score needs notes, and {path} has none: choose another MIDI file.")
+    pitches, velocities, starts, ends, drums = (np.array(column) for column in zip(*notes))
+    silent = ~drums & (velocities < 1)
+    out_of_range = ~drums & ~silent & ((pitches < min_pitch) | (pitches > max_pitch))
+    keep = ~(drums | silent | out_of_range)
+    left_out = {"out_of_range": int(out_of_range.sum()), "silent": int(silent.sum()),
+                "drums": int(drums.sum())}
+    if not keep.any():
+        raise InputError(
+            f"A score needs notes from {min_pitch} to {max_pitch} (MIDI note numbers, drums aside),"
+            f" and {path} has none ({left_out['out_of_range']} outside, {left_out['drums']} drums):"
+            f" choose another MIDI file or transpose this one.")
+    return {"pitches": pitches[keep], "velocities": velocities[keep],
+            "start_times": starts[keep].astype(np.float64),
+            "end_times": ends[keep].astype(np.float64), "left_out": left_out}
+
+
+def _parse_midi(path: Path):
+    """Parse a MIDI file with pretty_midi, tolerating what does not touch the notes."""
+    import mido
+    import pretty_midi
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        reason = "there is none" if isinstance(error, FileNotFoundError) else error.strerror
+        raise InputError(
+            f"The score must be a readable MIDI file; at {path}: {reason}.") from error
+    try:
+        start = data.find(b"MThd", 0, 256)  # some files are wrapped in a RIFF chunk
+        if start < 0:
+            raise ValueError("it has no MIDI header")
+        # A key signature that cannot be decoded stops mido and says nothing about the notes.
+        data = re.sub(rb"\xff\x59\x02..", b"\xff\x59\x02\x00\x00", data[start:], flags=re.DOTALL)
+        parsed = mido.MidiFile(file=io.BytesIO(data), clip=True)
+        if parsed.ticks_per_beat <= 0:
+            raise ValueError("its time is counted in frames (SMPTE), not in beats")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return pretty_midi.PrettyMIDI(mido_object=_notes_and_tempo_only(parsed))
+    except Exception as error:  # mido and pretty_midi raise nearly everything on a damaged file
+        reason = str(error) or ("it ends too early" if isinstance(error, EOFError)
+                                else type(error).__name__)
+        raise InputError(f"The score must be a MIDI file, and {path} cannot be read as one"
+                         f" ({reason}): choose another file or save it anew.") from error
+
+
+def _notes_and_tempo_only(parsed):
+    """Reduce a parsed MIDI file to what makes notes in seconds.
+
+    Drops everything else (a lone event far behind the last note makes pretty_midi give up), and
+    gathers tempo changes from all tracks into a first track, the only one where pretty_midi looks.
+    """
+    import mido
+
+    tempo_changes = []
+    tracks = []
+    for track in parsed.tracks:
+        kept, now, kept_until = mido.MidiTrack(), 0, 0
+        for message in track:
+            now += message.time
+            if message.type == "set_tempo":
+                if message.tempo > 0:
+                    tempo_changes.append((now, message))
+            elif message.type in ("note_on", "note_off", "program_change"):
+                kept.append(message.copy(time=now - kept_until))
+                kept_until = now
+        if kept:
+            tracks.append(kept)
+    first, kept_until = mido.MidiTrack(), 0
+    for now, message in sorted(tempo_changes, key=lambda change: change[0]):
+        first.append(message.copy(time=now - kept_until))
+        kept_until = now
+    first.append(mido.MetaMessage("end_of_track", time=0))
+    return mido.MidiFile(type=1, ticks_per_beat=parsed.ticks_per_beat, tracks=[first, *tracks])
+
+
+def tempo_scale(notes: dict, factor: float) -> dict:
+    """Play the notes faster (``factor`` over 1) or slower (under 1).
+
+    Parameters
+    ----------
+    notes : dict
+        As `load_midi` returns it; it is left unchanged.
+    factor : float
+        2.0 halves every time, 0.5 doubles it.
+
+    Returns
+    -------
+    dict
+        The notes with scaled ``start_times`` and ``end_times``.
+
+    Raises
+    ------
+    InputError
+        If the factor is not a positive finite number.
+    """
+    if not (np.isfinite(factor) and factor > 0):
+        raise InputError(f"The tempo factor must be over 0 (1 keeps the tempo), not {factor}.")
+    return {**notes, "start_times": np.asarray(notes["start_times"]) / factor,
+            "end_times": np.asarray(notes["end_times"]) / factor}
+
+
+def slerp(p0: np.ndarray, p1: np.ndarray, t: float) -> np.ndarray:
+    """Interpolate along the great circle from `p0` (t = 0) to `p1` (t = 1).
+
+    Magenta's ``generate_util.slerp``, which is 0/0 for vectors of the same or of opposite
+    direction.  Here the first are interpolated in a straight line, and the second turn through
+    a fixed direction at right angles to `p0`.
+
+    Parameters
+    ----------
+    p0, p1 : ndarray [d]
+        Latent vectors, of any length.
+    t : float
+        Position from 0 to 1.
+
+    Returns
+    -------
+    ndarray [d]
+    """
+    p0, p1 = np.asarray(p0, np.float64), np.asarray(p1, np.float64)
+    norm0, norm1 = np.linalg.norm(p0), np.linalg.norm(p1)
+    straight = (1.0 - t) * p0 + t * p1
+    if norm0 == 0.0 or norm1 == 0.0:
+        return straight
+    omega = np.arccos(np.clip(np.dot(p0 / norm0, p1 / norm1), -1.0, 1.0))
+    if omega < 1e-6:
+        return straight
+    if np.pi - omega < 1e-6:
+        if p0.size < 2:
+            return straight
+        aside = np.zeros_like(p0)
+        aside[np.argmin(np.abs(p0))] = 1.0
+        aside -= p0 * (aside @ p0) / norm0**2
+        aside /= np.linalg.norm(aside)
+        length = (1.0 - t) * norm0 + t * norm1
+        return length * (np.cos(np.pi * t) * p0 / norm0 + np.sin(np.pi * t) * aside)
+    return (np.sin((1.0 - t) * omega) * p0 + np.sin(t * omega) * p1) / np.sin(omega)
+
+
+def get_random_instruments(model, total_time: float, secs_per_instrument: float = 2.0,
+                           rng: np.random.Generator | None = None
+                           ) -> tuple[np.ndarray, np.ndarray]:
+    """Draw random instruments, evenly spaced in time.
+
+    Magenta's ``generate_util.get_random_instruments``, except that a piece has at least two
+    instruments (its beginning and its end), so that short pieces work.
+
+    Parameters
+    ----------
+    model
+        Anything with ``generate_z(n, rng)``, such as `synths.gansynth.Model`.
+    total_time : float
+        Seconds from the start to the end of the last note to end.
+    secs_per_instrument : float
+        Seconds from one instrument to the next, about.
+    rng : numpy.random.Generator, optional
+        Source of the random numbers; None leaves it to the model.
+
+    Returns
+    -------
+    z_instruments : ndarray [k, d]
+    t_instruments : ndarray [k]
+        Seconds, from just before 0 to `total_time`.
+
+    Raises
+    ------
+    InputError
+        If a time is not a positive finite number.
+    """
+    if not (np.isfinite(secs_per_instrument) and secs_per_instrument > 0):
+        raise InputError("The seconds per instrument must be a number over 0, not"
+                         f" {secs_per_instrument}.")
+    if not (np.isfinite(total_time) and total_time > 0):
+        raise InputError(f"A piece must be longer than 0 seconds, not {total_time}.")
+    count = max(2, int(total_time / secs_per_instrument))
+    z_instruments = model.generate_z(count) if rng is None else model.generate_z(count, rng)
+    return z_instruments, np.linspace(_BEFORE_START, total_time, count)
+
+
+def place_instruments(z: np.ndarray, times: Sequence[float | None] | None, total_time: float
+                      ) -> tuple[np.ndarray, np.ndarray]:
+    """Place chosen instruments at chosen times.
+
+    Between two instruments the timbre moves from one to the other; before the first and after the
+    last it stays.  One instrument alone is held for the whole piece; the same instrument at two
+    times is held between them.
+
+    Parameters
+    ----------
+    z : ndarray [k, d] or [d]
+        The instruments, in playing order.
+    times : sequence of k floats or None, or None
+        Seconds, not decreasing.  Where a time is None the instrument is spaced evenly between its
+        timed neighbours; the first then starts the piece and the last ends it.
+    total_time : float
+        Seconds from the start to the end of the last note to end.
+
+    Returns
+    -------
+    z_instruments : ndarray [max(2, k), d]
+    t_instruments : ndarray [max(2, k)]
+        For `get_z_notes`.
+
+    Raises
+    ------
+    InputError
+        If there is no instrument, or the times do not fit the instruments or do not ascend.
+    """
+    z = np.atleast_2d(np.asarray(z, np.float64))
+    if z.ndim != 2 or z.shape[0] == 0 or not np.isfinite(z).all():
+        raise InputError("Instruments must be one or more rows of finite numbers, not an array of"
+                         f" shape {list(z.shape)}.")
+    count = len(z)
+    placed: list[float | None] = [None] * count if times is None else list(times)
+    if len(placed) != count:
+        raise InputError(f"Each instrument needs one time: {count} instruments came with"
+                         f" {len(placed)} times.")
+    if placed[0] is None:
+        placed[0] = _BEFORE_START
+    if placed[-1] is None:
+        placed[-1] = max(float(total_time), max(t for t in placed if t is not None))
+    known = [i for i, t in enumerate(placed) if t is not None]
+    t_instruments = np.interp(np.arange(count), known, [placed[i] for i in known])
+    if not np.isfinite(t_instruments).all() or (np.diff(t_instruments) < 0).any():
+        raise InputError("The times of the instruments must ascend, in seconds, not be"
+                         f" {', '.join(f'{t:g}' for t in t_instruments)}.")
+    if count == 1:
+        return np.repeat(z, 2, axis=0), np.array(
+            [t_instruments[0], max(float(total_time), t_instruments[0])])
+    return z, t_instruments
+
+
+def get_z_notes(start_times: np.ndarray, z_instruments: np.ndarray, t_instruments: np.ndarray
+                ) -> np.ndarray:
+    """Interpolate the instruments' latent vectors at the start of each note.
+
+    Magenta's ``generate_util.get_z_notes``, without its extrapolation: a note before the first
+    instrument or after the last takes that instrument.
+
+    Parameters
+    ----------
+    start_times : ndarray [n]
+        Seconds.
+    z_instruments : ndarray [k, d]
+    t_instruments : ndarray [k]
+        Seconds, not decreasing.
+
+    Returns
+    -------
+    ndarray [n, d]
+        float64.
+
+    Raises
+    ------
+    InputError
+        If instruments and times do not fit each other.
+    """
+    z_instruments = np.asarray(z_instruments, np.float64)
+    t_instruments = np.asarray(t_instruments, np.float64)
+    if z_instruments.ndim != 2 or t_instruments.shape != z_instruments.shape[:1] or not len(
+            t_instruments):
+        raise InputError("Each instrument needs one time: instruments of shape"
+                         f" {list(z_instruments.shape)} came with times of shape"
+                         f" {list(t_instruments.shape)}.")
+    last = len(t_instruments) - 1
+    z_notes = np.empty((len(start_times), z_instruments.shape[1]))
+    for row, time in zip(z_notes, start_times):
+        left = int(np.searchsorted(t_instruments, time, side="left")) - 1
+        if left < 0:
+            row[:] = z_instruments[0]
+        elif left >= last:
+            row[:] = z_instruments[last]
+        else:
+            # `left` is the last time before the note's, so the span cannot be zero.
+            span = t_instruments[left + 1] - t_instruments[left]
+            row[:] = slerp(z_instruments[left], z_instruments[left + 1],
+                           (time - t_instruments[left]) / span)
+    return z_notes
+
+
+def note_samples(note_length: float, sr: int = 16000) -> int:
+    """Samples heard of a note: held for at most `MAX_NOTE_LENGTH`, then the release."""
+    return int(sr * min(max(note_length, 0.0), MAX_NOTE_LENGTH)) + int(sr * RELEASE)
+
+
+def get_envelope(note_length: float, sr: int = 16000) -> np.ndarray:
+    """Amplitude envelope of a note: attack, sustain, release.
+
+    Magenta's ``generate_util.get_envelope``; in notes shorter than the attack, where the release
+    there overwrites the attack and the note starts with a click, here the two are multiplied.
+
+    Parameters
+    ----------
+    note_length : float
+        Seconds the note is held; more than `MAX_NOTE_LENGTH` counts as that.
+    sr : int
+        Sample rate in Hz.
+
+    Returns
+    -------
+    ndarray [`note_samples`]
+        float64, 0 to 1.
+    """
+    release = int(sr * RELEASE)
+    attack = min(int(sr * ATTACK), note_samples(note_length, sr))
+    envelope = np.ones(note_samples(note_length, sr))
+    envelope[-release:] = np.linspace(1.0, 0.0, release)
+    envelope[:attack] *= np.linspace(0.0, 1.0, attack)
+    return envelope
+
+
+def combine_notes(audio_notes: np.ndarray | Sequence[np.ndarray], start_times: np.ndarray,
+                  end_times: np.ndarray, velocities: np.ndarray, sr: int = 16000) -> np.ndarray:
+    """Mix the notes' audio into one clip.
+
+    Magenta's ``generate_util.combine_notes``: each note is shaped by `get_envelope`, brought to
+    the level of its velocity and added at its time; the clip ends up with its highest sample at
+    0.5.  Its length is Magenta's too: the latest end plus 3 s, in whole seconds.
+
+    Levels are set by the highest sample, as there.  Only where that would make the lowest sample
+    louder than twice the level, the lowest counts (so the clip stays within -1 to 1); a silent
+    note stays silent, where Magenta divides by zero.
+
+    Parameters
+    ----------
+    audio_notes : ndarray [n, samples] or sequence of n arrays [samples]
+        The notes' audio; each may be cut to what is heard of it (see `note_samples`).
+    start_times, end_times : ndarray [n]
+        Seconds.
+    velocities : ndarray [n]
+        0 to 127.
+    sr : int
+        Sample rate in Hz.
+
+    Returns
+    -------
+    ndarray [samples]
+        float32.  (Magenta's is float64.)
+
+    Raises
+    ------
+    InputError
+        If there is no note, the arrays do not fit each other, or a time is not finite or negative.
+    """
+    starts, ends = np.asarray(start_times, np.float64), np.asarray(end_times, np.float64)
+    velocities = np.asarray(velocities)
+    if not len(audio_notes) == len(starts) == len(ends) == len(velocities):
+        raise InputError(
+            f"Every note needs audio, a start, an end and a velocity: got {len(audio_notes)},"
+            f" {len(starts)}, {len(ends)} and {len(velocities)} of them.")
+    if not len(starts):
+        raise InputError("A clip needs at least one note.")
+    if not (np.isfinite(starts).all() and np.isfinite(ends).all() and (starts >= 0).all()):
+        raise InputError("The times of the notes must be finite, and no note can start before 0 s.")
+    # A note that ends before it starts still sounds for its release.
+    latest = np.maximum(starts, ends).max()
+    clip = np.zeros(int(latest + MAX_NOTE_LENGTH) * sr)
+    for audio, start, end, velocity in zip(audio_notes, starts, ends, velocities):
+        envelope = get_envelope(end - start, sr)
+        length = min(len(envelope), len(audio))
+        note = audio[:length] * envelope[:length]
+        level = _level(note)
+        if level == 0.0:
+            continue
+        begin = int(start * sr)
+        clip[begin:begin + length] += note * (velocity / MAX_VELOCITY / level)
+    level = _level(clip)
+    if level > 0.0:
+        clip /= 2.0 * level
+    return clip.astype(np.float32)
+
+
+def _level(audio: np.ndarray) -> float:
+    """The highest sample, or half the lowest where that is further from zero."""
+    return max(float(audio.max(initial=0.0)), -0.5 * float(audio.min(initial=0.0)))
+
+
+def save_instruments(path: str | Path, z_instruments: np.ndarray,
+                     t_instruments: np.ndarray | None = None) -> None:
+    """Save instruments, so that they can be played again.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.npz`` keeps the times as well; ``.npy`` keeps the latent vectors alone.
+    z_instruments : ndarray [k, d]
+    t_instruments : ndarray [k], optional
+        Seconds.
+
+    Raises
+    ------
+    InputError
+        If the name ends otherwise, or the file cannot be written.
+    """
+    path = Path(path)
+    z_instruments = np.atleast_2d(np.asarray(z_instruments))
+    arrays = {"z": z_instruments}
+    if t_instruments is not None:
+        arrays["t"] = np.asarray(t_instruments, np.float64)
+    suffix = path.suffix.lower()
+    if suffix not in (".npy", ".npz"):
+        raise InputError(f"Instruments are saved as .npz or .npy, not as {path.name}.")
+    part = path.with_name(path.name + ".part")
+    try:
+        with open(part, "wb") as file:
+            if suffix == ".npz":
+                np.savez(file, **arrays)
+            else:
+                np.save(file, z_instruments, allow_pickle=False)
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise InputError(f"The instruments cannot be written to {path}: {error.strerror}."
+                         ) from error
+
+
+def load_instruments(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Load instruments saved by `save_instruments`, or any ``.npy`` of latent vectors.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    z_instruments : ndarray [k, d]
+    t_instruments : ndarray [k] or None
+        Seconds, if they were saved.
+
+    Raises
+    ------
+    InputError
+        If there is no such file or it does not hold instruments.
+    """
+    path = Path(path)
+    rule = f"Instruments are rows of latent vectors in a .npz or .npy file; {path}"
+    if not path.is_file():
+        raise InputError(f"{rule} is not there.")
+    try:
+        with open(path, "rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            times = None
+            if isinstance(loaded, np.lib.npyio.NpzFile):
+                z, times = loaded["z"], loaded["t"] if "t" in loaded.files else None
+            else:
+                z = loaded
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise InputError(f"{rule} cannot be read ({error}).") from error
+    except Exception as error:  # zipfile and zlib have errors of their own
+        raise InputError(f"{rule} is damaged ({error}).") from error
+    z = np.atleast_2d(z)
+    if z.ndim != 2 or not z.size or z.dtype.kind not in "fiu" or not np.isfinite(z).all():
+        raise InputError(f"{rule} holds {z.dtype} of shape {list(z.shape)}.")
+    if times is not None and (times.shape != z.shape[:1] or times.dtype.kind not in "fiu"):
+        raise InputError(f"{rule} has {len(z)} instruments and times of shape {list(times.shape)}.")
+    return z.astype(np.float64), None if times is None else times.astype(np.float64)
