@@ -106,7 +106,7 @@ def f0_track(audio: np.ndarray, sample_rate: int = 16000, fmin: float = 50.0,
 def harmonic_to_noise(audio: np.ndarray, f0: float, sample_rate: int = 16000) -> float:
     """Return the power of a tone's harmonics over that of everything else, in dB.
 
-    Frames of at least ten periods (and 64 ms) are taken through a Hann window. What lies within
+    Frames of at least ten periods (and 128 ms) are taken through a Hann window. What lies within
     three bins of a harmonic is the tone (all but its outer side lobes), what lies between is
     noise, and as much noise again is taken to lie under the tone. Frames 40 dB under the loudest
     are left out. A steady tone gives nearly 40 dB, white noise 0 dB and less; a
@@ -125,7 +125,7 @@ def harmonic_to_noise(audio: np.ndarray, f0: float, sample_rate: int = 16000) ->
     """
     if not 0 < f0 < sample_rate / 2:
         raise ValueError(f"f0 must be between 0 and {sample_rate / 2:g} Hz, not {f0:g}.")
-    length = 1 << int(np.ceil(np.log2(max(10.0 * sample_rate / f0, 0.064 * sample_rate))))
+    length = 1 << int(np.ceil(np.log2(max(10.0 * sample_rate / f0, 0.128 * sample_rate))))
     frames = _frames(audio, length, length // 4)
     power = np.mean(frames ** 2, axis=1)
     if power.max() < _TINY:
