@@ -80,20 +80,29 @@ def _resonances(frequency: np.ndarray, formants: np.ndarray, widths: np.ndarray)
     return gain
 
 
+def _smooth(track: np.ndarray) -> np.ndarray:
+    """A track of numbers without corners: the mean over 0.1 s under a Hann window."""
+    kernel = np.hanning(1601) / np.hanning(1601).sum()
+    return np.convolve(np.pad(track, 800, mode="edge"), kernel, "valid")
+
+
+def meow_pitch() -> np.ndarray:
+    """The meow's fundamental, Hz, at each of its samples."""
+    return _smooth(np.interp(_seconds(), [0.0, 0.10, 0.30, 0.50, 0.80, 1.0],
+                             [430, 500, 640, 600, 460, 380]))
+
+
 def meow() -> np.ndarray:
     """A cat-like glide: voice harmonics through formants that open from m to a and close to w."""
     t = _seconds()
     at = np.array([0.0, 0.10, 0.30, 0.50, 0.80, 1.0])
-    pitch = np.interp(t, at, [430, 500, 640, 600, 460, 380])
+    pitch = meow_pitch()
     formants = np.stack([np.interp(t, at, f) for f in (
         [350, 500, 900, 1150, 800, 450],
         [2300, 2500, 2300, 1700, 1200, 900],
         [3400, 3600, 3500, 3200, 3000, 2800])])
-    level = np.interp(t, [0, 0.06, 0.16, 0.30, 0.55, 0.85, 1.0],
-                      [0, 0.35, 0.8, 1.0, 0.9, 0.30, 0.0])
-    kernel = np.hanning(1601) / np.hanning(1601).sum()
-    pitch, level = (np.convolve(np.pad(v, 800, mode="edge"), kernel, "valid")
-                    for v in (pitch, level))
+    level = _smooth(np.interp(t, [0, 0.06, 0.16, 0.30, 0.55, 0.85, 1.0],
+                              [0, 0.35, 0.8, 1.0, 0.9, 0.30, 0.0]))
     phase = 2 * np.pi * np.cumsum(pitch) / SAMPLE_RATE
     widths = np.array([[140.0], [220.0], [320.0]])
     audio = np.zeros(SAMPLES)

@@ -1,0 +1,252 @@
+"""The NSynth starter's data set: notes, the shipped sounds and morphs between pairs of sounds.
+
+`python -m training.nsynth.data [--output FILE]` renders one .npz file of int16 audio at 16 kHz.
+Everything comes from the FluidR3 General MIDI font (MIT licence) and from `sounds/`.
+
+A morph is what a mix of two encodings ought to sound like: it keeps the pitch, the phases and the
+timing of the sound that leads, and moves the level of every partial, in decibels, towards the
+level that the other sound has at that frequency and time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.io import wavfile
+from scipy.signal import fftconvolve
+
+from sounds import make_sounds
+from synths import InputError
+from training.render import render_notes
+
+SAMPLE_RATE = 16000
+SAMPLES = 17600
+PEAK = 0.8
+# Tonal relatives of the shipped sounds: basses, winds, bells, voices, plucked strings.
+PROGRAMS = (32, 33, 38, 71, 72, 73, 74, 75, 11, 14, 53, 85, 45, 46)
+HELD_OUT_PROGRAMS = (35, 68, 108)
+PITCHES = tuple(range(36, 84, 2))
+HELD_OUT_PITCHES = (43, 55, 67, 79)
+TRAIN, HELD_OUT_NOTE, HELD_OUT_INSTRUMENT, SHIPPED = 0, 1, 2, 3
+BROAD_MORPHS = 700
+# The morph goes somewhat further towards the second sound than the encodings' weights say, so
+# that a mix is heard as one.
+REACH = 1.5
+SHIPPED_SHARES = (0.2, 1 / 3, 0.4)
+
+
+@dataclass
+class Partials:
+    """A sound as a sum of partials: `frequency` [k, samples] in Hz, `amplitude` [k, samples]
+    complex (relative to `phase` [k, samples]), and what is left, `rest` [samples]."""
+
+    frequency: np.ndarray
+    phase: np.ndarray
+    amplitude: np.ndarray
+    rest: np.ndarray
+
+
+def partials(audio: np.ndarray, frequency: np.ndarray, width: float) -> Partials:
+    """Split audio into partials at known frequencies.
+
+    Each partial is moved to 0 Hz and low-passed by a Hann window two periods of `width` Hz long,
+    whose zeros lie at every multiple of `width`: exact for neighbours that far away.
+
+    Parameters
+    ----------
+    audio : np.ndarray
+        [samples].
+    frequency : np.ndarray
+        [k, samples] Hz.
+    width : float
+        Distance between neighbouring partials, Hz.
+
+    Returns
+    -------
+    Partials
+    """
+    phase = 2 * np.pi * np.cumsum(frequency, axis=1) / SAMPLE_RATE
+    half = int(np.ceil(SAMPLE_RATE / width))
+    window = 1 + np.cos(np.pi * np.clip(np.arange(-half, half + 1) * width / SAMPLE_RATE, -1, 1))
+    amplitude = fftconvolve(2 * audio * np.exp(-1j * phase), (window / window.sum())[None], "same",
+                            axes=1)
+    rest = audio - np.sum(np.real(amplitude * np.exp(1j * phase)), axis=0)
+    return Partials(frequency, phase, amplitude, rest)
+
+
+def _harmonics(audio: np.ndarray, f0: np.ndarray) -> Partials:
+    count = max(1, min(60, int(7600 / f0.max())))
+    return partials(audio, np.arange(1, count + 1)[:, None] * f0, float(f0.mean()))
+
+
+def _level(amplitude: np.ndarray, floor: float = -65.0) -> np.ndarray:
+    return np.maximum(20 * np.log10(np.abs(amplitude) + 1e-9), floor)
+
+
+def morph(lead: Partials, other: Partials, share: float) -> np.ndarray:
+    """The sound on the way from one sound to another; see the module's head.
+
+    Parameters
+    ----------
+    lead, other : Partials
+        Of equally many samples.
+    share : float
+        0 (lead as it is, without the noise beside its partials) to 1 (levels all other's).
+
+    Returns
+    -------
+    np.ndarray
+        float64 [samples].
+    """
+    step = 32
+    wanted, own = lead.frequency[:, ::step], _level(lead.amplitude[:, ::step])
+    there, levels = other.frequency[:, ::step], _level(other.amplitude[:, ::step])
+    target = np.stack([np.interp(np.log(wanted[:, t]), np.log(there[:, t]), levels[:, t])
+                       for t in range(own.shape[1])], axis=1)
+    # Past the other's highest partial its level falls 12 dB per octave.
+    beyond = np.maximum(0, np.log2(wanted / there[-1]))
+    gain = share * (np.maximum(target - 12 * beyond, -65.0) - own)
+    time = np.arange(lead.rest.size)
+    gain = np.stack([np.interp(time, time[::step], row) for row in gain])
+    gain = 10 ** (np.clip(gain, -40, 30) / 20)
+    tone = np.sum(np.real(gain * lead.amplitude * np.exp(1j * lead.phase)), axis=0)
+    return tone + 0.3 * (1 - share) * lead.rest
+
+
+def _normalise(audio: np.ndarray) -> np.ndarray:
+    audio = audio / np.abs(audio).max() * PEAK
+    audio[-800:] *= np.linspace(1, 0, 800)
+    return audio
+
+
+def _notes(program: int, pitches: tuple[int, ...]) -> np.ndarray:
+    """Notes trimmed to 5 ms before they are heard, at one peak level: [len(pitches), SAMPLES]."""
+    notes = render_notes(program, pitches, hold=0.95, length=1.3)
+    out = np.zeros((len(pitches), SAMPLES))
+    for row, note in zip(out, notes):
+        if np.abs(note).max() < 1e-3:
+            continue
+        onset = int(np.argmax(np.abs(note) > 0.02 * np.abs(note).max()))
+        note = note[max(0, onset - 80):][:SAMPLES]
+        row[:note.size] = note
+        row[:] = _normalise(row)
+    return out
+
+
+def shipped_partials() -> dict[str, tuple[np.ndarray, Partials]]:
+    """The four sounds of `sounds/`, padded to SAMPLES, and their partials, by name."""
+    out = {}
+    for name in make_sounds.SOUNDS:
+        rate, audio = wavfile.read(Path(make_sounds.__file__).parent / f"{name}.wav")
+        audio = np.pad(audio / 32768, (0, SAMPLES - audio.size))
+        if name == "metal":
+            modes = 311.0 * np.array([1.0, 2.756, 5.404, 8.933, 13.34])
+            found = partials(audio, np.repeat(modes[:, None], SAMPLES, 1), 250.0)
+        elif name == "meow":
+            pitch = np.pad(make_sounds.meow_pitch(), (0, SAMPLES - audio.size + 1600), mode="edge")
+            found = _harmonics(audio, pitch[:SAMPLES])
+        else:
+            midi = {"bass": make_sounds.BASS_PITCH, "flute": make_sounds.FLUTE_PITCH}[name]
+            found = _harmonics(audio, np.full(SAMPLES, 440 * 2 ** ((midi - 69) / 12)))
+        out[name] = audio, found
+    return out
+
+
+def render(progress: Callable[[int, int], None] | None = None, seed: int = 0) -> dict:
+    """Render the data set.
+
+    Returns
+    -------
+    dict
+        `audio` int16 [n, SAMPLES]; `program`, `pitch`, `split` int16 [n] (program 128.. are the
+        shipped sounds in the order of `make_sounds.SOUNDS`, pitch 0); `morph_audio` int16
+        [m, SAMPLES], `morph_sources` int32 [m, 2] rows of `audio`, leading one first,
+        `morph_share` float32 [m] the second's share of the mix of encodings.
+    """
+    rng = np.random.default_rng(seed)
+    audio, labels = [], []
+    jobs = [(p, False) for p in PROGRAMS] + [(p, True) for p in HELD_OUT_PROGRAMS]
+    for done, (program, held_out) in enumerate(jobs):
+        pitches = HELD_OUT_PITCHES if held_out else PITCHES + HELD_OUT_PITCHES
+        for pitch, note in zip(pitches, _notes(program, pitches)):
+            if np.any(note):
+                audio.append(note)
+                labels.append((program, pitch, HELD_OUT_INSTRUMENT if held_out else
+                               HELD_OUT_NOTE if pitch in HELD_OUT_PITCHES else TRAIN))
+        if progress:
+            progress(done + 1, len(jobs) + BROAD_MORPHS)
+    train = [i for i, label in enumerate(labels) if label[2] == TRAIN]
+    shipped = shipped_partials()
+    first = len(audio)
+    for k, (sound, _) in enumerate(shipped.values()):
+        audio.append(sound)
+        labels.append((128 + k, 0, SHIPPED))
+    found = {}
+
+    def note_partials(i: int) -> Partials:
+        if i not in found:
+            f0 = 440 * 2 ** ((labels[i][1] - 69) / 12)
+            found[i] = _harmonics(audio[i], np.full(SAMPLES, f0))
+        return found[i]
+
+    morphs, sources, shares = [], [], []
+    # Few sounds, each in many pairs: splitting a sound into partials is the slow part.
+    pool = rng.choice(train, 60, replace=False)
+    while len(morphs) < BROAD_MORPHS:
+        a, b = rng.choice(pool, 2, replace=False)
+        if labels[a][0] == labels[b][0]:
+            continue
+        share = float(rng.uniform(0.15, 0.45))
+        morphs.append(_normalise(morph(note_partials(a), note_partials(b), REACH * share)))
+        sources.append((a, b))
+        shares.append(share)
+        if progress:
+            progress(len(jobs) + len(morphs), len(jobs) + BROAD_MORPHS)
+    for i, (_, lead) in enumerate(shipped.values()):
+        for j, (_, other) in enumerate(shipped.values()):
+            for share in SHIPPED_SHARES if i != j else ():
+                morphs.append(_normalise(morph(lead, other, REACH * share)))
+                sources.append((first + i, first + j))
+                shares.append(share)
+    program, pitch, split = np.array(labels, np.int16).T
+    return dict(audio=_int16(audio), program=program, pitch=pitch, split=split,
+                morph_audio=_int16(morphs), morph_sources=np.array(sources, np.int32),
+                morph_share=np.array(shares, np.float32))
+
+
+def _int16(rows: list[np.ndarray]) -> np.ndarray:
+    return np.round(np.stack(rows) * 32767).astype(np.int16)
+
+
+def write(path: Path, progress: Callable[[int, int], None] | None = None) -> Path:
+    """Render the data set to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part.npz")
+    np.savez(part, **render(progress))
+    part.replace(path)
+    return path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Render the data set; see the module's head."""
+    parser = argparse.ArgumentParser(prog="python -m training.nsynth.data", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path("training/runs/nsynth/data.npz"),
+                        metavar="FILE", help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    try:
+        path = write(options.output)
+    except (InputError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{path} ({path.stat().st_size / 1e6:.0f} MB)")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

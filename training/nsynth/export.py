@@ -1,0 +1,119 @@
+"""Write a training state as a TensorFlow checkpoint with Magenta's variable names.
+
+`python -m training.nsynth.export [--state FILE] [--output DIR]` needs TensorFlow, not PyTorch.
+The averaged weights are what is exported: under the plain names, which are the ones that Magenta's
+`fastgen` restores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from synths import InputError
+
+_STACKED = ("ae_dilatedconv", "ae_res", "dilatedconv", "cond_map", "res", "skip")
+_SINGLE = ("ae_startconv", "ae_bottleneck", "startconv", "skip_start", "out1", "cond_map_out1",
+           "logits")
+
+
+def official(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The stacked arrays of `training.nsynth.model` under the official names and shapes.
+
+    Kernels become [1, taps, in, out] (`magenta/models/nsynth/wavenet/masked.py`, `conv1d`).
+    """
+    out = {}
+
+    def add(name: str, kernel: np.ndarray, bias: np.ndarray, taps: bool) -> None:
+        if name.endswith("startconv"):
+            kernel = kernel[:, None]  # one input channel
+        out[f"{name}/W"] = np.float32(kernel[None] if taps else kernel[None, None])
+        out[f"{name}/biases"] = np.float32(bias)
+
+    for name in _SINGLE:
+        add(name, values[f"{name}_w"], values[f"{name}_b"], taps=name.endswith("startconv"))
+    for name in _STACKED:
+        for i, (kernel, bias) in enumerate(zip(values[f"{name}_w"], values[f"{name}_b"])):
+            add(f"{name}_{i + 1}", kernel, bias, taps=name.endswith("dilatedconv"))
+    return out
+
+
+def write(variables: Mapping[str, np.ndarray], prefix: Path) -> Path:
+    """Write variables as a TensorFlow checkpoint `prefix`; the older ones beside it go."""
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    names = sorted(variables)
+    with tempfile.TemporaryDirectory(dir=prefix.parent) as folder:
+        tf.raw_ops.SaveV2(prefix=str(Path(folder, prefix.name)), tensor_names=names,
+                          shape_and_slices=[""] * len(names),
+                          tensors=[tf.constant(variables[name]) for name in names])
+        made = sorted(Path(folder).glob(f"{prefix.name}.*"))
+        for old in prefix.parent.glob("model.ckpt-*"):
+            if old.name.split(".")[1] != prefix.name.split(".")[1]:
+                old.unlink()
+        for file in made:
+            file.replace(prefix.parent / file.name)
+    return prefix
+
+
+def export(state: Path, folder: Path, temperature: float = 1.0) -> Path:
+    """Export the averaged weights of a training state.
+
+    Parameters
+    ----------
+    state : Path
+        `state.npz` of `training.nsynth.train`.
+    folder : Path
+        Where `model.ckpt-STEPS.*` go.
+    temperature : float
+        The last layer is divided by it: decoding then draws as if at this temperature.
+
+    Returns
+    -------
+    Path
+        The checkpoint's prefix.
+
+    Raises
+    ------
+    InputError
+        If the state cannot be read or the temperature is not positive.
+    """
+    if not temperature > 0:
+        raise InputError(f"The temperature must be over 0, not {temperature}.")
+    try:
+        with np.load(state, allow_pickle=False) as file:
+            values = {n[4:]: file[n] for n in file.files if n.startswith("ema/")}
+            steps = int(file["steps"])
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(f"{state} is no training state ({error}): train first.") from error
+    values["logits_w"] = values["logits_w"] / temperature
+    values["logits_b"] = values["logits_b"] / temperature
+    return write(official(values), folder / f"model.ckpt-{steps}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Export; see the module's head."""
+    parser = argparse.ArgumentParser(prog="python -m training.nsynth.export", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--state", type=Path, default=Path("training/runs/nsynth/state.npz"),
+                        metavar="FILE", help="default: %(default)s")
+    parser.add_argument("--output", type=Path, default=Path("checkpoints/nsynth_starter"),
+                        metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--temperature", type=float, default=1.0, metavar="T",
+                        help="bake this decoding temperature into the last layer")
+    options = parser.parse_args(arguments)
+    try:
+        print(export(options.state, options.output, options.temperature))
+    except (InputError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,440 @@
+/* One WaveNet autoencoder clip at a time: forward and hand-written backward pass, float32.
+ *
+ * Compiled on the training machine by fused.py with -DWIDTH, -DSKIP, -DENC_WIDTH (multiples of 16;
+ * SKIP of 64) and called through ctypes.  Clips are rows of channels in time order, so that a
+ * dilated tap is the same matrix a few rows earlier; each layer's three taps, gate, residual and
+ * skip are done while its rows are in registers.
+ */
+#include <math.h>
+#include <string.h>
+
+#define W WIDTH
+#define W2 (2 * WIDTH)
+#define S SKIP
+#define E ENC_WIDTH
+#define Q 256
+#define HOP 512
+#define STAGES 10
+#define PAD 1024 /* rows of silence before (after, for gradients) a clip: twice the widest dilation */
+
+typedef float vf __attribute__((vector_size(64), aligned(4)));
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE vf load(const float *p) { return *(const vf *)p; }
+INLINE void store(float *p, vf v) { *(vf *)p = v; }
+
+INLINE float fast_exp(float x)
+{
+    x = x > 80.f ? 80.f : (x < -80.f ? -80.f : x);
+    float n = floorf(x * 1.44269504f + 0.5f);
+    float r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.f;
+    int bits = ((int)n + 127) << 23;
+    float scale;
+    memcpy(&scale, &bits, 4);
+    return p * scale;
+}
+
+/* acc [R][16 N] += a [R][K] (row stride lda) times b [K][...] (row stride ldb) */
+#define DEFINE_MULTIPLY(NAME, R, N)                                                              \
+    INLINE void NAME(vf acc[R][N], const float *a, long lda, const float *b, long ldb, int K)     \
+    {                                                                                             \
+        for (int k = 0; k < K; k++) {                                                             \
+            vf w[N];                                                                              \
+            for (int j = 0; j < N; j++) w[j] = load(b + k * ldb + 16 * j);                        \
+            for (int r = 0; r < R; r++) {                                                         \
+                float x = a[r * lda + k];                                                         \
+                for (int j = 0; j < N; j++) acc[r][j] += x * w[j];                                \
+            }                                                                                     \
+        }                                                                                         \
+    }
+DEFINE_MULTIPLY(multiply4x4, 4, 4)
+DEFINE_MULTIPLY(multiply8x2, 8, 2)
+
+/* c [rows][n] (=, or += where add) a [rows][k] times b [k][n]; rows a multiple of 8, n of 32 */
+INLINE void matmul(const float *a, long lda, const float *b, float *c, long ldc, long rows, int k,
+                   int n, int add)
+{
+    for (int j = 0; j < n;) {
+        if (n - j >= 64) {
+            for (long t = 0; t < rows; t += 4) {
+                vf acc[4][4];
+                for (int r = 0; r < 4; r++)
+                    for (int i = 0; i < 4; i++)
+                        acc[r][i] = add ? load(c + (t + r) * ldc + j + 16 * i) : (vf){0};
+                multiply4x4(acc, a + t * lda, lda, b + j, n, k);
+                for (int r = 0; r < 4; r++)
+                    for (int i = 0; i < 4; i++) store(c + (t + r) * ldc + j + 16 * i, acc[r][i]);
+            }
+            j += 64;
+        } else {
+            for (long t = 0; t < rows; t += 8) {
+                vf acc[8][2];
+                for (int r = 0; r < 8; r++)
+                    for (int i = 0; i < 2; i++)
+                        acc[r][i] = add ? load(c + (t + r) * ldc + j + 16 * i) : (vf){0};
+                multiply8x2(acc, a + t * lda, lda, b + j, n, k);
+                for (int r = 0; r < 8; r++)
+                    for (int i = 0; i < 2; i++) store(c + (t + r) * ldc + j + 16 * i, acc[r][i]);
+            }
+            j += 32;
+        }
+    }
+}
+
+/* dw [k][n] += sum over rows of a [rows][k] outer d [rows][n]; k a multiple of 8, n of 32 */
+INLINE void outer(const float *a, long lda, const float *d, long ldd, float *dw, long rows, int k,
+                  int n)
+{
+    for (int j = 0; j < n;) {
+        int wide = n - j >= 64;
+        if (wide) {
+            for (int i = 0; i < k; i += 4) {
+                vf acc[4][4];
+                for (int p = 0; p < 4; p++)
+                    for (int q = 0; q < 4; q++) acc[p][q] = load(dw + (i + p) * n + j + 16 * q);
+                for (long t = 0; t < rows; t++) {
+                    vf v[4];
+                    for (int q = 0; q < 4; q++) v[q] = load(d + t * ldd + j + 16 * q);
+                    for (int p = 0; p < 4; p++) {
+                        float x = a[t * lda + i + p];
+                        for (int q = 0; q < 4; q++) acc[p][q] += x * v[q];
+                    }
+                }
+                for (int p = 0; p < 4; p++)
+                    for (int q = 0; q < 4; q++) store(dw + (i + p) * n + j + 16 * q, acc[p][q]);
+            }
+            j += 64;
+        } else {
+            for (int i = 0; i < k; i += 8) {
+                vf acc[8][2];
+                for (int p = 0; p < 8; p++)
+                    for (int q = 0; q < 2; q++) acc[p][q] = load(dw + (i + p) * n + j + 16 * q);
+                for (long t = 0; t < rows; t++) {
+                    vf v[2];
+                    for (int q = 0; q < 2; q++) v[q] = load(d + t * ldd + j + 16 * q);
+                    for (int p = 0; p < 8; p++) {
+                        float x = a[t * lda + i + p];
+                        for (int q = 0; q < 2; q++) acc[p][q] += x * v[q];
+                    }
+                }
+                for (int p = 0; p < 8; p++)
+                    for (int q = 0; q < 2; q++) store(dw + (i + p) * n + j + 16 * q, acc[p][q]);
+            }
+            j += 32;
+        }
+    }
+}
+
+static void transpose(const float *a, float *b, int rows, int columns)
+{
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < columns; c++) b[c * rows + r] = a[r * columns + c];
+}
+
+INLINE void add_rows(const float *a, long lda, float *sum, long rows, int n)
+{
+    for (long t = 0; t < rows; t++)
+        for (int c = 0; c < n; c++) sum[c] += a[t * lda + c];
+}
+
+/* ---- encoder ------------------------------------------------------------------------------ */
+#define EPAD 512
+
+/* Floats of working memory encoder_* need for a clip of T samples. */
+long encoder_memory(long T, long L)
+{
+    return L * (T + 2 * EPAD) * E + L * T * E + T * E + (T + 2 * EPAD) * E;
+}
+
+/* signal [T] -> pooled [T/HOP][E], means over each hop of the network before its bottleneck. */
+void encoder_forward(const float *start_w, const float *start_b, const float *dil_w,
+                     const float *dil_b, const float *res_w, const float *res_b,
+                     const float *signal, long T, long L, float *memory, float *pooled)
+{
+    float *u_all = memory, *v_all = u_all + L * (T + 2 * EPAD) * E, *x = v_all + L * T * E;
+    for (long t = 0; t < T; t++) {
+        float a = t ? signal[t - 1] : 0.f, b = signal[t], c = t + 1 < T ? signal[t + 1] : 0.f;
+        for (int e = 0; e < E; e++)
+            x[t * E + e] = start_b[e] + a * start_w[e] + b * start_w[E + e] + c * start_w[2 * E + e];
+    }
+    for (long i = 0; i < L; i++) {
+        long d = 1L << (i % STAGES);
+        float *u = u_all + i * (T + 2 * EPAD) * E + EPAD * E, *v = v_all + i * T * E;
+        const float *wd = dil_w + i * 3 * E * E, *wr = res_w + i * E * E;
+        memset(u - EPAD * E, 0, sizeof(float) * EPAD * E);
+        memset(u + T * E, 0, sizeof(float) * EPAD * E);
+        for (long n = 0; n < T * E; n++) u[n] = x[n] > 0.f ? x[n] : 0.f;
+        for (long t = 0; t < T; t += 8) {
+            for (int j = 0; j < E; j += 32) {
+                vf acc[8][2];
+                for (int r = 0; r < 8; r++)
+                    for (int q = 0; q < 2; q++) acc[r][q] = load(dil_b + i * E + j + 16 * q);
+                for (int k = 0; k < 3; k++)
+                    multiply8x2(acc, u + (t + (k - 1) * d) * E, E, wd + k * E * E + j, E, E);
+                for (int r = 0; r < 8; r++)
+                    for (int q = 0; q < 2; q++) {
+                        float *p = v + (t + r) * E + j + 16 * q;
+                        store(p, acc[r][q]);
+                        for (int c = 0; c < 16; c++) p[c] = p[c] > 0.f ? p[c] : 0.f;
+                    }
+            }
+            for (int j = 0; j < E; j += 32) {
+                vf acc[8][2];
+                for (int r = 0; r < 8; r++)
+                    for (int q = 0; q < 2; q++)
+                        acc[r][q] = load(x + (t + r) * E + j + 16 * q) + load(res_b + i * E + j + 16 * q);
+                multiply8x2(acc, v + t * E, E, wr + j, E, E);
+                for (int r = 0; r < 8; r++)
+                    for (int q = 0; q < 2; q++) store(x + (t + r) * E + j + 16 * q, acc[r][q]);
+            }
+        }
+    }
+    for (long f = 0; f < T / HOP; f++) {
+        float sum[E];
+        memset(sum, 0, sizeof sum);
+        add_rows(x + f * HOP * E, E, sum, HOP, E);
+        for (int e = 0; e < E; e++) pooled[f * E + e] = sum[e] / HOP;
+    }
+}
+
+/* d_pooled [T/HOP][E] -> gradients, added to g_*; memory as encoder_forward left it. */
+void encoder_backward(const float *dil_w, const float *res_w, const float *signal, long T, long L,
+                      float *memory, const float *d_pooled, float *g_start_w, float *g_start_b,
+                      float *g_dil_w, float *g_dil_b, float *g_res_w, float *g_res_b)
+{
+    float *u_all = memory, *v_all = u_all + L * (T + 2 * EPAD) * E, *g = v_all + L * T * E;
+    float *dz = g + T * E + EPAD * E;
+    float wdt[3 * E * E], wrt[E * E];
+    memset(dz - EPAD * E, 0, sizeof(float) * EPAD * E);
+    memset(dz + T * E, 0, sizeof(float) * EPAD * E);
+    for (long t = 0; t < T; t++)
+        for (int e = 0; e < E; e++) g[t * E + e] = d_pooled[t / HOP * E + e] / HOP;
+    for (long i = L - 1; i >= 0; i--) {
+        long d = 1L << (i % STAGES);
+        float *u = u_all + i * (T + 2 * EPAD) * E + EPAD * E, *v = v_all + i * T * E;
+        for (int k = 0; k < 3; k++) transpose(dil_w + (i * 3 + k) * E * E, wdt + k * E * E, E, E);
+        transpose(res_w + i * E * E, wrt, E, E);
+        for (long b = 0; b < T; b += 64) {
+            matmul(g + b * E, E, wrt, dz + b * E, E, 64, E, E, 0);
+            for (long n = b * E; n < (b + 64) * E; n++) dz[n] = v[n] > 0.f ? dz[n] : 0.f;
+            outer(v + b * E, E, g + b * E, E, g_res_w + i * E * E, 64, E, E);
+            for (int k = 0; k < 3; k++)
+                outer(u + (b + (k - 1) * d) * E, E, dz + b * E, E, g_dil_w + (i * 3 + k) * E * E, 64,
+                      E, E);
+            add_rows(g + b * E, E, g_res_b + i * E, 64, E);
+            add_rows(dz + b * E, E, g_dil_b + i * E, 64, E);
+        }
+        for (long t = 0; t < T; t += 8)
+            for (int j = 0; j < E; j += 32) {
+                vf acc[8][2];
+                for (int r = 0; r < 8; r++)
+                    for (int q = 0; q < 2; q++) acc[r][q] = (vf){0};
+                for (int k = 0; k < 3; k++)
+                    multiply8x2(acc, dz + (t - (k - 1) * d) * E, E, wdt + k * E * E + j, E, E);
+                for (int r = 0; r < 8; r++)
+                    for (int q = 0; q < 2; q++) {
+                        float du[16];
+                        long at = (t + r) * E + j + 16 * q;
+                        store(du, acc[r][q]);
+                        for (int c = 0; c < 16; c++) g[at + c] += u[at + c] > 0.f ? du[c] : 0.f;
+                    }
+            }
+    }
+    for (long t = 0; t < T; t++) {
+        float a = t ? signal[t - 1] : 0.f, b = signal[t], c = t + 1 < T ? signal[t + 1] : 0.f;
+        for (int e = 0; e < E; e++) {
+            float v = g[t * E + e];
+            g_start_b[e] += v;
+            g_start_w[e] += a * v;
+            g_start_w[E + e] += b * v;
+            g_start_w[2 * E + e] += c * v;
+        }
+    }
+}
+
+/* ---- decoder ------------------------------------------------------------------------------ */
+long decoder_memory(long T, long L)
+{
+    return (L + 1) * (T + PAD) * W + (L + 1) * (T + PAD) * W2 + T * S + T * W;
+}
+
+/* Sum of the negative log likelihood of targets [T] (0..255), and its gradients.
+ * history [T]: what the decoder hears (it is delayed by one sample here); cond [L][T/HOP][2W],
+ * cond_out [T/HOP][S]: conditioning with every bias of its sum in it.  skip_b is the sum of all skip
+ * biases.  Gradients, times `scale`, are added to g_*; g_cond, g_cond_out are written.
+ * With g_start_w NULL only the loss is computed; with uniforms [T] too, targets [T] are drawn from
+ * the predictions instead. */
+double decoder(const float *start_w, const float *start_b, const float *skip0_w, const float *skip_b,
+               const float *dil_w, const float *res_w, const float *res_b, const float *skip_w,
+               const float *out_w, const float *logits_w, const float *logits_b,
+               const float *history, int *targets, const float *uniforms, const float *cond,
+               const float *cond_out,
+               long T, long L, float scale, float *memory, float *g_start_w, float *g_start_b,
+               float *g_skip0_w, float *g_skip_b, float *g_dil_w, float *g_res_w, float *g_res_b,
+               float *g_skip_w, float *g_out_w, float *g_logits_w, float *g_logits_b, float *g_cond,
+               float *g_cond_out)
+{
+    float *x_all = memory, *z_all = x_all + (L + 1) * (T + PAD) * W;
+    float *s = z_all + (L + 1) * (T + PAD) * W2, *g = s + T * S;
+    long F = T / HOP;
+    float h[4 * W];
+    float *x0 = x_all + PAD * W;
+    memset(x_all, 0, sizeof(float) * PAD * W);
+    for (long t = 0; t < T; t++) {
+        float a = t > 2 ? history[t - 3] : 0.f, b = t > 1 ? history[t - 2] : 0.f;
+        float c = t > 0 ? history[t - 1] : 0.f;
+        for (int e = 0; e < W; e++)
+            x0[t * W + e] = start_b[e] + a * start_w[e] + b * start_w[W + e] + c * start_w[2 * W + e];
+        memcpy(s + t * S, skip_b, sizeof(float) * S);
+    }
+    matmul(x0, W, skip0_w, s, S, T, W, S, 1);
+    for (long i = 0; i < L; i++) {
+        long d = 1L << (i % STAGES);
+        float *x = x_all + i * (T + PAD) * W + PAD * W, *y = x + (T + PAD) * W;
+        float *z = z_all + i * (T + PAD) * W2;
+        const float *wd = dil_w + i * 3 * W * W2, *wr = res_w + i * W * W, *ws = skip_w + i * W * S;
+        memset(y - PAD * W, 0, sizeof(float) * PAD * W);
+        for (long t = 0; t < T; t += 4) {
+            const float *c = cond + (i * F + t / HOP) * W2;
+            for (int j = 0; j < W2; j += 64) {
+                vf acc[4][4];
+                for (int r = 0; r < 4; r++)
+                    for (int q = 0; q < 4; q++) acc[r][q] = load(c + j + 16 * q);
+                for (int k = 0; k < 3; k++)
+                    multiply4x4(acc, x + (t - (2 - k) * d) * W, W, wd + k * W * W2 + j, W2, W);
+                for (int r = 0; r < 4; r++)
+                    for (int q = 0; q < 4; q++) store(z + (t + r) * W2 + j + 16 * q, acc[r][q]);
+            }
+            for (int r = 0; r < 4; r++) {
+                float *a = z + (t + r) * W2, *b = a + W;
+                for (int e = 0; e < W; e++) {
+                    a[e] = 1.f / (1.f + fast_exp(-a[e]));
+                    b[e] = 2.f / (1.f + fast_exp(-2.f * b[e])) - 1.f;
+                    h[r * W + e] = a[e] * b[e];
+                }
+            }
+            for (int j = 0; j < W; j += 32) {
+                vf acc[4][2];
+                for (int r = 0; r < 4; r++)
+                    for (int q = 0; q < 2; q++)
+                        acc[r][q] = load(x + (t + r) * W + j + 16 * q) + load(res_b + i * W + j + 16 * q);
+                for (int k = 0; k < W; k++)
+                    for (int r = 0; r < 4; r++)
+                        for (int q = 0; q < 2; q++)
+                            acc[r][q] += h[r * W + k] * load(wr + k * W + j + 16 * q);
+                for (int r = 0; r < 4; r++)
+                    for (int q = 0; q < 2; q++) store(y + (t + r) * W + j + 16 * q, acc[r][q]);
+            }
+            matmul(h, W, ws, s + t * S, S, 4, W, S, 1);
+        }
+    }
+    /* Output layers, loss and their gradients, a block of rows at a time; s becomes its gradient. */
+    enum { B = 64 };
+    float s0[B * S], t1[B * S], lg[B * Q], dt[B * S], out_t[S * S], logits_t[Q * S];
+    transpose(out_w, out_t, S, S);
+    transpose(logits_w, logits_t, S, Q);
+    double loss = 0;
+    if (g_start_w) memset(g_cond_out, 0, sizeof(float) * F * S);
+    for (long b = 0; b < T; b += B) {
+        long f = b / HOP;
+        for (long n = 0; n < B * S; n++) s0[n] = s[b * S + n] > 0.f ? s[b * S + n] : 0.f;
+        for (long t = 0; t < B; t++) memcpy(t1 + t * S, cond_out + f * S, sizeof(float) * S);
+        matmul(s0, S, out_w, t1, S, B, S, S, 1);
+        for (long n = 0; n < B * S; n++) t1[n] = t1[n] > 0.f ? t1[n] : 0.f;
+        for (long t = 0; t < B; t++) memcpy(lg + t * Q, logits_b, sizeof(float) * Q);
+        matmul(t1, S, logits_w, lg, Q, B, S, Q, 1);
+        for (long t = 0; t < B; t++) {
+            float *q = lg + t * Q, top = q[0], sum = 0.f;
+            for (int c = 1; c < Q; c++) top = q[c] > top ? q[c] : top;
+            float own = uniforms ? 0.f : q[targets[b + t]] - top;
+            for (int c = 0; c < Q; c++) {
+                q[c] = fast_exp(q[c] - top);
+                sum += q[c];
+            }
+            if (uniforms) {
+                float u = uniforms[b + t] * sum;
+                int c = 0;
+                while (c < Q - 1 && (u -= q[c]) > 0.f) c++;
+                targets[b + t] = c;
+                continue;
+            }
+            loss += log(sum) - own;
+            float k = scale / sum;
+            for (int c = 0; c < Q; c++) q[c] *= k;
+            q[targets[b + t]] -= scale;
+        }
+        if (!g_start_w) continue;
+        add_rows(lg, Q, g_logits_b, B, Q);
+        outer(t1, S, lg, Q, g_logits_w, B, S, Q);
+        matmul(lg, Q, logits_t, dt, S, B, Q, S, 0);
+        for (long n = 0; n < B * S; n++) dt[n] = t1[n] > 0.f ? dt[n] : 0.f;
+        add_rows(dt, S, g_cond_out + f * S, B, S);
+        outer(s0, S, dt, S, g_out_w, B, S, S);
+        matmul(dt, S, out_t, s + b * S, S, B, S, S, 0);
+        for (long n = 0; n < B * S; n++) s[b * S + n] = s0[n] > 0.f ? s[b * S + n] : 0.f;
+        add_rows(s + b * S, S, g_skip_b, B, S);
+    }
+    if (!g_start_w) return loss;
+    memset(g, 0, sizeof(float) * T * W);
+    memset(g_cond, 0, sizeof(float) * L * F * W2);
+    float wdt[3 * W * W2], wrt[W * W], wst[W * S], hb[B * W], dh[B * W];
+    for (long i = L - 1; i >= 0; i--) {
+        long d = 1L << (i % STAGES);
+        float *x = x_all + i * (T + PAD) * W + PAD * W, *z = z_all + i * (T + PAD) * W2;
+        for (int k = 0; k < 3; k++)
+            transpose(dil_w + (i * 3 + k) * W * W2, wdt + k * W * W2, W, W2);
+        transpose(res_w + i * W * W, wrt, W, W);
+        transpose(skip_w + i * W * S, wst, W, S);
+        memset(z + T * W2, 0, sizeof(float) * PAD * W2);
+        for (long b = 0; b < T; b += B) {
+            float *zb = z + b * W2;
+            matmul(g + b * W, W, wrt, dh, W, B, W, W, 0);
+            matmul(s + b * S, S, wst, dh, W, B, S, W, 1);
+            for (long t = 0; t < B; t++)
+                for (int e = 0; e < W; e++) {
+                    float a = zb[t * W2 + e], c = zb[t * W2 + W + e], v = dh[t * W + e];
+                    hb[t * W + e] = a * c;
+                    zb[t * W2 + e] = v * c * a * (1.f - a);
+                    zb[t * W2 + W + e] = v * a * (1.f - c * c);
+                }
+            outer(hb, W, g + b * W, W, g_res_w + i * W * W, B, W, W);
+            outer(hb, W, s + b * S, S, g_skip_w + i * W * S, B, W, S);
+            for (int k = 0; k < 3; k++)
+                outer(x + (b - (2 - k) * d) * W, W, zb, W2, g_dil_w + (i * 3 + k) * W * W2, B, W, W2);
+            add_rows(g + b * W, W, g_res_b + i * W, B, W);
+            add_rows(zb, W2, g_cond + (i * F + b / HOP) * W2, B, W2);
+        }
+        for (long t = 0; t < T; t += 8)
+            for (int j = 0; j < W; j += 32) {
+                vf acc[8][2];
+                for (int r = 0; r < 8; r++)
+                    for (int q = 0; q < 2; q++) acc[r][q] = load(g + (t + r) * W + j + 16 * q);
+                for (int k = 0; k < 3; k++)
+                    multiply8x2(acc, z + (t + (2 - k) * d) * W2, W2, wdt + k * W * W2 + j, W, W2);
+                for (int r = 0; r < 8; r++)
+                    for (int q = 0; q < 2; q++) store(g + (t + r) * W + j + 16 * q, acc[r][q]);
+            }
+    }
+    transpose(skip0_w, wst, W, S);
+    matmul(s, S, wst, g, W, T, S, W, 1);
+    outer(x0, W, s, S, g_skip0_w, T, W, S);
+    for (long t = 0; t < T; t++) {
+        float a = t > 2 ? history[t - 3] : 0.f, b = t > 1 ? history[t - 2] : 0.f;
+        float c = t > 0 ? history[t - 1] : 0.f;
+        for (int e = 0; e < W; e++) {
+            float v = g[t * W + e];
+            g_start_b[e] += v;
+            g_start_w[e] += a * v;
+            g_start_w[W + e] += b * v;
+            g_start_w[2 * W + e] += c * v;
+        }
+    }
+    return loss;
+}

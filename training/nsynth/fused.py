@@ -1,0 +1,189 @@
+"""The network on a CPU through `fused.c`, several times faster than PyTorch's own operations.
+
+Needs a C compiler (cc, gcc or clang; the CC environment variable wins) and layers of widths that are
+multiples of 32 (decoder, encoder) and of 64 (skip).  `Fused.build` returns None where that is not
+so, and training goes on without it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.nsynth.model import HOP, Autoencoder, Size
+
+_SOURCE = Path(__file__).with_name("fused.c")
+_FLAGS = ("-O3", "-funroll-loops", "-march=native", "-ffast-math", "-shared", "-fPIC")
+_ENCODER = ("ae_startconv_w", "ae_startconv_b", "ae_dilatedconv_w", "ae_dilatedconv_b", "ae_res_w",
+            "ae_res_b")
+_DECODER = ("startconv_w", "startconv_b", "skip_start_w", "skip_sum_b", "dilatedconv_w", "res_w",
+            "res_b", "skip_w", "out1_w", "logits_w", "logits_b")
+
+
+def _compile(size: Size) -> ctypes.CDLL | None:
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which(
+        "clang")
+    if not compiler or size.width % 32 or size.encoder_width % 32 or size.skip % 64:
+        return None
+    flags = [*_FLAGS, f"-DWIDTH={size.width}", f"-DSKIP={size.skip}",
+             f"-DENC_WIDTH={size.encoder_width}"]
+    if "gcc" in Path(compiler).name or Path(compiler).name == "cc":
+        flags.append("-mprefer-vector-width=512")
+    key = hashlib.sha256(_SOURCE.read_bytes() + " ".join(flags).encode()).hexdigest()[:16]
+    library = Path(tempfile.gettempdir(), f"nsynth_fused_{os.getpid()}_{key}.so")
+    try:
+        done = subprocess.run([compiler, *flags, str(_SOURCE), "-o", str(library), "-lm"],
+                              capture_output=True, text=True)
+        return ctypes.CDLL(str(library)) if done.returncode == 0 else None
+    except OSError:
+        return None
+    finally:
+        try:
+            library.unlink(missing_ok=True)  # loaded already; Windows keeps it until the end
+        except OSError:
+            pass
+
+
+def _pointer(tensor: Tensor | None):
+    return None if tensor is None else ctypes.c_void_p(tensor.data_ptr())
+
+
+class Fused:
+    """`Autoencoder`'s `pooled`, `loss` and `sample_once`, one thread per clip.
+
+    Parameters
+    ----------
+    model : Autoencoder
+        On the CPU, in float32; its parameters are read at each call.
+    threads : int
+        Clips worked on at the same time.
+    """
+
+    def __init__(self, model: Autoencoder, library: ctypes.CDLL, threads: int = 1):
+        self.model, self.library, self.threads = model, library, threads
+        self.pool = ThreadPoolExecutor(threads)
+        self.memory: dict[str, Tensor] = {}
+        library.decoder.restype = ctypes.c_double
+        library.decoder_memory.restype = library.encoder_memory.restype = ctypes.c_long
+
+    @classmethod
+    def build(cls, model: Autoencoder, threads: int = 1) -> Fused | None:
+        """The fused network, or None where it cannot be had (see the module's head)."""
+        library = _compile(model.size)
+        return cls(model, library, threads) if library else None
+
+    def _memory(self, kind: str, samples: int) -> Tensor:
+        key = f"{kind} {samples}"
+        if key not in self.memory:
+            layers = self.model.size.layers if kind[0] == "d" else self.model.size.encoder_layers
+            need = getattr(self.library, f"{kind.split()[0]}_memory")(
+                ctypes.c_long(samples), ctypes.c_long(layers))
+            self.memory[key] = torch.empty(need)
+        return self.memory[key]
+
+    def pooled(self, signal: Tensor) -> Tensor:
+        """As `Autoencoder.pooled`, with gradients."""
+        return _Encoder.apply(self, signal.contiguous(),
+                              *(getattr(self.model, n) for n in _ENCODER))
+
+    def _decoder_weights(self) -> list[Tensor]:
+        bias = self.model.skip_start_b + self.model.skip_b.sum(0)
+        return [bias if n == "skip_sum_b" else getattr(self.model, n) for n in _DECODER]
+
+    def loss(self, history: Tensor, targets: Tensor, encoding: Tensor) -> Tensor:
+        """As `Autoencoder.loss`, with gradients."""
+        layers, out = self.model.conditioning(encoding)
+        return _Decoder.apply(self, history.contiguous(), targets.int().contiguous(),
+                              layers.contiguous(), out.contiguous(), *self._decoder_weights())
+
+    @torch.no_grad()
+    def sample_once(self, history: Tensor, encoding: Tensor, uniforms: Tensor) -> Tensor:
+        """As `Autoencoder.sample_once`."""
+        layers, out = (x.contiguous() for x in self.model.conditioning(encoding))
+        history, uniforms = history.contiguous(), uniforms.contiguous()
+        drawn = torch.zeros(history.shape, dtype=torch.int32)
+        weights = [w.detach().contiguous() for w in self._decoder_weights()]
+        self._each(len(history), lambda b, slot: self._decode(
+            weights, history[b], drawn[b], layers[b], out[b], 1.0, slot, uniforms=uniforms[b]))
+        return drawn
+
+    def _each(self, clips: int, work) -> list:
+        slots = list(range(self.threads))
+
+        def run(b: int):
+            slot = slots.pop()
+            try:
+                return work(b, slot)
+            finally:
+                slots.append(slot)
+
+        return list(self.pool.map(run, range(clips)))
+
+    def _decode(self, weights, history, targets, layers, out, scale, slot, grads=None, g_layers=None,
+                g_out=None, uniforms=None) -> float:
+        samples = history.shape[-1]
+        return self.library.decoder(
+            *map(_pointer, weights), _pointer(history), _pointer(targets), _pointer(uniforms),
+            _pointer(layers), _pointer(out), ctypes.c_long(samples),
+            ctypes.c_long(self.model.size.layers), ctypes.c_float(scale),
+            _pointer(self._memory(f"decoder {slot}", samples)),
+            *(map(_pointer, grads) if grads else [None] * len(_DECODER)), _pointer(g_layers),
+            _pointer(g_out))
+
+
+class _Encoder(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, fused: Fused, signal: Tensor, *weights: Tensor) -> Tensor:
+        clips, samples = signal.shape
+        weights = [w.detach().contiguous() for w in weights]
+        pooled = torch.empty(clips, samples // HOP, fused.model.size.encoder_width)
+        sizes = ctypes.c_long(samples), ctypes.c_long(fused.model.size.encoder_layers)
+        # Each clip's working memory is kept for the backward pass.
+        memory = [fused._memory(f"encoder {b}", samples) for b in range(clips)]
+        fused._each(clips, lambda b, slot: fused.library.encoder_forward(
+            *map(_pointer, weights), _pointer(signal[b]), *sizes, _pointer(memory[b]),
+            _pointer(pooled[b])))
+        ctx.saved = fused, signal, weights, sizes, memory
+        return pooled
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        fused, signal, weights, sizes, memory = ctx.saved
+        grad = grad.contiguous()
+        grads = [[torch.zeros_like(w) for w in weights] for _ in range(fused.threads)]
+        fused._each(len(signal), lambda b, slot: fused.library.encoder_backward(
+            _pointer(weights[2]), _pointer(weights[4]), _pointer(signal[b]), *sizes,
+            _pointer(memory[b]), _pointer(grad[b]), *map(_pointer, grads[slot])))
+        return (None, None, *(torch.stack(g).sum(0) for g in zip(*grads)))
+
+
+class _Decoder(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, fused: Fused, history, targets, layers, out, *weights) -> Tensor:
+        clips, samples = history.shape
+        weights = [w.detach().contiguous() for w in weights]
+        # The gradients come with the loss: one pass, and no memory kept between clips.
+        grads = [[torch.zeros_like(w) for w in weights] for _ in range(fused.threads)]
+        g_layers, g_out = torch.empty_like(layers), torch.empty_like(out)
+        layers, out = layers.detach(), out.detach()
+        scale = 1 / (clips * samples)
+        loss = fused._each(clips, lambda b, slot: fused._decode(
+            weights, history[b], targets[b], layers[b], out[b], scale, slot, grads[slot],
+            g_layers[b], g_out[b]))
+        ctx.grads = [None, None, None, g_layers, g_out,
+                     *(torch.stack(g).sum(0) for g in zip(*grads))]
+        return torch.tensor(float(np.sum(loss)) * scale)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return tuple(None if g is None else g * grad for g in ctx.grads)

@@ -1,0 +1,384 @@
+"""Train the NSynth starter: `python -m training.nsynth.train --minutes M`.
+
+Renders the data set if it is missing, goes on from the state of the last run if there is one,
+trains for M minutes on a CUDA GPU or the CPU, writes its state every few minutes and at the end,
+and exports a TensorFlow checkpoint where TensorFlow is installed.  Only PyTorch, NumPy and SciPy
+are needed once the data set is there.
+
+Two stages.  "broad": notes of all instruments, to learn how sound goes on; "near": mostly the
+shipped sounds and the morphs between them, the instruments kept in the mix.  Without `--stage` the
+first 55 % of the time are broad and the rest near.
+
+What keeps the free-running sound clean is what the decoder hears while it learns: the past it is
+given is wrong most of the time, by noise or by its own guesses, and the future it must predict is
+right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from training.nsynth.fused import Fused
+from training.nsynth.model import Autoencoder, Size, mu_law
+
+RUN = Path("training/runs/nsynth")
+TRAIN, HELD_OUT_NOTE, HELD_OUT_INSTRUMENT, SHIPPED = 0, 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage trains on: shares of crops, and how far sounds are moved."""
+
+    notes: float
+    morphs: float
+    shipped: float
+    shipped_morphs: float
+    semitones: float        # notes are moved up or down by at most this
+    shipped_semitones: float
+    rate: float             # learning rate at its highest
+    ema: float
+
+
+STAGES = {
+    "broad": Stage(0.62, 0.14, 0.14, 0.10, 1.0, 1.0, 2e-3, 0.999),
+    "near": Stage(0.25, 0.05, 0.38, 0.32, 1.0, 0.4, 1.2e-3, 0.999),
+}
+
+# Windowed-sinc interpolation, 12 taps at 512 positions between two samples.
+_TAPS, _PHASES = 12, 512
+
+
+def _interpolation_table() -> np.ndarray:
+    at = np.arange(_TAPS) - (_TAPS // 2 - 1) - np.arange(_PHASES + 1)[:, None] / _PHASES
+    table = np.sinc(0.97 * at) * np.i0(6 * np.sqrt(np.maximum(0, 1 - (at / (_TAPS / 2)) ** 2)))
+    return table / table.sum(1, keepdims=True)
+
+
+_TABLE = _interpolation_table()
+
+
+def crop(audio: np.ndarray, start: float, rate: float | np.ndarray, length: int) -> np.ndarray:
+    """`length` samples of `audio` (int16) from `start` on, played `rate` times as fast; zeros
+    before and after it."""
+    if isinstance(rate, float) and rate == 1.0:
+        at = np.arange(length) + int(start)
+        inside = (at >= 0) & (at < audio.size)
+        return np.where(inside, audio[np.clip(at, 0, audio.size - 1)] / 32768.0, 0.0)
+    at = start + (np.cumsum(rate) if np.ndim(rate) else np.arange(length) * rate)
+    whole = np.floor(at).astype(np.int64)
+    weights = _TABLE[np.round((at - whole) * _PHASES).astype(np.int64)]
+    taps = whole[:, None] + np.arange(_TAPS) - (_TAPS // 2 - 1)
+    inside = (taps >= 0) & (taps < audio.size)
+    values = np.where(inside, audio[np.clip(taps, 0, audio.size - 1)] / 32768.0, 0.0)
+    return np.sum(values * weights, axis=1)
+
+
+class Crops:
+    """Random crops of a data set.
+
+    Parameters
+    ----------
+    data : mapping
+        As `training.nsynth.data.render` returns it.
+    stage : Stage
+    length : int
+        Samples, a multiple of 512.
+    rng : numpy Generator
+    """
+
+    def __init__(self, data, stage: Stage, length: int, rng: np.random.Generator):
+        self.data, self.stage, self.length, self.rng = data, stage, length, rng
+        split = data["split"]
+        self.notes, self.shipped = np.flatnonzero(split == TRAIN), np.flatnonzero(split == SHIPPED)
+        near = np.isin(data["morph_sources"][:, 0], self.shipped)
+        self.morphs, self.shipped_morphs = np.flatnonzero(~near), np.flatnonzero(near)
+
+    def _start(self) -> float:
+        # One crop in four holds the onset: generation always begins there.
+        if self.rng.random() < 0.25:
+            return float(self.rng.integers(-600, 1))
+        return float(self.rng.integers(0, self.data["audio"].shape[1] - self.length // 2))
+
+    def _rate(self, semitones: float) -> float:
+        if self.rng.random() < 0.2:
+            return 1.0
+        return float(2 ** (self.rng.uniform(-1, 1) * semitones / 12))
+
+    def __call__(self) -> tuple[np.ndarray, list[np.ndarray], list[float]]:
+        """A crop of audio [length], and the crops, with shares, whose encodings are its own."""
+        rng, stage, start = self.rng, self.stage, self._start()
+        level = float(rng.uniform(0.5, 1.15)) if rng.random() < 0.7 else 1.0
+        kind = rng.choice(4, p=np.array([stage.notes, stage.morphs, stage.shipped,
+                                         stage.shipped_morphs]))
+        if kind in (0, 2):
+            i = rng.choice(self.notes if kind == 0 else self.shipped)
+            rate = self._rate(stage.semitones if kind == 0 else stage.shipped_semitones)
+            if kind == 0 and rng.random() < 0.12:  # a glide, as in the meow
+                rate = rate * 2 ** (np.linspace(0, rng.uniform(-4, 4), self.length) / 12)
+            audio = level * crop(self.data["audio"][i], start, rate, self.length)
+            return audio, [audio], [1.0]
+        k = rng.choice(self.morphs if kind == 1 else self.shipped_morphs)
+        semitones = stage.semitones if kind == 1 else stage.shipped_semitones
+        lead, other = self.data["morph_sources"][k]
+        rate, other_rate = self._rate(semitones), self._rate(semitones)
+        share = float(self.data["morph_share"][k])
+        audio = level * crop(self.data["morph_audio"][k], start, rate, self.length)
+        return audio, [level * crop(self.data["audio"][lead], start, rate, self.length),
+                       level * crop(self.data["audio"][other], start, other_rate, self.length)], [
+                           1 - share, share]
+
+
+@dataclass
+class Batch:
+    """targets [B, T] codes; signals [C, T] to encode; mixing [B, C] their shares in the B."""
+
+    targets: torch.Tensor
+    signals: torch.Tensor
+    mixing: torch.Tensor
+
+
+def batch(crops: Callable, clips: int) -> Batch:
+    """Draw a batch; a crop that is its own source is encoded once."""
+    targets, signals, rows = [], [], []
+    for _ in range(clips):
+        audio, sources, shares = crops()
+        targets.append(mu_law(audio))
+        rows.append((len(signals), shares))
+        signals += [mu_law(source) for source in sources]
+    mixing = np.zeros((clips, len(signals)), np.float32)
+    for row, (first, shares) in zip(mixing, rows):
+        row[first:first + len(shares)] = shares
+    signals = torch.from_numpy((np.stack(signals) - 128).astype(np.float32) / 128)
+    return Batch(torch.from_numpy(np.stack(targets)), signals, torch.from_numpy(mixing))
+
+
+def history(targets: torch.Tensor, encoding: torch.Tensor, network, noise: float,
+            rng: np.random.Generator) -> torch.Tensor:
+    """What the decoder hears for each clip: the truth, the truth with noise, or its own guesses."""
+    heard = (targets.float() - 128) / 128
+    kinds = rng.choice(3, size=len(targets), p=[0.2, 0.5, 0.3])
+    own = np.flatnonzero(kinds == 2)
+    if own.size:
+        uniforms = torch.rand(own.size, targets.shape[1], device=targets.device)
+        guessed = network.sample_once(heard[own], encoding[own].detach(), uniforms)
+        # Some of the past true, some guessed: how much differs from clip to clip.
+        kept = torch.rand(heard[own].shape, device=heard.device) < float(rng.uniform(0, 0.7))
+        heard[own] = torch.where(kept, heard[own], (guessed.float() - 128) / 128)
+    for b in np.flatnonzero(kinds == 1):
+        heard[b] += torch.randn_like(heard[b]) * float(rng.uniform(0, noise))
+    return heard
+
+
+def read_state(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a state file: `ema/...`, `raw/...`, `exp_avg/...`, and counts."""
+    with np.load(path, allow_pickle=False) as state:
+        return {name: state[name] for name in state.files}
+
+
+def size_of(state: dict[str, np.ndarray]) -> Size:
+    """The network's size, from the arrays of a state file."""
+    return Size(width=state["ema/res_w"].shape[1], skip=state["ema/skip_w"].shape[2],
+                layers=len(state["ema/res_w"]), encoder_width=state["ema/ae_res_w"].shape[1],
+                encoder_layers=len(state["ema/ae_res_w"]),
+                channels=state["ema/ae_bottleneck_w"].shape[1])
+
+
+class Trainer:
+    """Network, optimiser and moving average, on one device.
+
+    Parameters
+    ----------
+    size : Size
+    data : mapping
+    folder : Path
+        Holds `state.npz` and `log.txt`.
+    threads : int
+        CPU threads.
+    seed : int
+    """
+
+    def __init__(self, size: Size, data, folder: Path, threads: int = 1, seed: int = 0,
+                 start: Path | None = None):
+        self.folder, self.data = folder, data
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        state = read_state(start) if start else {}
+        self.model = Autoencoder(size_of(state) if state else size, seed).to(self.device)
+        if state:
+            self.model.load({n: state[f"raw/{n}"] for n in dict(self.model.named_parameters())})
+        fused = Fused.build(self.model, threads) if self.device.type == "cpu" else None
+        self.network = fused or self.model
+        self.names, self.values = zip(*self.model.named_parameters())
+        self.optimiser = torch.optim.Adam(self.values, betas=(0.9, 0.999), eps=1e-8, foreach=True)
+        self.ema = [v.detach().clone() for v in self.values]
+        self.steps, self.samples, self.seconds = 0, 0, 0.0
+        if state:
+            self._restore(state)
+        self.rng = np.random.default_rng([seed, self.steps])
+        torch.manual_seed(seed + self.steps)
+
+    def _restore(self, state: dict[str, np.ndarray]) -> None:
+        self.steps, self.samples = int(state["steps"]), int(state["samples"])
+        self.seconds = float(state["seconds"])
+        for name, value, average in zip(self.names, self.values, self.ema):
+            average.copy_(torch.from_numpy(state[f"ema/{name}"]))
+            if f"exp_avg/{name}" in state:
+                self.optimiser.state[value] = {
+                    "step": torch.tensor(float(self.steps)),
+                    **{k: torch.from_numpy(state[f"{k}/{name}"]).to(self.device)
+                       for k in ("exp_avg", "exp_avg_sq")}}
+
+    def save(self, path: Path | None = None) -> Path:
+        """Write the state; `.npz` of arrays, no pickle."""
+        arrays = dict(steps=self.steps, samples=self.samples, seconds=self.seconds)
+        for name, value, average in zip(self.names, self.values, self.ema):
+            arrays[f"raw/{name}"] = value.detach().cpu().numpy()
+            arrays[f"ema/{name}"] = average.cpu().numpy()
+            for kind, moment in self.optimiser.state.get(value, {}).items():
+                if kind != "step":
+                    arrays[f"{kind}/{name}"] = moment.cpu().numpy()
+        path = path or self.folder / "state.npz"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part.npz")
+        np.savez(part, **arrays)
+        part.replace(path)
+        return path
+
+    def step(self, drawn: Batch, noise: float, rate: float, decay: float) -> float:
+        """One optimiser step; returns the loss, nats per sample."""
+        targets, signals, mixing = (x.to(self.device) for x in (drawn.targets, drawn.signals,
+                                                                drawn.mixing))
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+            own = self.model.encode(signals, self.network.pooled)
+            encoding = torch.einsum("bc,cfz->bfz", mixing, own.float())
+            heard = history(targets, encoding, self.network, noise, self.rng)
+            loss = self.network.loss(heard, targets, encoding)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.values, 1.0)
+        if not math.isfinite(float(norm)):
+            return math.nan
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.step()
+        self.steps += 1
+        self.samples += targets.numel()
+        weight = 1 - min(decay, (1 + self.steps) / (10 + self.steps))
+        torch._foreach_lerp_(self.ema, [v.detach() for v in self.values], weight)
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def validate(self, split: int, length: int, count: int = 6) -> tuple[float, float]:
+        """Nats per sample of the averaged weights on fixed crops: true past, noisy past."""
+        rng = np.random.default_rng(1)
+        rows = np.flatnonzero(self.data["split"] == split)
+        codes = np.stack([mu_law(crop(self.data["audio"][i], s, 1.0, length)) for i, s in zip(
+            rng.choice(rows, count), rng.integers(0, self.data["audio"].shape[1] - length, count))])
+        targets = torch.from_numpy(codes).to(self.device)
+        true = (targets.float() - 128) / 128
+        noisy = true + 0.03 * torch.from_numpy(
+            rng.standard_normal(codes.shape).astype(np.float32)).to(self.device)
+        kept = [v.detach().clone() for v in self.values]
+        for value, average in zip(self.values, self.ema):
+            value.copy_(average)
+        encoding = self.model.encode(true, self.network.pooled)
+        losses = tuple(float(self.network.loss(heard, targets, encoding)) for heard in (true, noisy))
+        for value, old in zip(self.values, kept):
+            value.copy_(old)
+        return losses
+
+    def run(self, stage: Stage, minutes: float, clips: int, length: int, *, noise: float = 0.06,
+            end: float = 0.03, rate: float | None = None, every: float = 180.0,
+            report: Callable[[str], None] = print) -> None:
+        """Train for a time, the learning rate falling along half a cosine to `end` of its peak."""
+        crops = Crops(self.data, stage, length, self.rng)
+        began = shown = time.monotonic()
+        first, before, peak, losses = self.samples, self.seconds, rate or stage.rate, []
+        while (passed := time.monotonic() - began) < 60 * minutes:
+            now = peak * min(1.0, (len(losses) + 1) / 100)
+            now *= end + (1 - end) * 0.5 * (1 + math.cos(math.pi * passed / (60 * minutes)))
+            losses.append(self.step(batch(crops, clips), noise, now, stage.ema))
+            if time.monotonic() - shown > every:
+                shown = time.monotonic()
+                self.seconds = before + shown - began
+                self._show(losses, length, (self.samples - first) / (shown - began), report)
+                self.save()
+        self.seconds = before + time.monotonic() - began
+        self._show(losses, length, (self.samples - first) / max(1e-9, time.monotonic() - began),
+                   report)
+        self.save()
+
+    def _show(self, losses: list[float], length: int, speed: float, report) -> None:
+        notes, shipped = self.validate(HELD_OUT_NOTE, length), self.validate(SHIPPED, length)
+        line = (f"{self.seconds / 60:.1f} min, {self.steps} steps, {self.samples / 1e6:.1f} M samples "
+                f"({speed:.0f}/s): loss {np.nanmean(losses[-300:]):.3f}; held-out notes "
+                f"{notes[0]:.3f} (noisy past {notes[1]:.3f}), shipped sounds {shipped[0]:.3f} "
+                f"({shipped[1]:.3f})")
+        report(line)
+        with open(self.folder / "log.txt", "a", encoding="utf-8") as log:
+            log.write(line + "\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train; see the module's head."""
+    parser = argparse.ArgumentParser(prog="python -m training.nsynth.train", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, required=True, help="how long to train")
+    parser.add_argument("--stage", choices=[*STAGES], help="only this stage")
+    parser.add_argument("--folder", type=Path, default=RUN, metavar="DIR",
+                        help="data set and state (default: %(default)s)")
+    parser.add_argument("--start", type=Path, metavar="FILE",
+                        help="state to go on from (default: state.npz in the folder, if there)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N")
+    parser.add_argument("--clips", type=int, metavar="N", help="crops per step (default: 2, on a GPU 48)")
+    parser.add_argument("--length", type=int, default=6144, help="samples per crop (default: %(default)s)")
+    parser.add_argument("--rate", type=float, help="peak learning rate (default: the stage's)")
+    parser.add_argument("--width", type=int, default=32, help="of a new network (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    if options.minutes <= 0 or options.length % 512 or options.length < 512:
+        print("--minutes must be over 0 and --length a multiple of 512.", file=sys.stderr)
+        return 1
+    path = options.folder / "data.npz"
+    try:
+        if not path.is_file():
+            from training.nsynth import data as rendering
+            rendering.write(path)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    with np.load(path, allow_pickle=False) as file:
+        data = {name: file[name] for name in file.files}
+    start = options.start or options.folder / "state.npz"
+    size = Size(width=options.width, skip=2 * options.width, encoder_width=options.width)
+    trainer = Trainer(size, data, options.folder, options.threads, options.seed,
+                      start if start.is_file() else None)
+    clips = options.clips or (48 if trainer.device.type == "cuda" else max(2, options.threads))
+    print(f"{asdict(trainer.model.size)} on {trainer.device}"
+          f"{' (fused)' if trainer.network is not trainer.model else ''}, from step {trainer.steps}",
+          flush=True)
+    stages = [(options.stage, 1.0)] if options.stage else [("broad", 0.55), ("near", 0.45)]
+    for name, share in stages:
+        trainer.run(STAGES[name], options.minutes * share, clips, options.length, rate=options.rate,
+                    report=lambda line: print(line, flush=True))
+    try:
+        from training.nsynth import export
+    except ImportError:
+        print(f"{options.folder / 'state.npz'}: export it where TensorFlow is installed, with "
+              "python -m training.nsynth.export")
+        return 0
+    print(export.export(options.folder / "state.npz", options.folder / "export"))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
