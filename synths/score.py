@@ -518,3 +518,73 @@ def load_instruments(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     if times is not None and (times.shape != z.shape[:1] or times.dtype.kind not in "fiu"):
         raise InputError(f"{rule} has {len(z)} instruments and times of shape {list(times.shape)}.")
     return z.astype(np.float64), None if times is None else times.astype(np.float64)
+
+
+def choose_instruments(model, chosen: str, total_time: float, rng: np.random.Generator
+                       ) -> tuple[np.ndarray, np.ndarray]:
+    """Instruments as a user names them, placed in time.
+
+    Parameters
+    ----------
+    model
+        Anything with ``generate_z(n, rng)``.
+    chosen : str
+        Numbers of the generator's instruments, counted from 1 in the order in which
+        `get_random_instruments` draws them, each with its time in seconds if wanted:
+        "3,7,1@8.0"; or the name of a file from `save_instruments`, whose times are kept.
+    total_time : float
+        Seconds from the start to the end of the last note to end.
+    rng : numpy.random.Generator
+        Freshly seeded.
+
+    Returns
+    -------
+    z_instruments : ndarray [k, d]
+    t_instruments : ndarray [k]
+
+    Raises
+    ------
+    InputError
+        If `chosen` is neither, or the times do not ascend.
+    """
+    if Path(chosen).suffix.lower() in (".npz", ".npy"):
+        z, times = load_instruments(chosen)
+        width = model.generate_z(1).shape[1]
+        if z.shape[1] != width:
+            raise InputError(f"This model's instruments are {width} numbers each, and those in "
+                             f"{chosen} are {z.shape[1]}: use the checkpoint they were made with.")
+        return place_instruments(z, times, total_time)
+    numbers, times = [], []
+    for word in chosen.split(","):
+        match = re.fullmatch(r"\s*(\d{1,4})\s*(?:@\s*(\d+(?:\.\d*)?|\.\d+)\s*)?", word)
+        if not match or int(match[1]) < 1:
+            raise InputError("Instruments are numbers from 1, with a time in seconds if wanted "
+                             f"(3,7,1@8.0), or a .npz file; found {word.strip()!r} in {chosen!r}.")
+        numbers.append(int(match[1]))
+        times.append(None if match[2] is None else float(match[2]))
+    z = np.asarray(model.generate_z(max(numbers), rng))[np.array(numbers) - 1]
+    return place_instruments(z, times, total_time)
+
+
+def preview_phrase() -> dict:
+    """A short phrase to know an instrument by: two octaves of a chord, low to high, the last held.
+
+    Returns
+    -------
+    dict
+        Notes as from `load_midi`; 4 seconds.
+    """
+    pitches = np.array([48, 55, 60, 64, 67, 72])
+    starts = 0.4 * np.arange(len(pitches))
+    ends = np.append(starts[1:], 4.0)
+    return {"pitches": pitches, "velocities": np.full(len(pitches), 100),
+            "start_times": starts, "end_times": ends, "left_out": {}}
+
+
+def summary(notes: dict) -> str:
+    """The notes in words, and what was left out of them: "210 notes, 28.0 s"."""
+    words = f"{len(notes['pitches'])} notes, {max(notes['end_times']):.1f} s"
+    reasons = {"out_of_range": f"outside pitches {MIN_PITCH} to {MAX_PITCH}",
+               "silent": "of velocity 0", "drums": "of drums"}
+    left_out = [f"{count} {reasons[reason]}" for reason, count in notes["left_out"].items() if count]
+    return words + (f" (left out: {', '.join(left_out)})" if left_out else "")

@@ -1,0 +1,87 @@
+"""Magenta's own NSynth engine behind the interface of `synths.nsynth`: the reference.
+
+Everything is computed by `magenta.models.nsynth.wavenet.fastgen`, unchanged: slow (minutes per
+second of sound on a CPU), and only for checkpoints of the official shapes, which are written into
+its code.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from synths import InputError, checkpoints
+
+HOP_LENGTH = 512
+_WIDTH = 512  # channels of the decoder's dilated layers, h512_bo16.py
+
+
+def official(checkpoint_path: str | Path | None) -> str:
+    """The prefix of the checkpoint, if fastgen can load it.
+
+    Raises
+    ------
+    InputError
+        If its shapes are not those written into Magenta's code.
+    """
+    prefix = checkpoints.find(checkpoint_path, "nsynth")
+    width = checkpoints.shapes(prefix)["res_1/W"][-1]
+    if width != _WIDTH:
+        raise InputError(f"Magenta's own engine loads only decoders {_WIDTH} channels wide, and "
+                         f"{prefix} has {width}: leave out --engine, or give --checkpoint "
+                         "wavenet-ckpt.")
+    return str(prefix)
+
+
+def _fastgen():
+    """Import fastgen with TensorFlow's chatter turned down."""
+    import os
+    import warnings
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import tensorflow as tf
+        tf.compat.v1.logging.set_verbosity("ERROR")
+        from magenta.models.nsynth.wavenet import fastgen
+    return tf, fastgen
+
+
+def encode(wav_data: np.ndarray, checkpoint_path: str | Path | None = None,
+           sample_length: int = 64000) -> np.ndarray:
+    """`fastgen.encode`: float32 [batch, frames, 16]."""
+    prefix = official(checkpoint_path)
+    tf, fastgen = _fastgen()
+    with tf.Graph().as_default():
+        return fastgen.encode(np.asarray(wav_data), prefix, sample_length)
+
+
+def synthesize(encodings: np.ndarray, save_paths: list[Path],
+               checkpoint_path: str | Path | None = None, *, seed: int = 0, progress=None,
+               **ignored) -> None:
+    """`fastgen.synthesize`, seeded through NumPy's global generator, which is all it draws from.
+
+    Notes
+    -----
+    Its WAVs are 32-bit float, and exist at full length, silent, from the first step on: they are
+    written into a hidden folder, turned into 16 bits and only then given their names.
+    """
+    import shutil
+    import tempfile
+
+    import soundfile
+
+    from synths import nsynth
+    prefix = official(checkpoint_path)
+    tf, fastgen = _fastgen()
+    folder = Path(tempfile.mkdtemp(prefix=".fastgen-", dir=Path(save_paths[0]).parent))
+    try:
+        parts = [folder / f"{number}.wav" for number in range(len(save_paths))]
+        np.random.seed(seed)
+        with tf.Graph().as_default():
+            fastgen.synthesize(np.asarray(encodings), checkpoint_path=prefix,
+                               save_paths=[str(part) for part in parts])
+        for part, path in zip(parts, save_paths):
+            nsynth.save_wav(soundfile.read(part, dtype="float32")[0], path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
