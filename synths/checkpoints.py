@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import CheckpointError, downloads
+from . import CheckpointError
 from .tensor_bundle import check, read, shapes
 
 __all__ = ["CHECKPOINTS", "CHECKPOINTS_DIR", "Checkpoint", "check", "describe", "download",
@@ -165,6 +165,8 @@ def download(name: str, target_dir: str | Path = CHECKPOINTS_DIR,
 
 
 def _ensure(known: Checkpoint, target_dir: Path, progress) -> Path:
+    from . import downloads         # a tenth of a second that only a download needs
+
     folder = target_dir / known.folder
 
     def whole(folder: Path) -> Path:

@@ -267,7 +267,7 @@ def _fields(data: bytes) -> dict[int, list]:
 
 def _number_of_shards(file: Path, data: bytes) -> int:
     fields = _fields(data)                    # num_shards, endianness, version
-    if 1 not in fields:
+    if not isinstance(fields.get(1, [None])[-1], int):
         raise CheckpointError(
             f"{file} is not a TensorFlow checkpoint of version 2: its table has no header.")
     if fields.get(2, [0])[-1] != 0:

@@ -1,0 +1,463 @@
+"""Our reader of TensorFlow checkpoints against TensorFlow's own, and the ways to a checkpoint."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from synths import CheckpointError, checkpoints, tensor_bundle
+from synths.crc32c import crc32c, masked
+
+NSYNTH_NAMES = {"ae_bottleneck/W": (1, 1, 8, 16), "ae_bottleneck/biases": (16,)}
+GANSYNTH_NAMES = {
+    "Generator/progressive_gan_generator/progressive_gan_block_1/conv0/conv2d/kernel": (2, 16, 9, 4),
+    "Generator/progressive_gan_generator/progressive_gan_block_1/conv0/conv2d/kernel"
+    "/ExponentialMovingAverage": (2, 16, 9, 4),
+}
+
+
+@pytest.fixture(scope="module")
+def tf():
+    return pytest.importorskip("tensorflow")
+
+
+def save(prefix, tensors, slices=None):
+    """Write a checkpoint with TensorFlow; `slices` says which are pieces, and of what."""
+    import tensorflow as tf
+    Path(prefix).parent.mkdir(parents=True, exist_ok=True)
+    names = [name.split("#")[0] for name in tensors]
+    slices = [(slices or {}).get(name, "") for name in tensors]
+    tf.raw_ops.SaveV2(prefix=str(prefix), tensor_names=names, shape_and_slices=slices,
+                      tensors=[tf.convert_to_tensor(tensor) for tensor in tensors.values()])
+    return Path(prefix)
+
+
+def save_model(prefix, variables):
+    rng = np.random.default_rng(3)
+    tensors = {name: rng.normal(size=shape).astype(np.float32)
+               for name, shape in variables.items()}
+    return save(prefix, {**tensors, "global_step": np.int64(7)})
+
+
+def assert_as_tensorflow(prefix):
+    import tensorflow as tf
+    reader = tf.train.load_checkpoint(str(prefix))
+    expected = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
+    assert tensor_bundle.shapes(prefix) == expected
+    arrays = tensor_bundle.read(prefix, expected, verify=True)
+    for name, array in arrays.items():
+        tensor = reader.get_tensor(name)
+        if tensor.dtype.name == "bfloat16":
+            tensor = tensor.astype(np.float32)
+        assert array.dtype == tensor.dtype and array.shape == tensor.shape, name
+        assert np.array_equal(array, tensor, equal_nan=tensor.dtype.kind in "fc"), name
+    return arrays
+
+
+def write_table(path, blocks, kind=0):
+    """A table in LevelDB's format: one block for each of `blocks`, lists of keys and values."""
+    def varint(number):
+        out = b""
+        while number >= 128:
+            out += bytes([number & 127 | 128])
+            number >>= 7
+        return out + bytes([number])
+
+    def block(pairs, kind):
+        nonlocal data
+        content = b"".join(varint(0) + varint(len(key)) + varint(len(value)) + key + value
+                           for key, value in pairs)
+        content += (0).to_bytes(4, "little") + (1).to_bytes(4, "little")
+        handle = varint(len(data)) + varint(len(content))
+        content += bytes([kind])
+        data += content + masked(crc32c(content)).to_bytes(4, "little")
+        return handle
+    data = b""
+    handles = [(pairs[-1][0], block(pairs, kind)) for pairs in blocks]
+    footer = block([], 0) + block(handles, 0)
+    data += footer.ljust(40, b"\0") + tensor_bundle._MAGIC.to_bytes(8, "little")
+    Path(path).write_bytes(data)
+
+
+# The reader
+
+
+@pytest.mark.parametrize("data, crc", [     # RFC 3720, B.4, and the usual check value
+    (b"", 0), (b"123456789", 0xE3069283), (bytes(32), 0x8A9136AA), (b"\xff" * 32, 0x62A8AB43),
+    (bytes(range(32)), 0x46DD794E), (bytes(range(31, -1, -1)), 0x113FDB5C)])
+def test_crc32c_of_known_messages(data, crc):
+    assert crc32c(data) == crc
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 5, 4096, (1 << 18) - 1, (1 << 18) + 7, 700_001])
+def test_crc32c_in_pieces_is_that_of_the_whole(size):
+    data = np.random.default_rng(size).integers(0, 256, size, np.uint8).tobytes()
+    cut = size // 3
+    assert crc32c(data[cut:], crc32c(data[:cut])) == crc32c(data)
+
+
+def test_every_type_and_shape(tf, tmp_path):
+    rng = np.random.default_rng(0)
+    tensors = {f"a/{name}": rng.normal(0, 40, (3, 4, 5)).astype(name)
+               for name in ("float32", "float64", "float16", "int32", "int64", "int16", "int8",
+                            "complex64")}
+    tensors |= {
+        "unsigned": rng.integers(0, 256, 7, np.uint8), "flags": rng.random(9) < 0.5,
+        "bfloat16": tf.cast(rng.normal(size=(5, 2)), tf.bfloat16),
+        "special": np.array([np.nan, np.inf, -np.inf, -0.0], np.float32),
+        "global_step": np.int64(11_000_000_000), "scalar": np.float32(0.1),
+        "empty": np.zeros((0, 4), np.float32), "name with spaces \u00e9/W": np.ones(2, np.float32),
+    }
+    arrays = assert_as_tensorflow(save(tmp_path / "model.ckpt-1", tensors))
+    assert arrays["global_step"] == 11_000_000_000 and arrays["empty"].shape == (0, 4)
+
+
+def test_partitioned_variables_in_several_files(tf, tmp_path):
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(10, 3)).astype(np.float32)
+    grid = rng.normal(size=(4, 200)).astype(np.float32)
+    parts = []
+    for shard, (low, high) in enumerate([(0, 3), (3, 10)]):
+        parts.append(str(save(
+            tmp_path / f"part{shard}",
+            {"rows": rows[low:high], "a": grid[:2, low * 20:high * 20],
+             "a#": grid[2:, low * 20:high * 20], f"only_{shard}": np.float32(shard)},
+            {"rows": f"10 3 {low},{high - low}:-",
+             "a": f"4 200 0,2:{low * 20},{(high - low) * 20}",
+             "a#": f"4 200 2,2:{low * 20},{(high - low) * 20}"})))
+    tf.raw_ops.MergeV2Checkpoints(checkpoint_prefixes=parts,
+                                  destination_prefix=str(tmp_path / "model.ckpt"))
+    assert len(list(tmp_path.glob("model.ckpt.data-*-of-00002"))) == 2
+    arrays = assert_as_tensorflow(tmp_path / "model.ckpt")
+    assert np.array_equal(arrays["rows"], rows) and np.array_equal(arrays["a"], grid)
+    tensor_bundle.check(tmp_path / "model.ckpt")
+
+
+def test_index_of_several_blocks(tf, tmp_path):
+    rng = np.random.default_rng(2)
+    prefix = save(tmp_path / "many", {
+        f"{rng.bytes(40).hex()}/{i}": np.full(i % 3, i, np.float32) for i in range(3500)})
+    assert prefix.with_suffix(".index").stat().st_size > 300_000     # blocks are 256 KB
+    assert_as_tensorflow(prefix)
+
+
+@pytest.fixture(scope="module")
+def small(tf, tmp_path_factory):
+    return save(tmp_path_factory.mktemp("small") / "model.ckpt-5", {
+        "first": np.arange(6, dtype=np.float32).reshape(2, 3), "second": np.arange(50.0)})
+
+
+@pytest.fixture
+def copy(small, tmp_path):
+    for file in small.parent.glob("model.ckpt-5.*"):
+        shutil.copy(file, tmp_path)
+    return tmp_path / small.name
+
+
+def index_of(prefix):
+    return prefix.with_name(prefix.name + ".index")
+
+
+def data_of(prefix):
+    return prefix.with_name(prefix.name + ".data-00000-of-00001")
+
+
+def test_index_cut_short_anywhere_is_an_error(copy):
+    whole = index_of(copy).read_bytes()
+    for size in range(len(whole)):
+        index_of(copy).write_bytes(whole[:size])
+        with pytest.raises(CheckpointError, match="model.ckpt-5.index"):
+            tensor_bundle.shapes(copy)
+
+
+def test_index_with_any_byte_changed_is_an_error_or_harmless(copy):
+    whole = index_of(copy).read_bytes()
+    shapes = tensor_bundle.shapes(copy)
+    errors = 0
+    for position in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0x15
+        index_of(copy).write_bytes(damaged)
+        try:
+            assert tensor_bundle.shapes(copy) == shapes     # padding, the unused meta index
+        except CheckpointError:
+            errors += 1
+    assert errors > len(whole) // 2
+
+
+def test_data_cut_short(copy):
+    with data_of(copy).open("r+b") as file:
+        file.truncate(30)
+    with pytest.raises(CheckpointError, match=r"data-00000-of-00001 is cut short: .*'second'"):
+        tensor_bundle.check(copy)
+    for verify in (True, False, None):
+        with pytest.raises(CheckpointError, match=r"is cut short: .*'second'"):
+            tensor_bundle.read(copy, ["second"], verify=verify)
+        assert tensor_bundle.read(copy, ["first"], verify=verify)["first"].shape == (2, 3)
+
+
+def test_damaged_tensor_is_noticed_by_its_checksum(copy):
+    data = bytearray(data_of(copy).read_bytes())
+    data[-1] ^= 1
+    data_of(copy).write_bytes(data)
+    with pytest.raises(CheckpointError, match="damaged.*'second'"):
+        tensor_bundle.read(copy, ["first", "second"])
+    assert tensor_bundle.read(copy, ["second"], verify=False)["second"].shape == (50,)
+    # Nothing but the tensors asked for is read.
+    assert np.array_equal(tensor_bundle.read(copy, ["first"])["first"],
+                          np.arange(6, dtype=np.float32).reshape(2, 3))
+
+
+def test_data_file_missing(copy):
+    data_of(copy).unlink()
+    for attempt in (tensor_bundle.check, lambda prefix: tensor_bundle.read(prefix, ["first"])):
+        with pytest.raises(CheckpointError, match="model.ckpt-5.data-00000-of-00001"):
+            attempt(copy)
+
+
+def test_variable_missing_or_of_another_shape(small):
+    with pytest.raises(CheckpointError, match=r"model\.ckpt-5\.index has no variable 'third'"):
+        tensor_bundle.read(small, ["first", "third"])
+    with pytest.raises(CheckpointError, match=r"'first' has the shape \[2, 3\] where \[3, 2\]"):
+        tensor_bundle.read(small, ["first"], expected={"first": (3, 2)})
+    assert tensor_bundle.read(small, ["first"], expected={"first": (2, 3), "third": ()})
+
+
+def test_strings_are_listed_but_not_read(tf, tmp_path):
+    prefix = save(tmp_path / "object", {"graph": np.array("text"), "W": np.zeros(3)})
+    assert set(tensor_bundle.shapes(prefix)) == {"graph", "W"}
+    with pytest.raises(CheckpointError, match="'graph' is of the type string"):
+        tensor_bundle.read(prefix, ["graph"])
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"RIFF" + bytes(3000), b"text " * 500])
+def test_foreign_file(tmp_path, content):
+    (tmp_path / "x.index").write_bytes(content)
+    with pytest.raises(CheckpointError, match="not the index of a TensorFlow checkpoint"):
+        tensor_bundle.shapes(tmp_path / "x")
+
+
+def test_checkpoint_of_version_1(tf, tmp_path):
+    tf.raw_ops.Save(filename=str(tmp_path / "old.index"), tensor_names=["W"], data=[tf.ones(3)])
+    with pytest.raises(CheckpointError, match="old.index is not a TensorFlow checkpoint of version 2"):
+        tensor_bundle.shapes(tmp_path / "old")
+
+
+def test_tables_that_are_no_checkpoint(tmp_path):
+    header = b"\x08\x01\x1a\x02\x08\x01"
+    write_table(tmp_path / "x.index", [[(b"", header)]])
+    assert tensor_bundle.shapes(tmp_path / "x") == {}
+    write_table(tmp_path / "x.index", [[(b"key", b"value")]])
+    with pytest.raises(CheckpointError, match="no header"):
+        tensor_bundle.shapes(tmp_path / "x")
+    write_table(tmp_path / "x.index", [[(b"", header + b"\x10\x01")]])
+    with pytest.raises(CheckpointError, match="big-endian"):
+        tensor_bundle.shapes(tmp_path / "x")
+    write_table(tmp_path / "x.index", [[(b"", header)]], kind=1)
+    with pytest.raises(CheckpointError, match="compressed"):
+        tensor_bundle.shapes(tmp_path / "x")
+    write_table(tmp_path / "x.index", [[(b"", header), (b"W", b"\x08\x01\x12")]])
+    with pytest.raises(CheckpointError, match="damaged"):
+        tensor_bundle.shapes(tmp_path / "x")
+
+
+def test_an_entry_that_claims_too_much_asks_for_no_memory(tmp_path):
+    huge = b"\x08\x01\x12\x09\x12\x07\x08" + b"\x80\x80\x80\x80\x80\x01"      # 2**35 numbers
+    write_table(tmp_path / "x.index", [[(b"", b"\x08\x01"), (b"W", huge + b"\x28\x80\x80\x80\x80"
+                                                             b"\x80\x04")]])
+    (tmp_path / "x.data-00000-of-00001").write_bytes(bytes(100))
+    assert tensor_bundle.shapes(tmp_path / "x") == {"W": (2 ** 35,)}
+    with pytest.raises(CheckpointError, match="cut short"):
+        tensor_bundle.read(tmp_path / "x", ["W"])
+
+
+# The ways to a checkpoint
+
+
+@pytest.fixture(scope="module")
+def weights(tf, tmp_path_factory):
+    """A checkpoint of each model."""
+    root = tmp_path_factory.mktemp("weights")
+    save_model(root / "nsynth" / "model.ckpt-7", NSYNTH_NAMES)
+    for stage in ("stage_00009", "stage_00010", "stage_00100"):
+        save_model(root / "gansynth" / stage / "model.ckpt-3", GANSYNTH_NAMES)
+    (root / "gansynth" / "stage_00101").mkdir()       # begun, nothing saved yet
+    (root / "gansynth" / "experiment.json").write_text(json.dumps({"num_resolutions": 7}))
+    return root
+
+
+def test_all_ways_lead_to_the_prefix(small, monkeypatch):
+    for way in (small, str(small), index_of(small), data_of(small), small.parent,
+                str(small.parent) + "/"):
+        assert checkpoints.resolve(way) == small
+    monkeypatch.chdir(small.parent)
+    assert checkpoints.resolve("model.ckpt-5") == Path("model.ckpt-5")
+    assert checkpoints.resolve(".") == Path("model.ckpt-5")
+    monkeypatch.setenv("HOME", str(small.parent))
+    monkeypatch.setenv("USERPROFILE", str(small.parent))
+    assert checkpoints.resolve("~/model.ckpt-5") == small
+
+
+def test_folder_with_many_steps(small, tmp_path):
+    for step in (5, 90, 200, 1000):
+        for file in small.parent.glob("model.ckpt-5.*"):
+            shutil.copy(file, tmp_path / file.name.replace("-5.", f"-{step}."))
+    assert checkpoints.resolve(tmp_path) == tmp_path / "model.ckpt-1000"
+    assert checkpoints.resolve(tmp_path / "model.ckpt-90") == tmp_path / "model.ckpt-90"
+    with pytest.raises(CheckpointError, match="only model.ckpt-1000, model.ckpt-200, model"):
+        checkpoints.resolve(tmp_path / "model.ckpt")
+
+
+@pytest.mark.parametrize("saved", [
+    "model.ckpt-200", "/gone/far away/model.ckpt-200", r"C:\\gone\\model.ckpt-200"])
+def test_state_file_from_another_machine(small, tmp_path, saved):
+    for step in (200, 1000):
+        for file in small.parent.glob("model.ckpt-5.*"):
+            shutil.copy(file, tmp_path / file.name.replace("-5.", f"-{step}."))
+    state = tmp_path / "checkpoint"
+    state.write_text(f'model_checkpoint_path: "{saved}"\nall_model_checkpoint_paths: "{saved}"\n')
+    assert checkpoints.resolve(tmp_path) == tmp_path / "model.ckpt-200"
+    assert checkpoints.resolve(state) == tmp_path / "model.ckpt-200"
+    state.write_text('model_checkpoint_path: "/gone/model.ckpt-300"\n')
+    assert checkpoints.resolve(tmp_path) == tmp_path / "model.ckpt-1000"
+    state.write_bytes(b"\xff\x00 nonsense")
+    assert checkpoints.resolve(tmp_path) == tmp_path / "model.ckpt-1000"
+
+
+def test_state_file_as_tensorflow_writes_it(tf, small, tmp_path):
+    for file in small.parent.glob("model.ckpt-5.*"):
+        shutil.copy(file, tmp_path / file.name.replace("model.ckpt-5", "mod\u00e8le-1"))
+        shutil.copy(file, tmp_path / file.name.replace("model.ckpt-5", "other-2"))
+    tf.compat.v1.train.update_checkpoint_state(str(tmp_path), str(tmp_path / "mod\u00e8le-1"))
+    assert checkpoints.resolve(tmp_path) == tmp_path / "mod\u00e8le-1"
+
+
+def test_gansynth_folder_leads_to_its_last_stage(weights, tmp_path):
+    folder = weights / "gansynth"
+    prefix = checkpoints.resolve(folder)
+    assert prefix == folder / "stage_00100" / "model.ckpt-3"
+    assert checkpoints.experiment(prefix) == {"num_resolutions": 7}
+    shutil.copytree(folder, tmp_path / "outer" / "acoustic_only")
+    assert checkpoints.resolve(tmp_path / "outer").parent.name == "stage_00100"
+    assert checkpoints.resolve(weights / "nsynth").name == "model.ckpt-7"
+    with pytest.raises(CheckpointError, match="holds no TensorFlow checkpoint"):
+        checkpoints.resolve(weights)             # two: which one is meant?
+
+
+def test_experiment_that_cannot_be_used(weights, tmp_path):
+    with pytest.raises(CheckpointError, match="experiment.json"):
+        checkpoints.experiment(weights / "nsynth" / "model.ckpt-7")
+    for text in ("[1]", "{", ""):
+        (tmp_path / "experiment.json").write_text(text)
+        with pytest.raises(CheckpointError, match="experiment.json.* not a JSON object"):
+            checkpoints.experiment(tmp_path / "stage_00012" / "model.ckpt-3")
+
+
+def test_paths_that_lead_nowhere(small, tmp_path):
+    sound = tmp_path / "sound.wav"
+    sound.write_bytes(b"RIFF")
+    (tmp_path / "alone.data-00000-of-00001").write_bytes(b"")
+    for way, message in [
+            (tmp_path / "none" / "model.ckpt", "There is no checkpoint"),
+            (tmp_path / "none" / "model.ckpt.index", "There is no checkpoint"),
+            (tmp_path, "holds no TensorFlow checkpoint"),
+            (sound, "not a TensorFlow checkpoint"),
+            (tmp_path / "alone.data-00000-of-00001", "alone.index is missing")]:
+        with pytest.raises(CheckpointError, match=message):
+            checkpoints.resolve(way)
+
+
+# Names
+
+
+@pytest.fixture
+def house(weights, tmp_path, monkeypatch):
+    """A folder of checkpoints with both starters and nothing else."""
+    shutil.copytree(weights / "nsynth", tmp_path / "nsynth_starter")
+    shutil.copytree(weights / "gansynth", tmp_path / "gansynth_starter")
+    monkeypatch.setattr(checkpoints, "CHECKPOINTS_DIR", tmp_path)
+    return tmp_path
+
+
+def find(name, model, house, **options):
+    return checkpoints.find(name, model, target_dir=house, **options)
+
+
+def test_default_is_the_starter_until_official_weights_are_there(house, weights):
+    prefix = find(None, "nsynth", house)
+    assert prefix == house / "nsynth_starter" / "model.ckpt-7"
+    assert checkpoints.describe(prefix, "nsynth", house).startswith(
+        "shipped starter nsynth_starter (")
+    shutil.copytree(weights / "nsynth", house / "wavenet-ckpt")
+    prefix = find(None, "nsynth", house)
+    assert prefix == house / "wavenet-ckpt" / "model.ckpt-7"
+    assert checkpoints.describe(prefix, "nsynth", house).startswith("official wavenet-ckpt (")
+    assert find("nsynth_starter", "nsynth", house) == house / "nsynth_starter" / "model.ckpt-7"
+    assert find(None, "gansynth", house).parent.parent == house / "gansynth_starter"
+
+
+def test_broken_official_weights_are_not_passed_over(house):
+    (house / "wavenet-ckpt").mkdir()
+    with pytest.raises(CheckpointError, match="wavenet-ckpt.*--download"):
+        find(None, "nsynth", house)
+
+
+def test_any_path(house, weights):
+    prefix = find(weights / "nsynth", "nsynth", house)
+    assert prefix == weights / "nsynth" / "model.ckpt-7"
+    assert checkpoints.describe(prefix, "nsynth", house).startswith(f"checkpoint {prefix} (")
+
+
+def test_unknown_name_lists_the_known_ones(house):
+    with pytest.raises(CheckpointError, match="'wavenet': give one of the names wavenet-ckpt, "
+                                              "wavenet-voice-ckpt, nsynth_starter, or the path"):
+        find("wavenet", "nsynth", house)
+    with pytest.raises(CheckpointError, match="There is no checkpoint .*no.such"):
+        find(house / "no" / "such", "nsynth", house)
+
+
+def test_official_name_not_there_says_how_to_get_it(house):
+    with pytest.raises(CheckpointError, match="'acoustic_only' are not in .*--download"):
+        find("acoustic_only", "gansynth", house)
+
+
+def test_weights_of_the_other_model(house, weights):
+    for name in ("gansynth_starter", "all_instruments", weights / "gansynth"):
+        with pytest.raises(CheckpointError, match="is GANSynth's, and NSynth is to play"):
+            find(name, "nsynth", house)
+    with pytest.raises(CheckpointError, match="is NSynth's, and GANSynth is to play"):
+        find(weights / "nsynth", "gansynth", house)
+
+
+def test_weights_of_no_model_of_ours(house, small):
+    with pytest.raises(CheckpointError, match="neither NSynth's variables nor GANSynth's"):
+        find(small, "nsynth", house)
+
+
+def test_truncated_weights_are_refused_when_they_are_found(house):
+    data = house / "nsynth_starter" / "model.ckpt-7.data-00000-of-00001"
+    with data.open("r+b") as file:
+        file.truncate(64)
+    with pytest.raises(CheckpointError, match="is cut short: the variable 'ae_bottleneck/W'|"
+                                              "is cut short: the variable 'global_step'"):
+        find(None, "nsynth", house)
+
+
+def test_description_counts_each_parameter_once(house):
+    prefix = find(None, "gansynth", house)      # 2 x 16 x 9 x 4 numbers, raw and averaged
+    assert checkpoints.describe(prefix, "gansynth", house).endswith("(0.0012 M parameters, "
+                                                                    "0.0092 MB)")
+
+
+def test_no_tensorflow_and_no_network_code_on_the_way_to_weights(weights):
+    program = ("import sys; from synths import checkpoints as c; "
+               f"c.read(c.find({str(weights / 'nsynth')!r}, 'nsynth'), ['ae_bottleneck/W']); "
+               "print([m for m in ('tensorflow', 'magenta', 'urllib.request') if m in sys.modules])")
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True,
+                         cwd=Path(__file__).resolve().parent.parent, env=os.environ)
+    assert out.stdout.strip() == "[]"
