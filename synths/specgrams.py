@@ -1,0 +1,192 @@
+"""From GANSynth's spectrograms to sound: the inverse half of Magenta's ``SpecgramsHelper``.
+
+GANSynth (Engel et al. 2019, https://arxiv.org/abs/1902.08710) paints two pictures of a note, time
+down and frequency across: the logarithm of the magnitude, and the instantaneous frequency (how far
+the phase turns from one frame to the next, in units of pi).  Adding up the second gives the phase,
+and the inverse Fourier transform of both the sound.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+_MEL_BREAK_HERTZ = 700.0
+_MEL_Q = 1127.0
+_SAFE_LOG = 1e-6  # added by Magenta before each logarithm
+_OVERLAP = 4  # frames that cover each sample: Magenta's overlap of 0.75
+
+
+def linear_to_mel_matrix(bins: int, sample_rate: int) -> np.ndarray:
+    """The matrix that GANSynth's models were trained with, linear bins to as many mel bands.
+
+    It is not a textbook mel filter bank: bands narrower than 1.5 bins are widened, and since the
+    arrays of lower edges, centres and upper edges share their memory in Magenta, widening a band
+    moves its neighbours.  The models have learned just this matrix.
+
+    Parameters
+    ----------
+    bins : int
+        Frequency bins of a spectrogram, and mel bands.
+    sample_rate : int
+        Hz.
+
+    Returns
+    -------
+    ndarray [bins, bins]
+        float64, rows linear, columns mel.  Source: Magenta's
+        ``spectral_ops.linear_to_mel_weight_matrix``.
+    """
+    nyquist = sample_rate / 2.0
+    hertz = np.linspace(0.0, nyquist, bins)[1:, np.newaxis]
+    edges = np.linspace(0.0, _MEL_Q * np.log(1.0 + nyquist / _MEL_BREAK_HERTZ), bins + 2)
+    narrowest = 1.5 * nyquist / bins
+    for band in range(bins):
+        # edges[band : band + 3] are this band's lower edge, centre and upper edge.
+        lower, center, upper = _mel_to_hertz(edges[band:band + 3])
+        if upper - lower < narrowest:
+            half = 0.5 * narrowest / (center + _MEL_BREAK_HERTZ)
+            half = _MEL_Q * np.log(half + np.sqrt(1.0 + half**2))
+            edges[band], edges[band + 2] = edges[band + 1] - half, edges[band + 1] + half
+    lower, center, upper = (_mel_to_hertz(edges[i:bins + i]) for i in range(3))
+    matrix = np.zeros((bins, bins))  # the row of 0 Hz stays zero
+    rising, falling = (hertz - lower) / (center - lower), (upper - hertz) / (upper - center)
+    matrix[1:] = np.maximum(0.0, np.minimum(rising, falling))
+    return matrix
+
+
+def _mel_to_hertz(mel: np.ndarray) -> np.ndarray:
+    return _MEL_BREAK_HERTZ * (np.exp(mel / _MEL_Q) - 1.0)
+
+
+def mel_to_linear_matrix(bins: int, sample_rate: int) -> np.ndarray:
+    """The way back from mel bands to linear bins, as Magenta approximates it.
+
+    Parameters
+    ----------
+    bins, sample_rate : int
+        As for `linear_to_mel_matrix`.
+
+    Returns
+    -------
+    ndarray [bins, bins]
+        float64, rows mel, columns linear.  Source: Magenta's
+        ``SpecgramsHelper._mel_to_linear_matrix``.
+    """
+    forward = linear_to_mel_matrix(bins, sample_rate)
+    weights = forward @ forward.sum(axis=0)
+    usable = np.abs(weights) > 1e-8
+    return forward.T * np.where(usable, 1.0 / np.where(usable, weights, 1.0), weights)
+
+
+class SpecgramInverter:
+    """Turns spectrograms into sound, whole or just their first frames.
+
+    Parameters
+    ----------
+    spec_shape : (int, int)
+        Frames and frequency bins of a whole spectrogram; the bins a power of two.
+    audio_length : int
+        Samples of a whole note.
+    sample_rate : int
+        Hz.
+    data_type : {"mel", "linear", "phase"}
+        What the two channels are: log mel power and instantaneous frequency of mel bands; log
+        magnitude and instantaneous frequency; log magnitude and phase in units of pi.
+
+    Raises
+    ------
+    ValueError
+        If the numbers do not fit each other.
+    """
+
+    DATA_TYPES = ("mel", "linear", "phase")
+
+    def __init__(self, spec_shape: tuple[int, int] = (128, 1024), audio_length: int = 64000,
+                 sample_rate: int = 16000, data_type: str = "mel") -> None:
+        self.frames, self.bins = spec_shape
+        self.audio_length = audio_length
+        self.data_type = data_type
+        if data_type not in self.DATA_TYPES:
+            raise ValueError(f"a data type of {', '.join(self.DATA_TYPES)}, not {data_type}")
+        if self.bins < 2 or self.bins & (self.bins - 1):
+            raise ValueError(f"frequency bins that are a power of two, not {self.bins}")
+        self.frame_length = 2 * self.bins
+        self.hop = self.frame_length // _OVERLAP
+        # All of the padding is in front of the note.
+        self.padding = self.hop * (self.frames - 1) + self.frame_length - audio_length
+        if self.padding < 0:
+            raise ValueError(f"at most {audio_length + self.padding} samples for {self.frames}"
+                             f" frames of {self.bins} bins, not {audio_length}")
+        if data_type == "mel":
+            # All but a few entries of the matrix are zero: keep those of each column.
+            matrix = mel_to_linear_matrix(self.bins, sample_rate).astype(np.float32)
+            taps = int(np.count_nonzero(matrix, axis=0).max())
+            self._bands = np.argsort(matrix == 0.0, axis=0, kind="stable")[:taps]
+            self._weights = np.take_along_axis(matrix, self._bands, axis=0)
+        # The window that undoes a periodic Hann window at this hop
+        # (tf.signal.inverse_stft_window_fn).
+        hann = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(self.frame_length) / self.frame_length)
+        power = np.square(hann).reshape(_OVERLAP, self.hop).sum(axis=0)
+        self._window = (hann / np.tile(power, _OVERLAP)).astype(np.float32)
+
+    def frames_for(self, samples: int) -> int:
+        """How many frames, from the first, decide over the first `samples` samples."""
+        if samples >= self.audio_length:
+            return self.frames
+        return min(self.frames, -(-(samples + self.padding) // self.hop))
+
+    def samples_from(self, frames: int) -> int:
+        """How many samples, from the first, the first `frames` frames decide over."""
+        if frames >= self.frames:
+            return self.audio_length
+        return max(0, frames * self.hop - self.padding)
+
+    def invert(self, specgrams: np.ndarray) -> np.ndarray:
+        """Turn spectrograms into sound.
+
+        Parameters
+        ----------
+        specgrams : float32 ndarray [notes, frames, bins, 2]
+            Magnitude and phase as `data_type` says; whole, or cut after any frame.
+
+        Returns
+        -------
+        float32 ndarray [notes, `samples_from` (frames)]
+            Source: Magenta's ``SpecgramsHelper.melspecgrams_to_waves`` and
+            ``specgrams_to_waves``.
+        """
+        notes, frames = specgrams.shape[:2]
+        magnitude, phase = self._polar(specgrams[..., 0], specgrams[..., 1])
+        # The first frames lie in the padding: their phase counts, their sound does not.
+        unheard = min(frames, max(0, (self.padding - self.frame_length) // self.hop + 1))
+        magnitude, phase = magnitude[:, unheard:], phase[:, unheard:]
+        stfts = np.zeros((notes, frames - unheard, self.bins + 1), np.complex64)
+        np.cos(phase, out=stfts.real[..., 1:])
+        np.sin(phase, out=stfts.imag[..., 1:])
+        stfts[..., 1:] *= magnitude
+        pieces = np.fft.irfft(stfts, n=self.frame_length)
+        pieces *= self._window
+        pieces = pieces.reshape(notes, frames - unheard, _OVERLAP, self.hop)
+        waves = np.zeros((notes, frames - unheard + _OVERLAP - 1, self.hop), np.float32)
+        for part in range(_OVERLAP):
+            waves[:, part:part + frames - unheard] += pieces[:, :, part]
+        begin = self.padding - unheard * self.hop
+        return waves.reshape(notes, -1)[:, begin:begin + self.samples_from(frames)]
+
+    def _polar(self, magnitude: np.ndarray, phase: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Magnitude and phase (radians) of linear frequency bins, float32."""
+        if self.data_type == "phase":
+            return np.exp(magnitude), phase * np.float32(np.pi)
+        phase = np.cumsum(phase * np.float32(np.pi), axis=1)
+        if self.data_type == "linear":
+            return np.exp(magnitude), phase
+        # exp(0.5 * log(power + eps)).  Magenta now takes the phase apart into instantaneous
+        # frequencies and adds it up again, which changes it by whole turns only.
+        power = self._to_linear(np.exp(magnitude))
+        return np.sqrt(power + np.float32(_SAFE_LOG)), self._to_linear(phase)
+
+    def _to_linear(self, mel: np.ndarray) -> np.ndarray:
+        linear = np.zeros_like(mel)
+        for bands, weights in zip(self._bands, self._weights):
+            linear += mel[..., bands] * weights
+        return linear
