@@ -12,7 +12,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,10 @@ RAINBOWGRAM_HOP = 256  # over which the phase advances
 RAINBOWGRAM_COLUMN = 64
 RAINBOWGRAM_RANGE = 70
 FIGURE_SIZE = (6.4, 4.8)  # inches
+NOTE_NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+# Okabe and Ito's colours, told apart by all eyes, but for black and yellow (pale on white)
+INSTRUMENT_COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233),
+                      (230, 159, 0))
 # A picture's full brightness never stands for less than this below a full-scale sine (dB).
 QUIETEST_REFERENCE = -60
 
@@ -271,6 +275,198 @@ def save_rainbowgram_plot(audio: Any, sample_rate: int = 16000, filename: str | 
     return _save_figure(figure, filename, output_dir, dpi)
 
 
+# One picture for a whole run
+
+
+def save_overview_plot(sources: Sequence[Any], source_names: Sequence[str],
+                       mixes: Mapping[tuple[int, int], Any], filename: str | None = None,
+                       output_dir: str | Path = "output", *, sample_rate: int = 16000,
+                       title: str | None = None, dpi: int = 150) -> Path:
+    """Draw the rainbowgrams of all sounds and all mixes in one square.
+
+    The sources stand on the diagonal, framed; the mix of sources i and j in row i and column j.
+
+    Parameters
+    ----------
+    sources : sequence of n arrays [samples]
+    source_names : sequence of n str
+    mixes : mapping of (i, j), counted from 0, to arrays [samples]
+        A mix that is missing leaves its place empty.
+    filename : str, optional
+        Within `output_dir`; ".png" is added where it is missing.  None: the date and time.
+    output_dir : str or Path
+        Made if it is missing.
+    sample_rate : int
+        In Hz.
+    title : str, optional
+    dpi : int
+        A cell is 2.4 by 2 inches.
+
+    Returns
+    -------
+    Path of the picture.
+
+    Raises
+    ------
+    InputError
+        If there are not as many names as sources, or a mix is of a source that is not there.
+    """
+    from matplotlib.patches import Rectangle
+
+    count = len(sources)
+    if not count or len(source_names) != count:
+        raise InputError("Each sound of an overview needs one name: there are "
+                         f"{count} sounds and {len(source_names)} names.")
+    if any(not (0 <= i < count and 0 <= j < count and i != j) for i, j in mixes):
+        raise InputError(f"A mix is of two of the {count} sounds, counted from 0; "
+                         f"there are mixes of {sorted(mixes)}.")
+    cells = {**{(i, i): _mono(audio) for i, audio in enumerate(sources)},
+             **{pair: _mono(audio) for pair, audio in mixes.items()}}
+    longest = max(map(len, cells.values()))
+    # One image on one axes, each cell 1 by 1: n * n axes would take seconds.
+    images = {pair: _rainbowgram_image(audio, sample_rate) for pair, audio in cells.items()}
+    rows, columns = (max(image.shape[axis] for image in images.values()) for axis in (0, 1))
+    pitch = 1.08  # from cell to cell
+    mosaic = np.full((round((pitch * (count - 1) + 1) * rows),
+                      round((pitch * (count - 1) + 1) * columns), 3), 255, np.uint8)
+    for i, j in np.ndindex(count, count):
+        cell = mosaic[round(i * pitch * rows):, round(j * pitch * columns):][:rows, :columns]
+        cell[:] = 0 if (i, j) in cells else 240
+        if (i, j) in cells:
+            image = images[i, j][::-1]
+            cell[:, :image.shape[1]] = image
+    figure = _new_figure(2.4 * count + 1.4, 2 * count + 1.2)
+    axes = figure.add_subplot()
+    origin = np.arange(count) * pitch  # of the columns from the left, of the rows from the top
+    axes.imshow(mosaic, aspect="auto", interpolation="nearest",
+                extent=(0, origin[-1] + 1, -origin[-1] - 1, 0))
+    for place in origin:
+        axes.add_patch(Rectangle((place, -place - 1), 1, 1, fill=False, edgecolor="tab:orange",
+                                 linewidth=3))
+    axes.set_xlim(-0.01, origin[-1] + 1.01)
+    axes.set_ylim(-origin[-1] - 1.01, 0.01)
+    axes.spines[:].set_visible(False)
+    for place, name in zip(origin + 0.5, map(_short, source_names)):
+        axes.annotate(name, (place, 0), (0, 5), textcoords="offset points", ha="center",
+                      fontsize=12, parse_math=False)
+        axes.annotate(name, (0, -place), (-26, 0), textcoords="offset points", ha="right",
+                      va="center", rotation=90, fontsize=12, parse_math=False)
+    marks, octaves = (0, 0.5, 1), (0, 2, 4)
+    axes.set_xticks([place + mark for place in origin for mark in marks],
+                    [f"{mark * longest / sample_rate:.3g}" for _ in origin for mark in marks],
+                    fontsize=9)
+    height = RAINBOWGRAM["octaves"]
+    axes.set_yticks([octave / height - 1 - place for place in origin for octave in octaves],
+                    [_octave_name(RAINBOWGRAM, octave) for _ in origin for octave in octaves],
+                    fontsize=9)
+    axes.set_xlabel("seconds\n"
+                    "framed: the sounds; elsewhere: the row's sound mixed with the column's")
+    _phase_bar(figure, axes, aspect=12 * count)
+    figure.suptitle(title or "", fontsize=14, parse_math=False)
+    return _save_figure(figure, filename, output_dir, dpi)
+
+
+def save_score_plot(notes: Mapping[str, Any], audio: Any, t_instruments: Sequence[float] = (),
+                    instrument_names: Sequence[str] | None = None, filename: str | None = None,
+                    output_dir: str | Path = "output", *, sample_rate: int = 16000,
+                    title: str | None = None, dpi: int = 150) -> Path:
+    """Draw a score as a piano roll above the constant-Q spectrogram of its sound.
+
+    A note has the colour of its instrument; between two instruments the colour moves from one to
+    the other as the timbre does.  A softer note is paler.
+
+    Parameters
+    ----------
+    notes : mapping
+        "pitches" and "velocities" (MIDI), "start_times" and "end_times" (seconds), one entry per
+        note each.
+    audio : array [samples], float in [-1, 1]
+    t_instruments : sequence of k floats
+        Seconds at which each instrument sounds unmixed, ascending.
+    instrument_names : sequence of k str, optional
+        The same name has the same colour; 1, 2, 3 ... if None.
+    filename : str, optional
+        Within `output_dir`; ".png" is added where it is missing.  None: the date and time.
+    output_dir : str or Path
+        Made if it is missing.
+    sample_rate : int
+        In Hz.
+    title : str, optional
+    dpi : int
+        The picture is 12 by 7.5 inches.
+
+    Returns
+    -------
+    Path of the picture.
+
+    Raises
+    ------
+    InputError
+        If there are not as many names as instruments.
+    """
+    from matplotlib.collections import PolyCollection
+
+    audio = _mono(audio)
+    times = np.asarray(t_instruments, float)
+    names = [str(i + 1) for i in range(len(times))] if instrument_names is None else list(
+        instrument_names)
+    if len(names) != len(times):
+        raise InputError("Each instrument needs one name: there are "
+                         f"{len(times)} instruments and {len(names)} names.")
+    starts, ends, pitches, velocities = (
+        np.asarray(notes[key], float)
+        for key in ("start_times", "end_times", "pitches", "velocities"))
+    seconds = max(len(audio) / sample_rate, ends.max(initial=0))
+
+    figure = _new_figure(12, 7.5)
+    grid = figure.add_gridspec(3, 2, height_ratios=(3, 0.22, 4), width_ratios=(1, 0.015))
+    roll = figure.add_subplot(grid[0, 0])
+    strip = figure.add_subplot(grid[1, 0], sharex=roll)
+    spectrogram = figure.add_subplot(grid[2, 0], sharex=roll)
+
+    colours = np.column_stack([_instrument_colours(starts, times, names),
+                               0.35 + 0.65 * np.clip(velocities, 0, 127) / 127])
+    boxes = [[(a, p - 0.45), (a, p + 0.45), (b, p + 0.45), (b, p - 0.45)]
+             for a, b, p in zip(starts, ends, pitches)]
+    roll.add_collection(PolyCollection(boxes, facecolors=colours, edgecolors="none"))
+    low, high = (pitches.min(), pitches.max()) if len(pitches) else (60, 60)
+    roll.set_ylim(low - 1.5, high + 1.5)
+    classes = "C" if high - low > 36 else "CG" if high - low > 12 else "CDEFGAB"
+    ticks = [p for p in range(int(low) - 1, int(high) + 2) if NOTE_NAMES[p % 12] in classes]
+    roll.set_yticks(ticks, [f"{NOTE_NAMES[p % 12]}{p // 12 - 1}" for p in ticks])
+    roll.grid(axis="y", color="0.9")
+    roll.set_axisbelow(True)
+    roll.set_ylabel("score")
+    roll.tick_params(labelbottom=False)
+    roll.set_title(title or "", loc="left", parse_math=False)
+
+    x = np.linspace(0, seconds, 1000)
+    strip.imshow(_instrument_colours(x, times, names)[None], aspect="auto",
+                 extent=(0, seconds, 0, 1))
+    strip.set_yticks([])
+    strip.tick_params(bottom=False, labelbottom=False)
+    strip.set_ylabel("instrument", rotation=0, ha="right", va="center")
+    last = -math.inf
+    for t, name in zip(np.clip(times, 0, seconds), names):
+        roll.axvline(t, color="0.5", linewidth=1, linestyle=":")
+        spectrogram.axvline(t, color="white", linewidth=1, linestyle=":", alpha=0.7)
+        if t - last >= seconds * (0.012 + 0.008 * len(name)):  # leave out what would overlap
+            strip.annotate(name, (t, 0.5), (-2 if t > seconds * 0.99 else 2, 0), va="center",
+                           ha="right" if t > seconds * 0.99 else "left", color="white",
+                           textcoords="offset points", fontweight="bold", fontsize=9,
+                           parse_math=False)
+            last = t
+
+    hop = 512
+    while len(audio) > 2000 * hop:
+        hop *= 2
+    draw_spectrogram(spectrogram, audio, sample_rate, labelled=True, hertz=False, hop_length=hop)
+    spectrogram.set_ylabel("sound")
+    _level_bar(figure, spectrogram, cax=figure.add_subplot(grid[2, 1]))
+    roll.set_xlim(0, seconds)
+    return _save_figure(figure, filename, output_dir, dpi)
+
+
 # Sounds in and out
 
 
@@ -453,7 +649,7 @@ def constant_q(audio: np.ndarray, sample_rate: int, hop_length: int, *, fmin: fl
     for k, (frequency, window) in enumerate(zip(frequencies, windows)):
         if frequency > sample_rate / 2:
             break
-        centre, reach = frequency / sample_rate * size, 12 * size / window
+        centre, reach = frequency / sample_rate * size, 8 * size / window
         first = max(0, math.ceil(centre - reach))
         last = min(len(spectrum), math.floor(centre + reach) + 1)
         u = (np.arange(first, last) - centre) * (window / size)
@@ -519,11 +715,11 @@ def draw_encoding(axes: Axes, encoding: np.ndarray, *, labelled: bool = False,
 
 
 def draw_spectrogram(axes: Axes, audio: Any, sample_rate: int = 16000, *, labelled: bool = False,
-                     hop_length: int = SPECTROGRAM_HOP) -> None:
-    """Draw a constant-Q spectrogram on the axes."""
+                     hertz: bool = True, hop_length: int = SPECTROGRAM_HOP) -> None:
+    """Draw a constant-Q spectrogram on the axes, labelled with notes and, if told, `hertz`."""
     audio = _mono(audio)
     _show(axes, _spectrogram_image(audio, sample_rate, hop_length), SPECTROGRAM, hop_length,
-          len(audio), sample_rate, labelled)
+          len(audio), sample_rate, labelled, hertz)
 
 
 def draw_rainbowgram(axes: Axes, audio: Any, sample_rate: int = 16000, *,
@@ -556,7 +752,7 @@ def _rainbowgram_image(audio: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def _show(axes: Axes, image: np.ndarray, transform: dict[str, float], hop_length: int, samples: int,
-          sample_rate: int, labelled: bool) -> None:
+          sample_rate: int, labelled: bool, hertz: bool = True) -> None:
     """Show a transform's image with time in seconds and height in octaves above fmin."""
     column, row = hop_length / sample_rate, 1 / transform["bins_per_octave"]
     octaves = transform["octaves"]
@@ -569,9 +765,10 @@ def _show(axes: Axes, image: np.ndarray, transform: dict[str, float], hop_length
     if not labelled:
         axes.set_axis_off()
         return
-    lowest = round(12 * math.log2(transform["fmin"] / 440) + 69) // 12 - 1
     axes.set_xlabel("seconds")
-    axes.set_yticks(range(octaves), [f"C{lowest + octave}" for octave in range(octaves)])
+    axes.set_yticks(range(octaves), [_octave_name(transform, octave) for octave in range(octaves)])
+    if not hertz:
+        return
     right = axes.secondary_yaxis("right")
     right.set_yticks(range(octaves),
                      [f"{transform['fmin'] * 2 ** octave:.0f}" for octave in range(octaves)])
@@ -579,27 +776,49 @@ def _show(axes: Axes, image: np.ndarray, transform: dict[str, float], hop_length
     right.yaxis.set_label_coords(1.02, 1.01)
 
 
-def _colour_bar(figure: Figure, axes: Axes, cmap: str, label: str, low: float, high: float,
-                ticks: dict[float, str]) -> None:
+def _colour_bar(figure: Figure, axes: Axes, cmap: str, label: str, low: float,
+                high: float, ticks: dict[float, str], **options: Any) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    bar = figure.colorbar(ScalarMappable(Normalize(low, high), cmap), ax=axes, pad=0.02,
-                          ticks=list(ticks), label=label)
+    if "cax" not in options:
+        options.update(ax=axes, pad=0.02)
+    bar = figure.colorbar(ScalarMappable(Normalize(low, high), cmap), ticks=list(ticks),
+                          label=label, **options)
     bar.ax.set_yticklabels(list(ticks.values()))
 
 
-def _level_bar(figure: Figure, axes: Axes) -> None:
+def _level_bar(figure: Figure, axes: Axes, **options: Any) -> None:
     """The scale of a spectrogram's levels."""
     ticks = {-level: f"{-level}" for level in range(0, SPECTROGRAM_RANGE + 1, 20)}
-    _colour_bar(figure, axes, "magma", "dB below the loudest", -SPECTROGRAM_RANGE, 0, ticks)
+    _colour_bar(figure, axes, "magma", "dB below the loudest", -SPECTROGRAM_RANGE, 0, ticks,
+                **options)
 
 
-def _phase_bar(figure: Figure, axes: Axes) -> None:
+def _phase_bar(figure: Figure, axes: Axes, **options: Any) -> None:
     """The scale of a rainbowgram's colours."""
     pi = "\N{GREEK SMALL LETTER PI}"
     _colour_bar(figure, axes, "rainbow", f"phase advance over {RAINBOWGRAM_HOP} samples", -1, 1,
-                {-1: f"\N{MINUS SIGN}{pi}", 0: "0", 1: pi})
+                {-1: f"\N{MINUS SIGN}{pi}", 0: "0", 1: pi}, **options)
+
+
+def _instrument_colours(seconds: np.ndarray, times: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """RGB [n, 3] at each time, between the colours of the instruments before and after it."""
+    if not len(times):
+        return np.full((len(seconds), 3), 0.3)
+    kinds = list(dict.fromkeys(names))
+    palette = np.array([INSTRUMENT_COLOURS[kinds.index(name) % len(INSTRUMENT_COLOURS)]
+                        for name in names]) / 255
+    return np.column_stack([np.interp(seconds, times, channel) for channel in palette.T])
+
+
+def _octave_name(transform: dict[str, float], octave: int) -> str:
+    """The note that many octaves above fmin, which is a C."""
+    return f"C{round(math.log2(transform['fmin'] / 440) * 12 + 69) // 12 - 1 + octave}"
+
+
+def _short(name: str, length: int = 20) -> str:
+    return name if len(name) <= length else f"{name[:length - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _head(axes: Axes, title: str | None) -> None:
@@ -641,7 +860,7 @@ def _new_figure(width: float = FIGURE_SIZE[0], height: float = FIGURE_SIZE[1]) -
 def _save_figure(figure: Figure, filename: str | None, output_dir: str | Path, dpi: int) -> Path:
     path = _picture_path(filename, output_dir)
     with _written_beside(path) as part:
-        figure.savefig(part, dpi=dpi, format="png")
+        figure.savefig(part, dpi=dpi, format="png", pil_kwargs={"compress_level": 3})
     return path
 
 

@@ -405,3 +405,77 @@ def test_check_output_dir_tries_to_write(tmp_path, monkeypatch):
     monkeypatch.setattr(audio_utils.tempfile, "TemporaryFile", refuse)
     with pytest.raises(InputError, match="must be writable.*Permission denied"):
         check_output_dir(tmp_path)
+
+
+# One picture for a whole run
+
+
+def test_overview_has_every_cell_in_its_place(tmp_path):
+    pitches = (130.8, 523.3, 2093.0)
+    sources = [tone(pitch) for pitch in pitches]
+    mixes = {(i, j): (sources[i] + sources[j]) / 2
+             for i in range(3) for j in range(3) if i != j and (i, j) != (2, 0)}
+    path = audio_utils.save_overview_plot(sources, ["low", "mid_$x^2", "high" * 20], mixes,
+                                          "overview", tmp_path, title="$three_tones")
+    picture = read_png(path)
+    # The bar of colours and the margins aside, the cells' places follow from the orange frames.
+    orange = np.abs(picture - np.array([1, 0.498, 0.055])).max(2) < 0.05
+    lines, columns = (np.flatnonzero(orange.sum(axis) > 100) for axis in (1, 0))
+    tops = [int(group[0]) for group in np.split(lines, np.flatnonzero(np.diff(lines) > 5) + 1)]
+    lefts = [int(group[0]) for group in np.split(columns, np.flatnonzero(np.diff(columns) > 5) + 1)]
+    assert len(tops) == len(lefts) == 6  # both edges of each frame
+    height, width = tops[1] - tops[0], lefts[1] - lefts[0]
+    for i in range(3):
+        for j in range(3):
+            cell = picture[tops[2 * i] + 8:tops[2 * i] + height - 8,
+                           lefts[2 * j] + 8:lefts[2 * j] + width - 8]
+            if (i, j) == (2, 0):
+                assert np.abs(cell - 0.94).max() < 0.01
+                continue
+            level = cell.max(2).mean(1)
+            for k, pitch in enumerate(pitches):
+                row = round(height * (1 - math.log2(pitch / 65.4) / 6)) - 8
+                assert (level[row - 4:row + 5].max() > 0.5) == (k in (i, j)), (i, j, k)
+
+
+def test_overview_refuses(tmp_path):
+    sound = tone(440)
+    with pytest.raises(InputError, match="1 sounds and 2 names"):
+        audio_utils.save_overview_plot([sound], ["a", "b"], {}, "x", tmp_path)
+    for pair in ((0, 0), (0, 2), (-1, 0)):
+        with pytest.raises(InputError, match="A mix is of two"):
+            audio_utils.save_overview_plot([sound, sound], ["a", "b"], {pair: sound}, "x", tmp_path)
+
+
+NOTES = {"pitches": np.array([60, 64, 67, 72]), "velocities": np.array([127, 127, 127, 20]),
+         "start_times": np.array([0.0, 1.0, 2.0, 3.0]), "end_times": np.array([1.0, 2.0, 3.0, 4.0])}
+
+
+def test_score_plot_draws_each_note_in_its_instruments_colour(tmp_path):
+    sound = np.concatenate([tone(440 * 2 ** ((p - 69) / 12)) for p in NOTES["pitches"]])
+    path = audio_utils.save_score_plot(NOTES, sound, [0, 2], ["3", "$7_"], "score", tmp_path,
+                                       title="a_$b")
+    picture = np.rint(read_png(path)[:460] * 255).astype(int)
+
+    def area(colour):
+        return (np.abs(picture - np.array(colour)).max(2) <= 2).sum()
+
+    first, second = audio_utils.INSTRUMENT_COLOURS[:2]
+    between = np.rint((np.array(first) + second) / 2)
+    note = area(first)
+    assert note > 2000
+    assert area(between) == pytest.approx(note, rel=0.1)
+    assert area(second) == pytest.approx(note, rel=0.1)
+    pale = 255 - (255 - np.array(second)) * (0.35 + 0.65 * 20 / 127)
+    assert area(pale) == pytest.approx(note, rel=0.1)
+
+
+def test_score_plot_of_odd_scores(tmp_path):
+    nothing = {key: np.array([]) for key in NOTES}
+    many = np.linspace(0, 4, 300)
+    for notes, times in ((nothing, ()), (nothing, many), (NOTES, ()), (NOTES, [1.0]),
+                         (NOTES, [0, 0, 9])):
+        path = audio_utils.save_score_plot(notes, tone(440, 4), times, None, "odd", tmp_path)
+        assert read_png(path).shape == (1125, 1800, 3)
+    with pytest.raises(InputError, match="2 instruments and 1 names"):
+        audio_utils.save_score_plot(NOTES, tone(440), [0, 1], ["a"], "x", tmp_path)
