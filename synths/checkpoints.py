@@ -186,7 +186,6 @@ def _ensure(known: Checkpoint, target_dir: Path, progress) -> Path:
 
     if present() is None:
         archive = target_dir / known.url.rsplit("/", 1)[-1]
-        target_dir.mkdir(parents=True, exist_ok=True)
         with downloads.lock(folder):
             if present() is None:      # another run may have brought it between the two looks
                 downloads.fetch(known.url, archive, progress=progress)
@@ -313,7 +312,8 @@ def _is_parameter(name: str, model: str) -> bool:
 
 
 def _short(number: float) -> str:
-    return f"{number:.0f}" if number >= 100 else f"{number:.1f}" if number >= 0.1 else f"{number:.2g}"
+    digits = 0 if number >= 100 else 1 if number >= 1 else 2 if number >= 0.01 else 4
+    return f"{number:.{digits}f}"
 
 
 def _other_model(what: str, found: str, model: str) -> CheckpointError:

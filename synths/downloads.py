@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import errno
+import gzip
 import hashlib
 import http.client
 import json
@@ -56,7 +57,8 @@ _TRIES = 5                  # connections in a row that bring nothing new
 _PAUSE = 1.0                # seconds before the second try; doubled for each one after it
 _MOST_BYTES = 8 << 30       # in an archive; the largest official one holds 1 GB
 _MOST_FILES = 10_000
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError)
+_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError,
+            RuntimeError)   # the last: zip archives that are encrypted, or packed in unknown ways
 
 
 class ArchiveError(InputError):
@@ -94,8 +96,14 @@ def fetch(url: str, target: str | Path, *, sha256: str | None = None,
     """
     target = Path(target)
     url = _mirrored(url)
+
+    def present() -> bool:
+        return target.is_file() and (sha256 is None or _mismatch(target, sha256, {}) is None)
+
+    if present():
+        return target
     with _writing(target), lock(target):
-        if target.is_file() and (sha256 is None or _digest(target, "sha256").hex() == sha256):
+        if present():             # another run may have brought it between the two looks
             return target
         part = target.with_name(target.name + ".part")
         state_file = target.with_name(target.name + ".part.json")
@@ -126,7 +134,7 @@ def fetch_book_sounds(target_dir: str | Path, progress: Progress | None = None, 
     target_dir : str or Path
         Where they land.
     progress : callable, optional
-        Called with files done and files in total.
+        Called with bytes done and bytes in total, as far as known: the total grows with each file.
     files : mapping of str to str
         File names and their SHA-256.
     base_url : str
@@ -143,16 +151,23 @@ def fetch_book_sounds(target_dir: str | Path, progress: Progress | None = None, 
         As `fetch`.
     """
     paths = []
+    before = 0
+
+    def add(done: int, total: int) -> None:
+        progress(before + done, before + total)
     for name, sha256 in files.items():
-        paths.append(fetch(base_url + urllib.parse.quote(name), Path(target_dir) / name,
-                           sha256=sha256))
-        if progress:
-            progress(len(paths), len(files))
+        path = fetch(base_url + urllib.parse.quote(name), Path(target_dir) / name, sha256=sha256,
+                     progress=add if progress else None)
+        before += path.stat().st_size
+        paths.append(path)
     return paths
 
 
 def fetch_book_score(target_dir: str | Path, progress: Progress | None = None) -> Path:
-    """Fetch the MIDI file of the book's example; otherwise as `fetch_book_sounds`."""
+    """Fetch the MIDI file of the book's example; otherwise as `fetch_book_sounds`.
+
+    The score that ships has the same name: give another folder than its own, or it is replaced.
+    """
     return fetch_book_sounds(target_dir, progress, files=BOOK_SCORE, base_url=_BOOK + "midi/")[0]
 
 
@@ -203,7 +218,12 @@ def unpack(archive: str | Path, target_dir: str | Path, *,
                 check(root)
             if target_dir.exists():
                 os.replace(target_dir, stale)
-            os.replace(root, target_dir)
+            try:
+                os.replace(root, target_dir)
+            except OSError:
+                if stale.exists():
+                    os.replace(stale, target_dir)
+                raise
         finally:
             for folder in (fresh, stale):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -222,7 +242,8 @@ def lock(path: str | Path) -> Iterator[None]:
     path = Path(path)
     file = path.with_name(path.name + ".lock")
     while True:
-        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        with _writing(path):
+            handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             _lock_handle(handle)
             # Another run may have removed the file between the two calls: then it locks nobody.
@@ -270,7 +291,7 @@ def _lock_handle(handle: int) -> None:
 def _receive(url: str, part: Path, state_file: Path, progress: Progress | None,
              timeout: float) -> None:
     """Bring `part` to its full length, over as many connections as that takes."""
-    most = failures = 0
+    most, failures, gained = _size(part), 0, False
     while True:
         try:
             _connect(url, part, state_file, progress, timeout)
@@ -279,12 +300,13 @@ def _receive(url: str, part: Path, state_file: Path, progress: Progress | None,
             problem, lasting = error, error.code < 500 and error.code not in (408, 416, 429)
             if error.code == 416:        # the part does not fit the file
                 part.unlink(missing_ok=True)
-        except (urllib.error.URLError, http.client.HTTPException, ConnectionError,
-                TimeoutError, ssl.SSLError) as error:
+        except urllib.error.URLError as error:
             # Who never got through has no network or the wrong address: no use in waiting.
-            problem, lasting = error, not _size(part)
+            problem, lasting = error, not gained
+        except (http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
+            problem, lasting = error, False
         if _size(part) > most:
-            most, failures = _size(part), 0
+            most, failures, gained = _size(part), 0, True
         failures += 1
         if lasting or failures == _TRIES:
             raise InputError(_sentence(url, problem, part)) from problem
@@ -468,14 +490,10 @@ def _writing(target: Path) -> Iterator[None]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield
-    except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
-        raise InputError(f"{target} cannot be written ({error.strerror}): give another folder, or "
-                         "make this one writable.") from error
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
-            raise
-        raise InputError(f"{target} cannot be written ({error.strerror}): make space, or give "
-                         "another folder.") from error
+        remedy = "make space" if error.errno == errno.ENOSPC else "make this one writable"
+        raise InputError(f"{target} cannot be written ({error.strerror or error}): {remedy}, or "
+                         "give another folder.") from error
 
 
 def _ensure_space(path: Path, size: int) -> None:

@@ -265,12 +265,20 @@ def _fields(data: bytes) -> dict[int, list]:
     return fields
 
 
+def _last(fields: dict[int, list], number: int, default):
+    """The value that counts of a field, which must be of the type of its default."""
+    value = fields.get(number, [default])[-1]
+    if type(value) is not type(default):
+        raise ValueError("field of another type")
+    return value
+
+
 def _number_of_shards(file: Path, data: bytes) -> int:
     fields = _fields(data)                    # num_shards, endianness, version
     if not isinstance(fields.get(1, [None])[-1], int):
         raise CheckpointError(
             f"{file} is not a TensorFlow checkpoint of version 2: its table has no header.")
-    if fields.get(2, [0])[-1] != 0:
+    if _last(fields, 2, 0) != 0:
         raise CheckpointError(
             f"{file} was written on a big-endian machine: load it in TensorFlow and save it "
             "again on a common one.")
@@ -280,20 +288,17 @@ def _number_of_shards(file: Path, data: bytes) -> int:
 def _entry(data: bytes) -> _Entry:
     fields = _fields(data)                    # dtype, shape, shard_id, offset, size, crc32c, slices
     shape = []
-    for dimension in _fields(fields.get(2, [b""])[-1]).get(2, []):
-        shape.append(_fields(dimension).get(1, [0])[-1])
+    for dimension in _fields(_last(fields, 2, b"")).get(2, []):
+        shape.append(_last(_fields(dimension), 1, 0))
     slices = []
     for piece in fields.get(7, []):
         extents = []
         for extent in _fields(piece).get(1, []):
             extent = _fields(extent)
-            extents.append((extent.get(1, [0])[-1], extent.get(2, [-1])[-1]))   # -1: all of it
+            extents.append((_last(extent, 1, 0), _last(extent, 2, -1)))   # -1: all of it
         slices.append(tuple(extents))
-
-    def number(field: int) -> int:
-        return fields.get(field, [0])[-1]
-    return _Entry(number(1), tuple(shape), number(3), number(4), number(5), number(6),
-                 tuple(slices))
+    dtype, shard, offset, size, crc = (_last(fields, number, 0) for number in (1, 3, 4, 5, 6))
+    return _Entry(dtype, tuple(shape), shard, offset, size, crc, tuple(slices))
 
 
 # The tensors
@@ -346,7 +351,8 @@ class _Shard:
                 f"{self.path}: the variable {name!r} is of the type {dtype or entry.dtype}, "
                 "which is not one of numbers.")
         stored = np.dtype("uint16" if entry.dtype == _BFLOAT16 else dtype).newbyteorder("<")
-        if min(entry.shape, default=0) < 0 or math.prod(entry.shape) * stored.itemsize != entry.size:
+        size = math.prod(entry.shape) * stored.itemsize
+        if min(entry.shape, default=0) < 0 or size != entry.size:
             raise CheckpointError(
                 f"{self.path}: the variable {name!r} has {entry.size} bytes, not those of "
                 f"{dtype} {list(entry.shape)}: the checkpoint is damaged.")
