@@ -8,6 +8,7 @@ channel, 16 kHz unless told otherwise.  Whatever a user gave that cannot be used
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import tempfile
@@ -637,35 +638,57 @@ def constant_q(audio: np.ndarray, sample_rate: int, hop_length: int, *, fmin: fl
     """
     from scipy import fft
 
-    frequencies = fmin * 2.0 ** (np.arange(octaves * bins_per_octave) / bins_per_octave)
-    ratio = 2.0 ** (2 / bins_per_octave)
-    windows = filter_scale * (ratio + 1) / (ratio - 1) * sample_rate / frequencies  # in samples
+    longest = _window_length(sample_rate, fmin, bins_per_octave, filter_scale)
     frames = 1 + len(audio) // hop_length
     # room for the longest window, or the end would be heard at the beginning
-    rows = fft.next_fast_len(math.ceil((len(audio) + windows[0]) / hop_length))
+    rows = fft.next_fast_len(math.ceil((len(audio) + longest) / hop_length))
     size = rows * hop_length
     spectrum = fft.rfft(np.asarray(audio, np.float32), size)
-    folded = np.zeros((len(frequencies), rows), np.complex64)
-    for k, (frequency, window) in enumerate(zip(frequencies, windows)):
-        if frequency > sample_rate / 2:
-            break
-        centre, reach = frequency / sample_rate * size, 8 * size / window
-        first = max(0, math.ceil(centre - reach))
-        last = min(len(spectrum), math.floor(centre + reach) + 1)
-        u = (np.arange(first, last) - centre) * (window / size)
-        side = 1 - u * u
-        near = np.abs(side) < 1e-6  # u = 1 and -1, where the limit is 1/2
-        response = np.where(near, 0.5, np.sinc(u) / np.where(near, 1, side))  # Hann's spectrum
-        lead = first % rows
-        turns = np.zeros(math.ceil((lead + len(u)) / rows) * rows, np.complex64)
-        turns[lead:lead + len(u)] = spectrum[first:last] * response
-        folded[k] = turns.reshape(-1, rows).sum(0) * math.sqrt(window)
+    folded = np.zeros((octaves * bins_per_octave, rows), np.complex64)
+    # the clips of a run are of one length: what they have in common is kept, up to half a minute
+    filters = _kept_filters if size <= 2**19 else _filters
+    for k, (first, response) in enumerate(filters(size, sample_rate, fmin, octaves, bins_per_octave,
+                                                  filter_scale)):
+        lead, length = first % rows, len(response)
+        turns = np.zeros(-(-(lead + length) // rows) * rows, np.complex64)
+        turns[lead:lead + length] = spectrum[first:first + length] * response
+        folded[k] = turns.reshape(-1, rows).sum(0)
     return fft.ifft(folded, axis=1)[:, :frames] / np.float32(hop_length)
 
 
-def _decibels(magnitude: np.ndarray, windows_peak: float, dynamic_range: float) -> np.ndarray:
+def _window_length(sample_rate: int, frequency: float, bins_per_octave: int,
+                   filter_scale: float) -> float:
+    """Samples under the window of a bin (librosa's relative bandwidth)."""
+    ratio = 2.0 ** (2 / bins_per_octave)
+    return filter_scale * (ratio + 1) / (ratio - 1) * sample_rate / frequency
+
+
+def _filters(size: int, sample_rate: int, fmin: float, octaves: int, bins_per_octave: int,
+             filter_scale: float) -> Iterator[tuple[int, np.ndarray]]:
+    """For each bin below half the sample rate: its first line and its gain there and after."""
+    for k in range(octaves * bins_per_octave):
+        frequency = fmin * 2 ** (k / bins_per_octave)
+        if frequency > sample_rate / 2:
+            return
+        window = _window_length(sample_rate, frequency, bins_per_octave, filter_scale)
+        centre, reach = frequency / sample_rate * size, 8 * size / window
+        first = max(0, math.ceil(centre - reach))
+        last = min(size // 2, math.floor(centre + reach))
+        u = (np.arange(first, last + 1) - centre) * (window / size)
+        side = 1 - u * u
+        near = np.abs(side) < 1e-6  # u = 1 and -1, where the limit is 1/2
+        response = np.where(near, 0.5, np.sinc(u) / np.where(near, 1, side))  # Hann's spectrum
+        yield first, (response * math.sqrt(window)).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=4)
+def _kept_filters(*args: Any) -> list[tuple[int, np.ndarray]]:
+    return list(_filters(*args))
+
+
+def _decibels(magnitude: np.ndarray, full_scale: float, dynamic_range: float) -> np.ndarray:
     """Level below the loudest (dB), floored at -`dynamic_range`; silence is at the floor."""
-    reference = max(float(magnitude.max()), windows_peak * 10 ** (QUIETEST_REFERENCE / 20))
+    reference = max(float(magnitude.max()), full_scale * 10 ** (QUIETEST_REFERENCE / 20))
     floor = reference * 10 ** (-dynamic_range / 20)
     return 20 * np.log10(np.maximum(magnitude, floor) / reference)
 
@@ -828,10 +851,8 @@ def _head(axes: Axes, title: str | None) -> None:
 
 def _full_scale(transform: dict[str, float], sample_rate: int) -> float:
     """Magnitude of a full-scale sine in the lowest bin."""
-    ratio = 2.0 ** (2 / transform["bins_per_octave"])
-    window = (transform["filter_scale"] * (ratio + 1) / (ratio - 1) * sample_rate
-              / transform["fmin"])
-    return 0.5 * math.sqrt(window)
+    return 0.5 * math.sqrt(_window_length(sample_rate, transform["fmin"],
+                                          transform["bins_per_octave"], transform["filter_scale"]))
 
 
 def _mono(audio: Any) -> np.ndarray:
