@@ -231,9 +231,10 @@ class Model:
         self.pitches = range(LOWEST_PITCH, LOWEST_PITCH + labels)
         # The first layer sees one pixel amid zeros: a matrix, its kernel turned by half a turn.
         first = self._layers.pop((1, "conv0"))
-        height, width, inputs, outputs = first.kernel.shape
-        self._first = _Layer(np.ascontiguousarray(
-            first.kernel[::-1, ::-1].transpose(2, 0, 1, 3)).reshape(inputs, -1), first.bias)
+        height, width, inputs = first.kernel.shape[:3]
+        self._first = _Layer(
+            first.kernel[::-1, ::-1].transpose(2, 0, 1, 3).reshape(inputs, -1),
+            np.tile(first.bias, height * width))
 
     def _compute_progress(self, config: dict, num_blocks: int, shapes: dict) -> float:
         """Magenta's ``compute_progress`` and ``compute_progress_from_time``."""
@@ -425,17 +426,11 @@ class Model:
         for begin in range(0, len(z), batch):
             rows = slice(begin, min(begin + batch, len(z)))
             used = rows.stop - rows.start
-            runner.inputs[0][:used] = self._first_layer(z[rows], pitches[rows])
+            runner.inputs[0][:used, :self.latent_size] = z[rows]
+            runner.inputs[0][:used, self.latent_size:] = (
+                np.asarray(pitches[rows])[:, np.newaxis] == self.pitches)
             runner.invoke()
             yield rows, (runner.outputs[0][:used] - self._picture_offset) / self._picture_scale
-
-    def _first_layer(self, z: np.ndarray, pitches: np.ndarray) -> np.ndarray:
-        """The first convolution: instruments and pitches to the smallest picture."""
-        labels = np.zeros((len(z), len(self.pitches)), np.float32)
-        labels[np.arange(len(z)), pitches - LOWEST_PITCH] = 1.0
-        x = _pixel_norm(np.concatenate([z, labels], axis=1))
-        x = (x @ self._first.kernel).reshape(len(z), *self._start, -1) + self._first.bias
-        return _pixel_norm(np.where(x > 0.0, x, np.float32(_LEAK) * x))
 
     # Networks ------------------------------------------------------------------------------
 
@@ -458,12 +453,14 @@ class Model:
         return rows
 
     def _network(self, batch: int, frames: int) -> bytes:
-        """The network behind the first layer, cut after `frames` frames."""
+        """The network from instruments and pitches to pictures, cut after `frames` frames."""
         from synths.litert import Graph
 
         graph = Graph()
         rows = self._rows(frames)
-        x = graph.input([batch, *self._start, self._first.bias.size])
+        x = _pixel_norm(graph, graph.input([batch, self.latent_size + len(self.pitches)]))
+        x = graph.fully_connected(x, self._first.kernel, self._first.bias)
+        x = _activate(graph, graph.reshape(x, [batch, *self._start, -1]))
         pictures = []
         for block in range(1, self._num_blocks + 1):
             height = self._resolution(block)[0]
@@ -520,16 +517,14 @@ class Model:
         return _first_rows(graph, x, frames)
 
 
-def _pixel_norm(x: np.ndarray) -> np.ndarray:
+def _pixel_norm(graph, x):
     """Bring each pixel's channels to a mean square of 1 (Magenta's ``layers.pixel_norm``)."""
-    return x / np.sqrt(np.mean(np.square(x), axis=-1, keepdims=True) + np.float32(_EPSILON))
+    power = graph.mean(graph.op("SQUARE", [x], x.shape), [-1])
+    return graph.multiply(x, graph.rsqrt(graph.add(power, np.float32(_EPSILON))))
 
 
 def _activate(graph, x):
-    """Leaky ReLU, then pixel normalisation."""
-    x = graph.leaky_relu(x, _LEAK)
-    power = graph.mean(graph.op("SQUARE", [x], x.shape), [3])
-    return graph.multiply(x, graph.rsqrt(graph.add(power, np.float32(_EPSILON))))
+    return _pixel_norm(graph, graph.leaky_relu(x, _LEAK))
 
 
 def _pad(graph, x, top: int, bottom: int, left: int, right: int):

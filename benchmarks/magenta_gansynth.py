@@ -1,0 +1,167 @@
+"""Magenta's GANSynth generator on the TensorFlow of today: the reference for tests and timings.
+
+Magenta's own `Model` cannot be built here (it needs tensorflow_gan and tf.estimator), so this puts
+together what `Model` samples with, from Magenta's own functions: `network_functions`, `networks`,
+`data_normalizer` and `SpecgramsHelper`.  Run as a program, so that TensorFlow's global state stays
+out of other programs:
+
+    python -m benchmarks.magenta_gansynth make FOLDER --config JSON    # random weights
+    python -m benchmarks.magenta_gansynth play FOLDER IN.npz OUT.npz   # z, pitches -> waves
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # Magenta's layers are those of Keras 2
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# The official configuration: the settings of acoustic_only and all_instruments.
+OFFICIAL = {
+    "data_type": "mel", "total_num_images": 11_000_000, "train_progressive": True,
+    "stable_stage_num_images": 800_000, "transition_stage_num_images": 800_000,
+    "fmap_base": 4096, "fmap_decay": 1.0, "fmap_max": 256, "latent_vector_size": 256,
+    "kernel_size": 3, "scale_mode": "ALL", "scale_base": 2, "num_resolutions": 7,
+    "start_height": 2, "start_width": 16, "dataset_name": "nsynth_tfds",
+    "g_fn": "specgram", "d_fn": "specgram",
+}
+_REST = {  # what set_flags in Magenta's model.py adds
+    "audio_length": 64000, "sample_rate": 16000, "to_rgb_activation": "tanh", "simple_arch": False,
+    "data_normalizer": "specgrams_prespecified_normalizer", "normalizer_margin": 0.8,
+    "normalizer_num_examples": 1000, "mag_normalizer_a": 0.0661371661726,
+    "mag_normalizer_b": 0.113718730221, "p_normalizer_a": 0.8, "p_normalizer_b": 0.0,
+}
+PITCHES = 61
+LOWEST_PITCH = 24
+
+
+def _prepare(folder: Path, config: dict, num_blocks: int) -> dict:
+    from magenta.models.gansynth.lib import networks
+    return {**_REST, **config, "num_blocks": num_blocks, "train_root_dir": str(folder),
+            "resolution_schedule": networks.ResolutionSchedule(
+                config["scale_mode"], (config["start_height"], config["start_width"]),
+                config["scale_base"], config["num_resolutions"])}
+
+
+def make(folder: Path, config: dict, stage: int, global_step: int, seed: int = 0) -> Path:
+    """Save a checkpoint of random weights, averaged ones unlike raw ones; return its prefix."""
+    import tensorflow.compat.v1 as tf
+    from magenta.models.gansynth.lib import network_functions
+
+    rng = np.random.default_rng(seed)
+    num_blocks = (stage + 1) // 2 + 1
+    settings = _prepare(folder, config, num_blocks)
+    with tf.Graph().as_default():
+        with tf.variable_scope("Generator"):
+            network_functions.g_fn_registry["specgram"](
+                (tf.zeros([1, config["latent_vector_size"]]), tf.zeros([1, PITCHES])),
+                progress=tf.constant(0.0), **settings)
+        shapes = {variable.op.name: variable.shape.as_list()
+                  for variable in tf.global_variables()}
+    with tf.Graph().as_default(), tf.Session() as session:
+        variables = {"global_step": tf.Variable(np.int64(global_step))}
+        for name, shape in shapes.items():
+            spread = 1.0 if name.endswith("kernel") else 0.1
+            for suffix in ("", "/ExponentialMovingAverage"):
+                value = spread * rng.standard_normal(shape, np.float32)
+                variables[name + suffix] = tf.Variable(value)
+        session.run(tf.global_variables_initializer())
+        stage_folder = folder / f"stage_{stage:05d}"
+        stage_folder.mkdir(parents=True)
+        (folder / "experiment.json").write_text(json.dumps(config), "utf-8")
+        prefix = stage_folder / f"model.ckpt-{global_step}"
+        tf.train.Saver(variables).save(session, str(prefix), write_meta_graph=False)
+    return prefix
+
+
+class Reference:
+    """What Magenta's `Model` samples with: the averaged generator and the inversion."""
+
+    def __init__(self, folder: Path, batch_size: int = 8) -> None:
+        import tensorflow.compat.v1 as tf
+        from magenta.models.gansynth.lib import network_functions, networks
+        from magenta.models.gansynth.lib.specgrams_helper import SpecgramsHelper
+
+        config = json.loads((folder / "experiment.json").read_text("utf-8"))
+        stage = max(int(entry.name[6:]) for entry in folder.glob("stage_*"))
+        prefix = tf.train.latest_checkpoint(str(folder / f"stage_{stage:05d}"))
+        num_blocks = (stage + 1) // 2 + 1
+        settings = _prepare(folder, config, num_blocks)
+        self.batch_size = batch_size
+        graph = tf.Graph()
+        with graph.as_default():
+            step = tf.Variable(np.int64(0), name="global_step")
+            settings["progress"] = num_blocks - 1.0
+            if settings["train_progressive"]:
+                settings["progress"] = networks.compute_progress(
+                    step, settings["stable_stage_num_images"],
+                    settings["transition_stage_num_images"], num_blocks)
+            self.labels = tf.placeholder(tf.int32, [batch_size])
+            self.noises = tf.placeholder(tf.float32, [batch_size, settings["latent_vector_size"]])
+            with tf.variable_scope("Generator"):
+                self.data, _ = network_functions.g_fn_registry["specgram"](
+                    (self.noises, tf.one_hot(self.labels, PITCHES)), **settings)
+            data_type = settings["data_type"]
+            helper = SpecgramsHelper(
+                settings["audio_length"], settings["resolution_schedule"].final_resolutions,
+                overlap=0.75, sample_rate=settings["sample_rate"], mel_downscale=1,
+                ifreq=data_type != "phase")
+            invert = (helper.melspecgrams_to_waves if data_type == "mel"
+                      else helper.specgrams_to_waves)
+            self.waves = invert(self.data)
+            averaged = {variable.op.name + "/ExponentialMovingAverage": variable
+                        for variable in tf.global_variables("Generator")}
+            self.session = tf.Session()
+            tf.train.Saver({"global_step": step, **averaged}).restore(self.session, prefix)
+
+    def generate_samples_from_z(self, z: np.ndarray, pitches: np.ndarray) -> np.ndarray:
+        """As Magenta's Model: whole batches, the last one filled up with zeros."""
+        labels = np.asarray(pitches) - LOWEST_PITCH
+        waves = []
+        for begin in range(0, len(z), self.batch_size):
+            batch = np.zeros((self.batch_size, z.shape[1]), np.float32)
+            numbers = np.zeros(self.batch_size, np.int32)
+            used = min(self.batch_size, len(z) - begin)
+            batch[:used], numbers[:used] = z[begin:begin + used], labels[begin:begin + used]
+            out = self.session.run(self.waves, {self.labels: numbers, self.noises: batch})
+            waves.append(out[:used, :, 0])
+        return np.concatenate(waves)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    maker = commands.add_parser("make", help="save a checkpoint of random weights")
+    maker.add_argument("folder", type=Path)
+    maker.add_argument("--config", type=json.loads, default={}, help="changes to the official one")
+    maker.add_argument("--stage", type=int, default=12)
+    maker.add_argument("--global-step", type=int, default=11_000_000)
+    player = commands.add_parser("play", help="generate waves; say what it took")
+    player.add_argument("folder", type=Path)
+    player.add_argument("notes", type=Path, help="npz of z and pitches")
+    player.add_argument("waves", type=Path, help="npz of waves, seconds, load_seconds")
+    player.add_argument("--batch-size", type=int, default=8)
+    options = parser.parse_args()
+    if options.command == "make":
+        make(options.folder, {**OFFICIAL, **options.config}, options.stage, options.global_step)
+        return
+    began = time.perf_counter()
+    reference = Reference(options.folder, options.batch_size)
+    loaded = time.perf_counter()
+    with np.load(options.notes) as notes:
+        z, pitches = notes["z"], notes["pitches"]
+    reference.generate_samples_from_z(z[:1], pitches[:1])  # the first run builds the graph
+    warm = time.perf_counter()
+    waves = reference.generate_samples_from_z(z, pitches)
+    seconds = time.perf_counter() - warm
+    np.savez(options.waves, waves=waves, seconds=seconds, load_seconds=loaded - began)
+
+
+if __name__ == "__main__":
+    main()
