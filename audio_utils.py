@@ -112,9 +112,9 @@ def save_encoding(encodings: Sequence[np.ndarray], filenames: Sequence[str],
     if len(encodings) != len(filenames):  # not in print: zip() dropped the rest in silence
         raise InputError(f"Each encoding needs one file name: there are {len(encodings)} encodings "
                          f"and {len(filenames)} names.")
-    output_dir = check_output_dir(output_dir)
     for encoding, filename in zip(encodings, filenames):
-        with _written_beside(output_dir / _with_npy(filename)) as path, open(path, "wb") as file:
+        path = Path(output_dir) / _with_npy(filename)
+        with _written_beside(path) as part, open(part, "wb") as file:
             np.save(file, np.asarray(encoding), allow_pickle=False)
 
 
@@ -505,6 +505,8 @@ def load_audio(path: str | Path, sample_length: int | None = None, sample_rate: 
     import soundfile
 
     path = Path(path)
+    if sample_length is not None and sample_length < 1:
+        raise InputError(f"A sound is at least one sample long, not {sample_length}.")
     if peak is not None and not 0 < peak <= 1:
         raise InputError(f"A peak level must be above 0 and at most 1, not {peak}.")
     if not (math.isfinite(offset) and offset >= 0):
@@ -587,9 +589,7 @@ def save_wav(audio: Any, path: str | Path, sample_rate: int = 16000) -> float:
     audio = _mono(audio)
     gain = 1 / max(1.0, float(np.abs(audio).max()))
     samples = np.rint(audio * (gain * 32767)).astype(np.int16)
-    path = Path(path)
-    check_output_dir(path.parent)
-    with _written_beside(path) as part:
+    with _written_beside(Path(path)) as part:
         soundfile.write(part, samples, sample_rate, subtype="PCM_16", format="WAV")
     return gain
 
@@ -638,6 +638,7 @@ def constant_q(audio: np.ndarray, sample_rate: int, hop_length: int, *, fmin: fl
     """
     from scipy import fft
 
+    # not in print: librosa.cqt, the same numbers (tests compare them) after a minute of compiling
     longest = _window_length(sample_rate, fmin, bins_per_octave, filter_scale)
     frames = 1 + len(audio) // hop_length
     # room for the longest window, or the end would be heard at the beginning
@@ -890,7 +891,8 @@ def _save_image(image: np.ndarray, columns: float, filename: str | None, output_
     """Save colours [bins, columns, 3] as a picture that they fill, `columns` of them in width."""
     from matplotlib.image import imsave
 
-    # not in print: without axes there is nothing for a figure to do, and this is ten times faster
+    # not in print: the picture is all sound, and 200 dpi are enough: 600, margins included, took
+    # seconds
     width, height = (round(inches * dpi) for inches in FIGURE_SIZE)
     x = np.rint((np.arange(width) + 0.5) * (columns / width)).astype(int)
     y = np.arange(height)[::-1] * image.shape[0] // height
@@ -902,10 +904,13 @@ def _save_image(image: np.ndarray, columns: float, filename: str | None, output_
 
 
 def _picture_path(filename: str | None, output_dir: str | Path) -> Path:
-    if filename is None:
-        filename = time.strftime("%Y-%m-%d_%H%M%S")
-    path = Path(output_dir) / (filename if filename.endswith(".png") else f"{filename}.png")
-    check_output_dir(path.parent)  # not in print: the encoding's picture needed the folder made
+    if filename is not None:
+        return Path(output_dir) / (filename if filename.endswith(".png") else f"{filename}.png")
+    path = Path(output_dir) / time.strftime("%Y-%m-%d_%H%M%S.png")
+    count = 1
+    while path.exists():  # not in print: two pictures in one second were one
+        count += 1
+        path = path.with_name(time.strftime(f"%Y-%m-%d_%H%M%S_{count}.png"))
     return path
 
 
@@ -916,9 +921,13 @@ def _with_npy(filename: str) -> str:
 @contextlib.contextmanager
 def _written_beside(path: Path) -> Iterator[Path]:
     """A name to write to, beside `path`, that becomes `path` if all went well."""
+    check_output_dir(path.parent)  # not in print: pictures of encodings needed the folder made
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         yield part
         os.replace(part, path)
+    except OSError as error:
+        raise InputError(f"A result must be written, and {path} cannot be "
+                         f"({error.strerror or error}): make room or name another place.") from None
     finally:
         part.unlink(missing_ok=True)

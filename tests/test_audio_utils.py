@@ -263,9 +263,11 @@ def test_a_picture_without_a_name_gets_the_time(tmp_path):
     before = time.strftime("%Y-%m-%d_%H%M%S")
     path = save_spectrogram_plot(tone(440), output_dir=tmp_path)
     assert before <= path.stem <= time.strftime("%Y-%m-%d_%H%M%S")
+    others = [save_spectrogram_plot(tone(440), output_dir=tmp_path) for _ in range(3)]
     named = save_spectrogram_plot(tone(440), filename="mix_0.5", output_dir=tmp_path)
     assert named.name == "mix_0.5.png"
-    assert sorted(tmp_path.iterdir()) == sorted([path, named])  # nothing half written beside them
+    paths = {path, named, *others}
+    assert len(paths) == 5 and set(tmp_path.iterdir()) == paths  # nothing half written beside
 
 
 @pytest.mark.parametrize("audio", [np.array([]), np.full(100, np.nan), np.zeros((2, 100))])
@@ -354,6 +356,9 @@ def test_load_audio_takes_the_part_asked_for(tmp_path):
     assert np.array_equal(faded[160:14240], late[9600:][160:14240].astype(np.float32))
     with pytest.raises(InputError, match="1.50 s long"):
         load_audio(path, offset=2)
+    for options in ({"offset": -1}, {"peak": 0}, {"peak": 1.5}, {"sample_length": 0}):
+        with pytest.raises(InputError):
+            load_audio(path, **options)
 
 
 def test_load_audio_of_silence(tmp_path):
@@ -395,6 +400,10 @@ def test_save_wav_keeps_the_old_file_when_it_cannot_write_the_new(tmp_path):
     for bad in (np.array([]), np.array([0.0, np.nan]), np.array([np.inf])):
         with pytest.raises(InputError):
             save_wav(bad, path)
+    (tmp_path / "folder.wav").mkdir()
+    with pytest.raises(InputError, match="A result must be written.*folder.wav"):
+        save_wav(tone(440), tmp_path / "folder.wav")
+    (tmp_path / "folder.wav").rmdir()
     with pytest.raises(soundfile.SoundFileError):
         save_wav(tone(440), path, sample_rate=-1)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
