@@ -52,6 +52,11 @@ def load_sound(wav_filename: str | Path, sample_length: int, sample_rate: int = 
     return audio_utils.load_audio(path, sample_length, sample_rate, **options)
 
 
+def is_encoding(filename: str | Path) -> bool:
+    """Whether the file holds an encoding, and not a sound."""
+    return Path(filename).suffix == ".npy"
+
+
 def encode(wav_filenames: list[str | Path], checkpoint: str | Path | None = None,
            sample_length: int = 16000, sample_rate: int = SAMPLE_RATE, engine=nsynth,
            **options) -> np.ndarray:
@@ -69,11 +74,17 @@ def encode(wav_filenames: list[str | Path], checkpoint: str | Path | None = None
         return np.zeros((0, sample_length // 512, 16), np.float32)
 
     # Loads the audio of each file
-    audios = np.array([load_sound(wav_filename, sample_length, sample_rate, **options)
-                       for wav_filename in wav_filenames])
+    audios = [load_sound(wav_filename, sample_length, sample_rate, **options)
+              for wav_filename in wav_filenames if not is_encoding(wav_filename)]
 
     # Encodes them all
-    return engine.encode(audios, checkpoint, sample_length)
+    encodings = list(engine.encode(np.array(audios), checkpoint, sample_length)) if audios else []
+
+    # not in print: an encoding that an earlier run has saved takes its place as it is
+    for place, filename in enumerate(map(Path, wav_filenames)):
+        if is_encoding(filename):
+            encodings[place:place] = audio_utils.load_encodings([filename.name], filename.parent)
+    return mixing.stacked(encodings)
 
 
 def mix_encoding_pairs(encodings: list[np.ndarray], encodings_name: list[str],
@@ -126,15 +137,17 @@ def app(options) -> None:
     checkpoint = find_weights(options, "nsynth", "wavenet-ckpt", download_checkpoint)
     sounds = find_sounds(options, WAV_FILENAMES)
     names = mixing.short_names(sounds)
+    engine = find_engine(options, checkpoint)
     chosen = mixing.chosen_pairs(names, options.pairs) if options.pairs else None
     sample_length = round(options.seconds * SAMPLE_RATE)
     levelled = {"trim_silence": options.trim, "peak": 0.9 if options.level else None}
-    audios = [load_sound(sound, sample_length, **levelled) for sound in sounds]
+    audios = [None if is_encoding(sound) else load_sound(sound, sample_length, **levelled)
+              for sound in sounds]
     output_dir = results_dir(options)
     say(options, f"sounds: {', '.join(names)}; {options.seconds:g} s each; seed {options.seed}")
 
     # Encodes the sounds (and saves the encodings for later use)
-    encodings = encode(sounds, checkpoint, sample_length, engine=find_engine(options), **levelled)
+    encodings = encode(sounds, checkpoint, sample_length, engine=engine, **levelled)
     audio_utils.save_encoding(encodings, names, output_dir / "encodings")
 
     # Mixes the encodings in pairs: 4 sounds make 12 mixes
@@ -153,9 +166,11 @@ def app(options) -> None:
     # Synthesizes them into WAVs, the sounds themselves too
     clips_name = [f"{name}_seed{options.seed}" for name in clips_name]
     with progress(options, f"decoding {len(clips)} clips", 1 / SAMPLE_RATE, "s of sound") as bar:
-        wavs = synthesize(np.array(clips), clips_name, checkpoint, output_dir,
-                          find_engine(options), seed=options.seed, precision=options.precision,
-                          temperature=options.temperature, threads=options.threads, progress=bar)
+        wavs = synthesize(np.array(clips), clips_name, checkpoint, output_dir, engine,
+                          seed=options.seed, precision=options.precision,
+                          temperature=options.temperature, threads=options.threads, progress=bar,
+                          reference_audio=mixing.stacked([audio for audio in audios
+                                                          if audio is not None]), report=lambda line: say(options, line))
 
     # Draws every sound as a rainbowgram, and makes the page to listen on
     page = nsynth_page(options, output_dir, names, audios, wavs)

@@ -51,7 +51,7 @@ def get_midi_notes(midi_filename: str | Path = "cs1-1pre-short.mid") -> dict:
 def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: int = 16,
                    checkpoint_dir: str | Path | None = None, seed: int | None = None,
                    instruments: str | None = None, instruments_path: Path | None = None,
-                   progress=None) -> np.ndarray:
+                   threads: int | None = None, progress=None) -> np.ndarray:
     """
     Generates an audio clip from the notes, on "instruments" drawn at random from the latent space.
 
@@ -62,11 +62,12 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
     :param seed: draws the same instruments again
     :param instruments: the instruments to play instead: "3,7,1@8.0", or a file that holds them
     :param instruments_path: where to save the instruments, so that they can be had again
+    :param threads: processor threads; None for all cores
     :param progress: called with (notes done, notes in all)
     :return: the clip, [samples]
     """
     # not in print: the generator alone is loaded, without the data set it was trained on
-    model = gansynth.Model.load_from_path(checkpoint_dir, batch_size)
+    model = gansynth.Model.load_from_path(checkpoint_dir, batch_size, threads)
     # not in print: the end of the last note to end, not of the last listed
     total_time = max(notes["end_times"])
 
@@ -138,7 +139,8 @@ def app(options) -> None:
             audio_clip = generate_audio(
                 notes, options.seconds_per_instrument, checkpoint_dir=checkpoint,
                 seed=options.seed, instruments=instruments,
-                instruments_path=output_dir / f"{stem}_instruments.npz", progress=bar)
+                instruments_path=output_dir / f"{stem}_instruments.npz",
+                threads=options.threads, progress=bar)
 
         # Saves the clip and its picture
         save_audio(audio_clip, stem, output_dir, options.labels)

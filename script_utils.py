@@ -12,6 +12,7 @@ import importlib.util
 import os
 import secrets
 import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -66,7 +67,9 @@ def option_parser(description: str, output: str, checkpoints: str) -> argparse.A
         The official checkpoints that this script can use, for the help text.
     """
     parser = argparse.ArgumentParser(
-        description=description.strip().splitlines()[0], allow_abbrev=False, add_help=False)
+        usage="%(prog)s [options]", description=description.strip().splitlines()[0],
+        allow_abbrev=False, add_help=False, formatter_class=lambda prog: argparse.HelpFormatter(
+            prog, max_help_position=30, width=min(100, shutil.get_terminal_size().columns - 2)))
     group = parser.add_argument_group("in both examples")
     group.add_argument("-h", "--help", action="help", help="show this and stop")
     group.add_argument("--checkpoint", metavar="NAME|PATH",
@@ -184,6 +187,21 @@ def find_sounds(options: argparse.Namespace, shipped: Sequence[str]) -> list[Pat
                              f"and {path} has none: name another one.")
         sounds.extend(inside)
     return sounds
+
+
+def find_engine(options: argparse.Namespace, checkpoint: Path):
+    """The module that encodes and decodes: ours, or with `--engine magenta` Magenta's own.
+
+    Raises
+    ------
+    InputError
+        If Magenta's cannot load the checkpoint.
+    """
+    from synths import fastgen, nsynth
+    if options.engine == "fast":
+        return nsynth
+    fastgen.official(checkpoint)
+    return fastgen
 
 
 def results_dir(options: argparse.Namespace) -> Path:

@@ -53,6 +53,22 @@ def pairs(count: int, both_orders: bool = True) -> Iterator[tuple[int, int]]:
                 yield first, second
 
 
+def stacked(arrays: Sequence[np.ndarray]) -> np.ndarray | None:
+    """Arrays of one shape as one array; None if there are none.
+
+    Raises
+    ------
+    InputError
+        If their shapes differ.
+    """
+    shapes = {np.shape(array) for array in arrays}
+    if len(shapes) > 1:
+        raise InputError("Encodings to be mixed need the same length, and these have "
+                         f"{' and '.join(str(shape[0]) for shape in sorted(shapes))} frames of 512 "
+                         "samples: choose --seconds to fit the saved ones.")
+    return np.stack(arrays) if shapes else None
+
+
 def chosen_pairs(names: Sequence[str], wanted: Sequence[str]) -> list[tuple[int, int]]:
     """The pairs named by the user as "a+b".
 

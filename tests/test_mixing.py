@@ -72,3 +72,10 @@ def test_crossfades_in_both_orders():
 def test_ratio_overrides_the_named_weights():
     assert mixing.weights("book") == (1.0, 0.5)
     assert mixing.weights("book", 0.8) == pytest.approx((0.8, 0.2))
+
+
+def test_encodings_of_unlike_length_do_not_stack():
+    assert mixing.stacked(list(encodings(3))).shape == (3, 31, 16)
+    assert mixing.stacked([]) is None
+    with pytest.raises(InputError, match="have 31 and 62 frames"):
+        mixing.stacked([encodings(1, 62)[0], encodings(1, 31)[0]])

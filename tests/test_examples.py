@@ -1,0 +1,268 @@
+"""Both examples as a user runs them: from the command line, on the starters, and gone wrong."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mido
+import numpy as np
+import pytest
+import soundfile
+
+from check_results import check_gansynth, check_nsynth, check_sound
+
+ROOT = Path(__file__).resolve().parent.parent
+ONE, TWO = "chapter_05_example_01.py", "chapter_05_example_02.py"
+
+
+def run(script, *words, cwd=None):
+    return subprocess.run([sys.executable, str(ROOT / script), *map(str, words)],
+                          capture_output=True, text=True, cwd=cwd or ROOT, timeout=300)
+
+
+def good(script, *words, **options):
+    done = run(script, *words, **options)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def bad(script, *words, says):
+    done = run(script, *words)
+    assert done.returncode == 1, (done.returncode, done.stdout, done.stderr)
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: "), done.stderr
+    assert re.search(says, done.stderr), done.stderr
+    return done
+
+
+def tone(path, frequency=220.0, seconds=0.3, rate=16000, channels=1, **options):
+    wave = 0.5 * np.sin(2 * np.pi * frequency * np.arange(int(seconds * rate)) / rate)
+    soundfile.write(path, np.repeat(wave[:, None], channels, 1), rate, **options)
+    return path
+
+
+def midi(path, *tracks):
+    """A file of tracks of (start, end, pitch, velocity), in beats of half a second."""
+    file = mido.MidiFile(ticks_per_beat=480)
+    for notes in tracks:
+        track = mido.MidiTrack()
+        events = sorted([(start, 1, pitch, velocity) for start, _, pitch, velocity in notes] +
+                        [(end, 0, pitch, 0) for _, end, pitch, _ in notes])
+        now = 0
+        for beat, on, pitch, velocity in events:
+            ticks = round(beat * 480)
+            track.append(mido.Message("note_on" if on else "note_off", note=pitch,
+                                      velocity=velocity, time=ticks - now))
+            now = ticks
+        file.tracks.append(track)
+    file.save(path)
+    return path
+
+
+# Example 1 -------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def default_mixes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("nsynth") / "out"
+    return folder, good(ONE, "--output", folder, "--seed", 7, cwd=tmp_path_factory.getbasetemp())
+
+
+def test_example_01_makes_twelve_mixes_of_four_sounds(default_mixes):
+    folder, lines = default_mixes
+    check_nsynth(folder)
+    assert lines[0].startswith("weights: shipped starter nsynth_starter")
+    assert any("seed 7" in line for line in lines)
+    assert lines[-1].startswith("results: ") and str(folder.name) in lines[-1]
+    assert {"bass_flute_seed7.wav", "flute_bass_seed7.wav", "source_meow.wav",
+            "metal_reconstructed_seed7.wav"} <= {wav.name for wav in folder.glob("*.wav")}
+
+
+def test_example_01_repeats_a_run_from_its_seed_and_changes_with_it(tmp_path, default_mixes):
+    words = ["--pairs", "bass+flute", "--seconds", "0.2", "--output"]
+    good(ONE, *words, tmp_path / "a", "--seed", 7)
+    good(ONE, *words, tmp_path / "b", "--seed", 7)
+    good(ONE, *words, tmp_path / "c", "--seed", 8)
+    first, again = (tmp_path / run / "bass_flute_seed7.wav" for run in "ab")
+    assert first.read_bytes() == again.read_bytes()
+    assert first.read_bytes() != (tmp_path / "c" / "bass_flute_seed8.wav").read_bytes()
+
+
+def test_example_01_overwrites_nothing_unless_asked(tmp_path):
+    wav = tone(tmp_path / "tone.wav")
+    words = ["--sounds", wav, "--seconds", "0.1", "--seed", 1, "--output", tmp_path / "out"]
+    good(ONE, *words)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    assert any("out-2" in line for line in good(ONE, *words))
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    assert (tmp_path / "out-2" / "tone_reconstructed_seed1.wav").is_file()
+    good(ONE, *words, "--overwrite")
+    assert not (tmp_path / "out-3").exists()
+
+
+@pytest.mark.parametrize("name, options", [
+    ("stereo.wav", {"channels": 2}), ("eight.wav", {"subtype": "PCM_U8"}),
+    ("24.wav", {"subtype": "PCM_24", "rate": 48000}), ("fast.wav", {"rate": 44100}),
+    ("long.wav", {"seconds": 2.0}), ("short.wav", {"seconds": 0.05}),
+    ("a.flac", {"rate": 44100}), ("a.ogg", {"rate": 44100}), ("a.mp3", {"rate": 44100})])
+def test_example_01_takes_whatever_libsndfile_reads(tmp_path, name, options):
+    wav = tone(tmp_path / name, **options)
+    good(ONE, "--sounds", wav, "--seconds", "0.16", "--output", tmp_path / "out", "--quiet")
+    source, = (tmp_path / "out").glob("source_*.wav")
+    assert len(check_sound(source)) == 2560
+
+
+def test_example_01_plays_a_folder_and_saved_encodings(tmp_path):
+    (tmp_path / "mine").mkdir()
+    for name, frequency in (("a.wav", 200), ("b.flac", 300), ("notes.txt", 0)):
+        tone(tmp_path / "mine" / name, frequency, format=None) if frequency else (
+            tmp_path / "mine" / name).write_text("no sound")
+    words = ["--seconds", "0.16", "--seed", 2]
+    good(ONE, "--sounds", tmp_path / "mine", *words, "--output", tmp_path / "out")
+    assert {wav.name for wav in (tmp_path / "out").glob("?_?_*.wav")} == {
+        "a_b_seed2.wav", "b_a_seed2.wav"}
+    good(ONE, "--sounds", tmp_path / "out" / "encodings" / "a.npy", tmp_path / "mine" / "b.flac",
+         *words, "--output", tmp_path / "again")
+    for name in ("a_b_seed2.wav", "a_reconstructed_seed2.wav"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_example_01_walks_fades_stretches_and_scales(tmp_path):
+    a, b = tone(tmp_path / "a.wav"), tone(tmp_path / "b.wav", 330.0)
+    words = ["--sounds", a, b, "--seconds", "0.16", "--seed", 1, "--output"]
+    good(ONE, *words, tmp_path / "steps", "--steps", 5)
+    assert len(list((tmp_path / "steps").glob("a_b_step?of5_seed1.wav"))) == 5
+    good(ONE, *words, tmp_path / "fade", "--crossfade", "--pairs", "b+a")
+    assert (tmp_path / "fade" / "b_to_a_seed1.wav").is_file()
+    good(ONE, *words, tmp_path / "long", "--stretch", 2, "--scale", "0.8", "--labels",
+         "--ratio", "0.9", "--temperature", "0.5", "--trim", "--level", "--threads", 1)
+    assert soundfile.info(tmp_path / "long" / "a_b_seed1.wav").frames == 2 * 5 * 512
+    good(ONE, *words, tmp_path / "mean", "--mix", "mean", "--precision", "float32")
+    assert len(list((tmp_path / "mean").glob("?_?_seed1.wav"))) == 1
+
+
+def test_example_01_refuses_what_it_cannot_use(tmp_path):
+    out = ["--output", tmp_path / "out"]
+    text, empty = tmp_path / "text.wav", tmp_path / "empty.wav"
+    text.write_text("this is no sound")
+    soundfile.write(empty, np.zeros(0), 16000)
+    wav = tone(tmp_path / "tone.wav")
+    bad(ONE, *out, "--sounds", tmp_path / "nowhere.wav", says="nowhere.wav")
+    bad(ONE, *out, "--sounds", text, says="text.wav")
+    bad(ONE, *out, "--sounds", empty, says="empty.wav")
+    bad(ONE, *out, "--sounds", wav, "--checkpoint", "wavnet", says="wavnet.*nsynth_starter")
+    bad(ONE, *out, "--sounds", wav, "--checkpoint", "gansynth_starter", says="GANSynth")
+    bad(ONE, *out, "--sounds", wav, "--pairs", "tone+drum", says="drum")
+    bad(ONE, *out, "--sounds", wav, "--engine", "magenta", says="512")
+    assert not list((tmp_path / "out").glob("*.wav"))
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("")
+    bad(ONE, "--sounds", wav, "--output", in_the_way, says="file")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for part in (ROOT / "checkpoints" / "nsynth_starter").glob("model.ckpt*"):
+        data = part.read_bytes()
+        (broken / part.name).write_bytes(data[:len(data) // 2] if ".data" in part.name else data)
+    bad(ONE, *out, "--sounds", wav, "--checkpoint", broken, says="broken")
+
+
+def test_bad_options_say_the_rule(tmp_path):
+    for words, says in ((["--seconds", "0"], "from 0.1 to 60"), (["--ratio", "x"], "from 0 to 1"),
+                        (["--mix", "more"], "lean"), (["--seed", "-1"], "from 0")):
+        done = run(ONE, *words)
+        assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to a process on Windows")
+def test_example_01_keeps_what_is_done_when_stopped(tmp_path):
+    wav = tone(tmp_path / "tone.wav", seconds=1.0)
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / ONE), "--sounds", str(wav), "--seconds", "60", "--seed", "1",
+         "--output", str(tmp_path / "out")], stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "out").glob("encodings/*.npy")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(6)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in errors and "stopped" in errors
+    clip = tmp_path / "out" / "tone_reconstructed_seed1.wav"
+    assert 512 < soundfile.info(clip).frames < 60 * 16000
+    assert not list((tmp_path / "out").glob("*.part"))
+
+
+# Example 2 -------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def default_clip(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gansynth") / "out"
+    return folder, good(TWO, "--output", folder, "--seed", 7, cwd=tmp_path_factory.getbasetemp())
+
+
+def test_example_02_plays_the_prelude(default_clip):
+    folder, lines = default_clip
+    check_gansynth(folder)
+    assert lines[0].startswith("weights: shipped starter gansynth_starter")
+    assert any("210 notes, 28.0 s; seed 7" in line for line in lines)
+    assert soundfile.info(folder / "cs1-1pre-short_seed7.wav").frames == 31 * 16000
+
+
+def test_example_02_repeats_a_lucky_find(tmp_path, default_clip):
+    folder, _ = default_clip
+    clip = "cs1-1pre-short_seed7.wav"
+    good(TWO, "--seed", 7, "--output", tmp_path / "seed")
+    good(TWO, "--seed", 7, "--instruments", folder / "cs1-1pre-short_seed7_instruments.npz",
+         "--output", tmp_path / "file")
+    for again in ("seed", "file"):
+        assert (tmp_path / again / clip).read_bytes() == (folder / clip).read_bytes()
+
+
+def test_example_02_previews_instruments_and_places_them(tmp_path):
+    score = midi(tmp_path / "score.mid", [(i, i + 1, 60, 90) for i in range(8)])
+    lines = good(TWO, "--preview", 3, "--seed", 5, "--output", tmp_path / "preview")
+    check_gansynth(tmp_path / "preview", clips=3)
+    assert sum("instrument0" in line for line in lines) == 3
+    words = ["--midi", score, "--seed", 5, "--output"]
+    good(TWO, *words, tmp_path / "two", "--instruments", "3,1@2.0")
+    good(TWO, *words, tmp_path / "one", "--instruments", "3")
+    two, one = (check_sound(tmp_path / run / "score_seed5.wav") for run in ("two", "one"))
+    assert not np.array_equal(two, one)
+
+
+@pytest.mark.parametrize("name, tracks, seconds, says", [
+    ("one note", [[(0, 1, 60, 90)]], 3, "1 notes"),
+    ("3 s", [[(i, i + 1, 60 + i, 90) for i in range(6)]], 6, "6 notes"),
+    ("9 s", [[(2 * i, 2 * i + 2, 60 + i, 90) for i in range(9)]], 12, "9 notes"),
+    ("last listed ends first", [[(0, 8, 60, 90)], [(0, 1, 64, 90)]], 7, "2 notes, 4.0 s"),
+    ("out of range", [[(0, 1, 60, 90), (1, 2, 10, 90), (2, 3, 100, 90)]], 3,
+     "1 notes.*left out: 2 outside pitches 24 to 84"),
+    ("silent", [[(0, 1, 60, 90), (1, 2, 62, 1)]], 4, "2 notes")])
+def test_example_02_plays_scores_of_every_kind(tmp_path, name, tracks, seconds, says):
+    score = midi(tmp_path / "score.mid", *tracks)
+    lines = good(TWO, "--midi", score, "--seed", 1, "--output", tmp_path / "out")
+    assert any(re.search(says, line) for line in lines), lines
+    assert len(check_sound(tmp_path / "out" / "score_seed1.wav")) == seconds * 16000
+
+
+def test_example_02_scales_the_tempo_and_plays_several_scores(tmp_path):
+    a = midi(tmp_path / "a.mid", [(i, i + 1, 60, 90) for i in range(8)])
+    b = midi(tmp_path / "b.mid", [(i, i + 1, 64, 90) for i in range(4)])
+    lines = good(TWO, "--midi", a, b, "--tempo", 2, "--labels", "--output", tmp_path / "out")
+    assert any(line.startswith("a: 8 notes, 2.0 s") for line in lines)
+    check_gansynth(tmp_path / "out", clips=2)
+
+
+def test_example_02_refuses_what_it_cannot_use(tmp_path):
+    out = ["--output", tmp_path / "out"]
+    text, high = tmp_path / "text.mid", midi(tmp_path / "high.mid", [(0, 1, 100, 90)])
+    text.write_text("this is no score")
+    bad(TWO, *out, "--midi", tmp_path / "nowhere.mid", says="nowhere.mid")
+    bad(TWO, *out, "--midi", text, says="text.mid")
+    bad(TWO, *out, "--midi", high, says="24 to 84")
+    bad(TWO, *out, "--checkpoint", "acustic", says="acustic.*gansynth_starter")
+    bad(TWO, *out, "--instruments", "3;4", says="3;4")
+    assert not list((tmp_path / "out").glob("*.wav"))
