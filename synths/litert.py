@@ -17,9 +17,10 @@ https://github.com/google-ai-edge/LiteRT/blob/main/tflite/converter/schema/schem
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -352,6 +353,24 @@ def _pack(model: schema.ModelT) -> bytes:
     return bytes(builder.Output())
 
 
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Keeps LiteRT's C++ from announcing on stderr that it uses XNNPACK; it has no setting."""
+    try:
+        stderr = os.dup(2)
+    except OSError:  # closed, as under pythonw
+        yield
+        return
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nothing)
+
+
 class _View:
     """Lets a NumPy view of LiteRT's memory keep its runner alive."""
 
@@ -382,11 +401,11 @@ class Runner:
         # The import itself is quick; what is slow is kept out of `import synths.litert`.
         from ai_edge_litert.interpreter import Interpreter
 
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _silent_stderr():
             warnings.simplefilter("ignore")
             self._interpreter = Interpreter(model_content=model,
                                             num_threads=threads or available_threads())
-        self._interpreter.allocate_tensors()
+            self._interpreter.allocate_tensors()
         self.inputs = [self._view(d["index"]) for d in self._interpreter.get_input_details()]
         self.outputs = [self._view(d["index"]) for d in self._interpreter.get_output_details()]
         self.invoke = self._interpreter.invoke
