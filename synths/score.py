@@ -183,7 +183,7 @@ def slerp(p0: np.ndarray, p1: np.ndarray, t: float) -> np.ndarray:
     """
     p0, p1 = np.asarray(p0, np.float64), np.asarray(p1, np.float64)
     norm0, norm1 = np.linalg.norm(p0), np.linalg.norm(p1)
-    straight = (1.0 - t) * p0 + t * p1
+    straight = p0 + t * (p1 - p0)  # exactly p0 where they are equal
     if norm0 == 0.0 or norm1 == 0.0:
         return straight
     omega = np.arccos(np.clip(np.dot(p0 / norm0, p1 / norm1), -1.0, 1.0))
