@@ -1,0 +1,524 @@
+"""NSynth: sounds to encodings and back, without TensorFlow.
+
+Stands in for `magenta.models.nsynth.wavenet.fastgen`: the same weights, the same arithmetic, and
+with the same random numbers the same samples.  A clip's samples depend on its own encoding and
+random numbers alone, never on its neighbours.
+
+Source: Engel et al., "Neural Audio Synthesis of Musical Notes with WaveNet Autoencoders" (2017);
+Magenta 2.1.4, `magenta/models/nsynth/wavenet/h512_bo16.py`, `fastgen.py`, `masked.py`, and
+`magenta/models/nsynth/utils.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import wave
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from synths import InputError, checkpoints
+
+HOP_LENGTH = 512        # samples per frame of an encoding
+SAMPLE_RATE = 16000     # Hz
+PRECISIONS = ("auto", "float32", "int8")
+
+# What int8 may lose before `auto` declines it: nats per sample.
+TOLERANCE = 0.01
+
+Progress = Callable[[int, int], None]
+
+
+# mu-law --------------------------------------------------------------------------------------
+
+
+def mu_law(audio: np.ndarray) -> np.ndarray:
+    """Mu-law codes of samples, as `magenta.models.nsynth.utils.mu_law`.
+
+    Parameters
+    ----------
+    audio : array
+        Samples in -1..1.
+
+    Returns
+    -------
+    int16 array
+        Codes in -128..127.  (Magenta gives a sample of exactly 1 the code 128, which no output of
+        the network stands for; here it is 127.)
+    """
+    return np.clip(_mu_law(audio), -128, 127).astype(np.int16)
+
+
+def _mu_law(audio: np.ndarray) -> np.ndarray:
+    x = np.asarray(audio, np.float32)
+    y = np.sign(x) * np.log(1 + 255 * np.abs(x)) / np.float32(np.log(256))
+    return np.floor(y * 128)
+
+
+def inverse_mu_law(codes: np.ndarray) -> np.ndarray:
+    """Samples of mu-law codes, as `magenta.models.nsynth.utils.inv_mu_law_numpy`.
+
+    Parameters
+    ----------
+    codes : array of integers
+        In -128..127.
+
+    Returns
+    -------
+    float32 array
+        Samples in -0.979..0.979: the middle of each code's range, and exactly 0 for code 0.
+    """
+    codes = np.asarray(codes)
+    y = (codes.astype(np.float32) + np.float32(0.5)) * np.float32(2) / np.float32(256)
+    x = np.sign(y) / np.float32(255) * (np.float32(256) ** np.abs(y) - 1)
+    return np.where(codes == 0, np.float32(0), x).astype(np.float32)
+
+
+_SAMPLES = inverse_mu_law(np.arange(256) - 128)
+
+
+def draw_uniforms(seed: int, batch: int, samples: int) -> np.ndarray:
+    """Random numbers for `decode`: a stream for each clip, so that none depends on the others.
+
+    Parameters
+    ----------
+    seed : int
+        At least 0.
+    batch, samples : int
+
+    Returns
+    -------
+    float64 [batch, samples]
+        In [0, 1); row i depends on `seed` and i alone, and a longer row begins with the shorter.
+    """
+    if seed < 0:
+        raise InputError(f"A seed is a whole number of at least 0, not {seed}.")
+    return np.stack([np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(i,)))
+                     .random(samples) for i in range(batch)])
+
+
+# Encoding ------------------------------------------------------------------------------------
+
+
+def encode(wav_data: np.ndarray, checkpoint_path: str | Path | None, sample_length: int = 64000,
+           *, threads: int | None = None, progress: Progress | None = None) -> np.ndarray:
+    """Encodings of sounds, as `fastgen.encode`.
+
+    Parameters
+    ----------
+    wav_data : float [batch, samples] or [samples]
+        Mono, 16 kHz, in -1..1.
+    checkpoint_path : str, Path or None
+        A checkpoint of NSynth: whatever `checkpoints.find` takes.
+    sample_length : int
+        At most this many samples are encoded; rounded down to a multiple of 512.
+    threads : int, optional
+        None: all cores.
+    progress : callable, optional
+        Called with samples done and samples in total.
+
+    Returns
+    -------
+    float32 [batch, frames, channels]
+        One vector (16 channels in the official weights) for each 512 samples.
+
+    Raises
+    ------
+    InputError
+        The audio has another shape, is shorter than 512 samples, or is not finite.
+    CheckpointError
+        The checkpoint cannot be used.
+    """
+    from synths import wavenet_encoder
+
+    wav_data = _check_audio(wav_data)
+    length = min(sample_length, wav_data.shape[1]) // HOP_LENGTH * HOP_LENGTH
+    if length < HOP_LENGTH:
+        raise InputError(f"NSynth encodes frames of {HOP_LENGTH} samples, and there are only "
+                         f"{min(sample_length, wav_data.shape[1])}: use a longer sound.")
+    codes = _mu_law(wav_data[:, :length])
+    encoder = wavenet_encoder.load(checkpoints.find(checkpoint_path, "nsynth"))
+    return encoder.encode(codes / np.float32(128), _threads(threads), progress)
+
+
+def _check_audio(wav_data: np.ndarray) -> np.ndarray:
+    wav_data = np.asarray(wav_data)
+    if wav_data.ndim == 1:
+        wav_data = wav_data[None]
+    if wav_data.ndim != 2 or wav_data.dtype.kind not in "fiu" or not wav_data.shape[0]:
+        raise InputError("Audio is an array of numbers [batch, samples] or [samples], not one of "
+                         f"shape {wav_data.shape} and type {wav_data.dtype}.")
+    if wav_data.dtype.kind != "f":
+        raise InputError(f"Audio is floating point in -1..1, not {wav_data.dtype}: divide it by "
+                         "the largest value of its type.")
+    if not np.isfinite(wav_data).all():
+        raise InputError("The audio holds values that are not finite numbers: repair the sound.")
+    return wav_data
+
+
+# Decoding ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Block:
+    """A stretch of sound that `decode_blocks` has finished."""
+
+    clips: slice                # rows of the batch
+    samples: slice
+    audio: np.ndarray           # float32 [clips, samples]
+
+
+def decode_blocks(encodings: np.ndarray, checkpoint_path: str | Path | None,
+                  uniforms: np.ndarray, precision: str = "float32", *, temperature: float = 1.0,
+                  threads: int | None = None) -> Iterator[Block]:
+    """As `decode`, a block of 512 samples of some clips at a time.
+
+    Arguments are checked and weights are prepared at once; the sound is made as the iterator is
+    read.  Large batches are cut into groups of clips, one after the other.
+
+    Yields
+    ------
+    Block
+        In order of time within each group of clips.
+    """
+    from synths import wavenet
+
+    encodings = _check_encodings(encodings)
+    uniforms = _check_uniforms(uniforms, encodings)
+    if precision not in PRECISIONS[1:]:
+        raise InputError(f"The precision is float32 or int8, not {precision!r}.")
+    if not temperature > 0 or not np.isfinite(temperature):
+        raise InputError(f"The temperature is a number above 0, not {temperature}.")
+    weights = wavenet.load(checkpoints.find(checkpoint_path, "nsynth"))
+    if encodings.shape[2] != weights.channels:
+        raise InputError(f"These weights ask for encodings of {weights.channels} channels, and "
+                         f"these have {encodings.shape[2]}: encode the sounds with the same "
+                         "checkpoint.")
+    return _decode_groups(weights, encodings, uniforms, precision, temperature, _threads(threads))
+
+
+def _decode_groups(weights, encodings, uniforms, precision, temperature,
+                   threads) -> Iterator[Block]:
+    from synths import wavenet
+
+    decoder = None
+    for clips in wavenet.groups(weights, len(encodings)):
+        if decoder is None or decoder.batch != clips.stop - clips.start:
+            decoder = None      # give the old one's memory back first
+            decoder = wavenet.Decoder(weights, clips.stop - clips.start, precision, temperature,
+                                      threads)
+        start = 0
+        for codes in decoder.generate(encodings[clips], uniforms[clips]):
+            yield Block(clips, slice(start, start + HOP_LENGTH), _SAMPLES[codes])
+            start += HOP_LENGTH
+
+
+def decode(encodings: np.ndarray, checkpoint_path: str | Path | None, uniforms: np.ndarray,
+           precision: str = "auto", *, temperature: float = 1.0, threads: int | None = None,
+           progress: Progress | None = None, reference_audio: np.ndarray | None = None,
+           report: Callable[[str], None] | None = None) -> np.ndarray:
+    """Sounds of encodings.
+
+    Parameters
+    ----------
+    encodings : float [batch, frames, channels] or [frames, channels]
+        From `encode`, or mixes of such.
+    checkpoint_path : str, Path or None
+        A checkpoint of NSynth: whatever `checkpoints.find` takes.
+    uniforms : float [batch, frames * 512]
+        Random numbers in [0, 1) that choose the samples, such as `draw_uniforms` gives.
+    precision : str
+        "float32": Magenta's samples.  "int8": several times faster on large networks.  "auto":
+        see `choose_precision`; float32 where there is no `reference_audio`.
+    temperature : float
+        Below 1 the likely samples become likelier (less noise, less life).
+    threads : int, optional
+        None: all cores.
+    progress : callable, optional
+        Called with samples done and samples in total, over all clips.
+    reference_audio : float [batch, samples], optional
+        The sounds that were encoded, for "auto" to judge by.
+    report : callable, optional
+        Called with a sentence on what "auto" chose, and why.
+
+    Returns
+    -------
+    float32 [batch, frames * 512]
+        16 kHz, in -0.979..0.979.
+
+    Raises
+    ------
+    InputError
+        An argument's shape or values are not as above.
+    CheckpointError
+        The checkpoint cannot be used.
+    """
+    encodings = _check_encodings(encodings)
+    uniforms = _check_uniforms(uniforms, encodings)
+    precision = _settle(precision, checkpoint_path, reference_audio, threads, report)
+    blocks = decode_blocks(encodings, checkpoint_path, uniforms, precision,
+                           temperature=temperature, threads=threads)
+    audio = np.zeros([len(encodings), encodings.shape[1] * HOP_LENGTH], np.float32)
+    done = 0
+    for block in blocks:
+        audio[block.clips, block.samples] = block.audio
+        done += block.audio.size
+        if progress:
+            progress(done, audio.size)
+    return audio
+
+
+def _check_encodings(encodings: np.ndarray) -> np.ndarray:
+    try:
+        encodings = np.asarray(encodings, np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError("Encodings are an array of numbers [batch, frames, channels]; these do "
+                         "not form one (are they equally long?).") from error
+    if encodings.ndim == 2:
+        encodings = encodings[None]
+    if encodings.ndim != 3 or 0 in encodings.shape:
+        raise InputError("Encodings are an array [batch, frames, channels] or [frames, channels], "
+                         f"not of shape {encodings.shape}.")
+    if not np.isfinite(encodings).all():
+        raise InputError("The encodings hold values that are not finite numbers: make them anew.")
+    return encodings
+
+
+def _check_uniforms(uniforms: np.ndarray, encodings: np.ndarray) -> np.ndarray:
+    uniforms = np.asarray(uniforms)
+    if uniforms.ndim == 1:
+        uniforms = uniforms[None]
+    shape = (len(encodings), encodings.shape[1] * HOP_LENGTH)
+    if uniforms.shape != shape or uniforms.dtype.kind != "f":
+        raise InputError(f"The uniforms for these encodings are numbers of shape {shape}, one for "
+                         f"each sample, not {uniforms.dtype} of shape {uniforms.shape}.")
+    if not ((uniforms >= 0) & (uniforms < 1)).all():
+        raise InputError("Uniforms lie in [0, 1): 0 included, 1 not.")
+    return uniforms
+
+
+def _threads(threads: int | None) -> int:
+    from synths.litert import available_threads
+
+    if threads is None:
+        return available_threads()
+    if threads < 1:
+        raise InputError(f"The number of threads is at least 1, not {threads}.")
+    return int(threads)
+
+
+# Precision -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What `choose_precision` found."""
+
+    precision: str                  # "float32" or "int8"
+    reason: str                     # a sentence
+    float32: float | None = None    # mean nats per sample, where it was measured
+    int8: float | None = None
+
+
+def choose_precision(wav_data: np.ndarray, checkpoint_path: str | Path | None, *,
+                     threads: int | None = None, samples: int = 2048) -> Choice:
+    """The precision for decoding sounds: int8 only where it proves itself on them.
+
+    The loudest stretch of every sound is scored under its own encoding (see `nll`) in both
+    precisions; int8 is chosen if the means differ by at most `TOLERANCE` nats per sample.
+
+    Parameters
+    ----------
+    wav_data : float [batch, samples] or [samples]
+        The sounds whose encodings will be decoded.
+    checkpoint_path : str, Path or None
+    threads : int, optional
+    samples : int
+        The length of a stretch, rounded up to a multiple of 512.
+    """
+    from synths import wavenet
+
+    wav_data = _check_audio(wav_data)
+    prefix = checkpoints.find(checkpoint_path, "nsynth")
+    if checkpoints.shapes(prefix)["startconv/W"][3] < wavenet.INT8_WIDTH:
+        return Choice("float32", "float32, because int8 is no faster on a network this small.")
+    frames = max(wav_data.shape[1] // HOP_LENGTH, 1)
+    wav_data = wav_data[:, :frames * HOP_LENGTH]
+    encodings = encode(wav_data, prefix, wav_data.shape[1], threads=threads)
+    n = min(-(-samples // HOP_LENGTH), frames)
+    power = np.square(wav_data).reshape(len(wav_data), frames, HOP_LENGTH).sum(axis=2)
+    power = np.cumsum(np.pad(power, [(0, 0), (1, 0)]), axis=1)
+    starts = np.argmax(power[:, n:] - power[:, :-n], axis=1)
+    sounds = np.stack([wav[s * HOP_LENGTH:(s + n) * HOP_LENGTH]
+                       for wav, s in zip(wav_data, starts)])
+    vectors = np.stack([encoding[s:s + n] for encoding, s in zip(encodings, starts)])
+    exact, quick = (float(_nll(sounds, vectors, prefix, precision, threads).mean())
+                    for precision in ("float32", "int8"))
+    good = abs(quick - exact) <= TOLERANCE
+    reason = (f"{'int8' if good else 'float32'}, because int8 "
+              f"{'keeps to' if good else 'strays from'} float32 on these sounds: {quick:.4f} and "
+              f"{exact:.4f} nats per sample, {TOLERANCE} apart allowed.")
+    return Choice("int8" if good else "float32", reason, exact, quick)
+
+
+def _settle(precision: str, checkpoint_path, reference_audio, threads, report) -> str:
+    """"auto" to what it stands for."""
+    if precision not in PRECISIONS:
+        raise InputError(f"The precision is {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}, not "
+                         f"{precision!r}.")
+    if precision != "auto":
+        return precision
+    if reference_audio is None:
+        choice = Choice("float32", "float32, because there is no sound to try int8 on.")
+    else:
+        choice = choose_precision(reference_audio, checkpoint_path, threads=threads)
+    if report:
+        report(choice.reason)
+    return choice.precision
+
+
+def nll(wav_data: np.ndarray, checkpoint_path: str | Path | None, precision: str = "float32", *,
+        threads: int | None = None, progress: Progress | None = None) -> np.ndarray:
+    """How surprised the network is by sounds, given their own encodings: negative log-likelihood.
+
+    Teacher forced: every sample is judged with the true ones before it.
+
+    Parameters
+    ----------
+    wav_data : float [batch, samples] or [samples]
+        Mono, 16 kHz, in -1..1; trimmed to a multiple of 512 samples.
+    checkpoint_path : str, Path or None
+        A checkpoint of NSynth: whatever `checkpoints.find` takes.
+    precision : str
+        "float32" or "int8", for the decoder.
+    threads : int, optional
+        None: all cores.
+    progress : callable, optional
+        Called with samples done and samples in total.
+
+    Returns
+    -------
+    float64 [batch]
+        Mean nats per sample; guessing evenly among 256 codes would give ln 256 = 5.545.
+    """
+    wav_data = _check_audio(wav_data)
+    if precision not in PRECISIONS[1:]:
+        raise InputError(f"The precision is float32 or int8, not {precision!r}.")
+    encodings = encode(wav_data, checkpoint_path, wav_data.shape[1], threads=threads)
+    wav_data = wav_data[:, :encodings.shape[1] * HOP_LENGTH]
+    return _nll(wav_data, encodings, checkpoint_path, precision, threads, progress)
+
+
+def _nll(wav_data, encodings, checkpoint_path, precision, threads, progress=None) -> np.ndarray:
+    from synths import wavenet
+
+    weights = wavenet.load(checkpoints.find(checkpoint_path, "nsynth"))
+    scorer = wavenet.Scorer(weights, precision, _threads(threads))
+    result = np.empty(len(wav_data))
+    for i, (wav, encoding) in enumerate(zip(wav_data, encodings)):
+        result[i] = scorer.surprise((mu_law(wav) + 128).astype(np.uint8), encoding).mean()
+        if progress:
+            progress((i + 1) * wav.size, wav_data.size)
+    return result
+
+
+# Sounds in files -----------------------------------------------------------------------------
+
+
+def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
+               checkpoint_path: str | Path | None = "model.ckpt-200000",
+               samples_per_save: int = 10000, *, seed: int = 0, precision: str = "auto",
+               temperature: float = 1.0, threads: int | None = None,
+               progress: Progress | None = None, reference_audio: np.ndarray | None = None,
+               report: Callable[[str], None] | None = None) -> None:
+    """Sounds of encodings as WAV files, as `fastgen.synthesize`: 16-bit PCM, 16 kHz.
+
+    A file is as long as what has been made of it: it is first written after `samples_per_save`
+    samples, replaced by a longer one after as many more, and whole at the end.  When interrupted
+    (KeyboardInterrupt), what is done is written before the interrupt goes on.  (Magenta writes
+    files of full length and silence from the start.)
+
+    Parameters
+    ----------
+    encodings : float [batch, frames, channels] or [frames, channels]
+    save_paths : iterable of str or Path
+        One file for each clip; its folder must exist.
+    checkpoint_path : str, Path or None
+        A checkpoint of NSynth: whatever `checkpoints.find` takes.
+    samples_per_save : int
+        How often what is done is made safe; at least 512 in effect.
+    seed : int
+        The same seed gives the same sounds.
+    precision, temperature, threads, progress, reference_audio, report
+        As for `decode`.
+
+    Raises
+    ------
+    InputError
+        As for `decode`; or the paths are not as many as the encodings, or not all different.
+    CheckpointError
+        The checkpoint cannot be used.
+    """
+    encodings = _check_encodings(encodings)
+    if isinstance(save_paths, (str, Path)):
+        save_paths = [save_paths]
+    paths = [Path(path) for path in save_paths]
+    if len(paths) != len(encodings):
+        raise InputError(f"There are {len(encodings)} encodings and {len(paths)} paths to save "
+                         "to: give one for each.")
+    if len(set(paths)) != len(paths):
+        raise InputError("Two clips would be saved to the same file: give each its own path.")
+    for path in paths:
+        if not path.absolute().parent.is_dir():
+            raise InputError(f"The folder of {path} does not exist: make it first.")
+    if samples_per_save < 1:
+        raise InputError(f"samples_per_save is at least 1, not {samples_per_save}.")
+    length = encodings.shape[1] * HOP_LENGTH
+    uniforms = draw_uniforms(seed, len(encodings), length)
+    precision = _settle(precision, checkpoint_path, reference_audio, threads, report)
+    blocks = decode_blocks(encodings, checkpoint_path, uniforms, precision,
+                           temperature=temperature, threads=threads)
+
+    audio = np.zeros([len(encodings), length], np.float32)
+    clips, made, saved, total = slice(0), 0, 0, 0
+
+    def save() -> None:
+        nonlocal saved
+        for i in range(clips.start or 0, clips.stop):
+            _write_wav(paths[i], audio[i, :made])
+        saved = made
+
+    try:
+        for block in blocks:
+            if block.clips != clips:
+                clips, saved = block.clips, 0
+            audio[block.clips, block.samples] = block.audio
+            made = block.samples.stop
+            total += block.audio.size
+            if made == length or made // samples_per_save > saved // samples_per_save:
+                save()
+            if progress:
+                progress(total, audio.size)
+    except KeyboardInterrupt:
+        if made > saved:
+            save()
+        raise
+
+
+def _write_wav(path: Path, audio: np.ndarray) -> None:
+    """16-bit PCM, beside its place and then put there, so that no half-written file is seen."""
+    pcm = np.rint(np.clip(audio, -1, 1) * 32767).astype("<i2")
+    handle, beside = tempfile.mkstemp(".wav", f".{path.stem}-", path.absolute().parent)
+    try:
+        with os.fdopen(handle, "wb") as file, wave.open(file, "wb") as wav:
+            wav.setnchannels(1)
+            wav.setsampwidth(2)
+            wav.setframerate(SAMPLE_RATE)
+            wav.writeframes(pcm.tobytes())
+        os.replace(beside, path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,106 @@
+"""The encoder of NSynth's WaveNet autoencoder: from mu-law samples to encodings.
+
+The network is the "non-causal temporal encoder" of Magenta's `h512_bo16.Config`, for any widths
+and number of layers.  Long sounds go through it in overlapping chunks; the overlap is all that
+the network sees to either side, so the result is that of the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from synths import checkpoints
+from synths.litert import Graph, Runner
+from synths.wavenet import HOP_LENGTH, STAGES, count_layers, read_layers
+
+_CHUNK_FRAMES = 32      # kept of each chunk
+
+
+@dataclass
+class Encoder:
+    """The encoder's variables; kernels are [1, 3 or 1, inputs, outputs]."""
+
+    start: tuple[np.ndarray, np.ndarray]
+    layers: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]
+    bottleneck: tuple[np.ndarray, np.ndarray]
+
+    def _graph(self, frames: int) -> bytes:
+        graph = Graph()
+        samples = graph.input([1, 1, frames * HOP_LENGTH, 1])
+        x = graph.conv2d(samples, *self.start)
+        for i, (kernel, bias, res, res_bias) in enumerate(self.layers):
+            y = graph.conv2d(graph.relu(x), kernel, bias, dilation=(1, 2 ** (i % STAGES)),
+                             activation="relu")
+            x = graph.add(x, graph.conv2d(y, res, res_bias))
+        # The mean over a frame and the last layer, which is linear, change places.
+        x = graph.reshape(x, [1, frames, HOP_LENGTH, x.shape[-1]])
+        x = graph.mean(x, [2])
+        graph.output(graph.conv2d(x, *self.bottleneck))
+        return graph.build()
+
+    @property
+    def _overlap(self) -> int:
+        """Frames that the network sees to either side of a frame."""
+        samples = 1 + sum(2 ** (i % STAGES) for i in range(len(self.layers)))
+        return -(-samples // HOP_LENGTH)
+
+    def encode(self, samples: np.ndarray, threads: int,
+               progress: Callable[[int, int], None] | None = None) -> np.ndarray:
+        """From mu-law samples [batch, frames * 512] to encodings [batch, frames, channels]."""
+        batch, length = samples.shape
+        frames = length // HOP_LENGTH
+        overlap = self._overlap
+        window = min(frames, _CHUNK_FRAMES + 2 * overlap)
+        runner = Runner(self._graph(window), threads)
+        result = np.empty([batch, frames, runner.outputs[0].shape[-1]], np.float32)
+        for clip in range(batch):
+            done = 0
+            while done < frames:
+                # The sound's own ends must be the chunk's ends: there the network sees silence.
+                first = max(min(done - overlap, frames - window), 0)
+                last = first + window
+                stop = frames if last == frames else last - overlap
+                runner.inputs[0][0, 0, :, 0] = samples[clip, first * HOP_LENGTH:last * HOP_LENGTH]
+                runner.invoke()
+                result[clip, done:stop] = runner.outputs[0][0, done - first:stop - first, 0]
+                done = stop
+                if progress:
+                    progress((clip * frames + done) * HOP_LENGTH, batch * length)
+        return result
+
+
+def load(prefix: Path) -> Encoder:
+    """Read the encoder's variables.
+
+    Parameters
+    ----------
+    prefix : Path
+        From `checkpoints.find` or `checkpoints.resolve`.
+
+    Raises
+    ------
+    CheckpointError
+        A variable is missing or its shape does not fit the others'.
+    """
+    shapes = checkpoints.shapes(prefix)
+    n_layers = count_layers(shapes, "ae_dilatedconv_")
+    names = ["ae_startconv", "ae_bottleneck"]
+    for i in range(1, n_layers + 1):
+        names += [f"ae_dilatedconv_{i}", f"ae_res_{i}"]
+    expected = {}
+    if n_layers and all(len(shapes.get(f"{name}/W", ())) == 4 for name in names[:2]):
+        width = shapes["ae_startconv/W"][3]
+        channels = shapes["ae_bottleneck/W"][3]
+        expected = {"ae_startconv": (1, 3, 1, width), "ae_bottleneck": (1, 1, width, channels)}
+        for i in range(1, n_layers + 1):
+            expected[f"ae_dilatedconv_{i}"] = (1, 3, width, width)
+            expected[f"ae_res_{i}"] = (1, 1, width, width)
+    variables = read_layers(prefix, shapes, names, expected)
+    return Encoder(variables["ae_startconv"],
+                   [(*variables[f"ae_dilatedconv_{i}"], *variables[f"ae_res_{i}"])
+                    for i in range(1, n_layers + 1)],
+                   variables["ae_bottleneck"])

@@ -1,0 +1,346 @@
+"""NSynth against Magenta's own code, and what `synths.nsynth` promises beyond it."""
+
+import json
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import magenta_nsynth
+from synths import CheckpointError, InputError, nsynth
+
+SOUNDS = Path(__file__).resolve().parent.parent / "sounds"
+SMALL = {"width": 24, "skip_width": 20, "num_layers": 21, "num_z": 5, "ae_width": 12,
+         "ae_num_layers": 11}
+
+
+def our_sounds(length, *names):
+    return np.stack([soundfile.read(SOUNDS / f"{name}.wav", dtype="float32")[0][:length]
+                     for name in names])
+
+
+def reference(folder, sizes, audio, clips, steps):
+    """Weights and what Magenta makes of them, in a process of its own."""
+    rng = np.random.default_rng(3)
+    frames = -(-steps // 512)
+    case = {"prefix": str(folder / "model.ckpt-7"), "audio": audio,
+            "encodings": rng.standard_normal([clips, frames, sizes["num_z"]], dtype=np.float32),
+            "uniforms": rng.random([clips, frames * 512])}
+    np.savez(folder / "data.npz", audio=audio, encodings=case["encodings"],
+             uniforms=case["uniforms"][:, :steps])
+    (folder / "settings.json").write_text(json.dumps(
+        {"sizes": sizes, "prefix": case["prefix"], "data": str(folder / "data.npz")}))
+    program = [sys.executable, magenta_nsynth.__file__, str(folder / "settings.json"),
+               str(folder / "reference.npz")]
+    done = subprocess.run(program, capture_output=True, text=True, encoding="utf-8",
+                          errors="replace")
+    assert done.returncode == 0, done.stderr[-2000:]
+    return case | dict(np.load(folder / "reference.npz"), given=case["encodings"])
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Few channels, but more layers than one cycle of dilations and sounds longer than one."""
+    return reference(tmp_path_factory.mktemp("small"), SMALL, our_sounds(9000, "meow", "bass"),
+                     clips=3, steps=2000)
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory):
+    """The official shapes: 61.8 million parameters."""
+    return reference(tmp_path_factory.mktemp("official"), magenta_nsynth.OFFICIAL,
+                     our_sounds(4096, "flute", "metal"), clips=3, steps=400)
+
+
+def decode(case, *rows, **options):
+    rows = list(rows or range(len(case["given"])))
+    options.setdefault("precision", "float32")
+    return nsynth.decode(case["given"][rows], case["prefix"], case["uniforms"][rows], **options)
+
+
+# Parity --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", ["small", "official"])
+def test_encodings_are_magentas(which, request):
+    case = request.getfixturevalue(which)
+    result = nsynth.encode(case["audio"], case["prefix"])
+    expected = case["encodings"]
+    assert result.shape == expected.shape and result.dtype == np.float32
+    assert np.abs(result - expected).max() <= 1e-4 * np.abs(expected).max()
+    assert expected.std() > 0.01
+
+
+@pytest.mark.parametrize("which", ["small", "official"])
+def test_samples_are_magentas(which, request):
+    """The very samples of fastgen's loop; in the small case across edges of blocks and frames."""
+    case = request.getfixturevalue(which)
+    expected = case["samples"]
+    audio = decode(case)
+    np.testing.assert_allclose(audio[:, :expected.shape[1]], expected, rtol=1e-6, atol=1e-9)
+    assert len(np.unique(expected)) > 100       # the odds are spread out: chance had a say
+
+
+def test_likelihood_is_magentas_loss(small):
+    result = nsynth.nll(small["audio"], small["prefix"])
+    assert result.shape == (2,) and result.dtype == np.float64
+    assert result.mean() == pytest.approx(float(small["loss"]), rel=1e-5)
+
+
+def test_mu_law_is_magentas():
+    codes = np.arange(-128, 128)
+    samples = nsynth.inverse_mu_law(codes)
+    assert np.array_equal(nsynth.mu_law(samples), codes)
+    assert samples[128] == 0 and np.abs(samples).max() < 0.98
+    y = (codes + 0.5) * 2 / 256
+    expected = np.where(codes == 0, 0, np.sign(y) / 255 * (256 ** np.abs(y) - 1))
+    np.testing.assert_allclose(samples, expected, rtol=1e-5)
+    assert list(nsynth.mu_law(np.array([-1, 0, 1, 1e-9, -1e-9]))) == [-128, 0, 127, 0, -1]
+
+
+# Properties ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_a_clip_does_not_depend_on_its_neighbours(small, precision):
+    together = decode(small, precision=precision)
+    assert together.shape == (3, 2048) and together.dtype == np.float32
+    assert np.array_equal(decode(small, 2, 0, precision=precision), together[[2, 0]])
+    assert np.array_equal(decode(small, 1, precision=precision), together[[1]])
+    many = decode(small, *[0, 1, 2] * 5, 1, precision=precision)
+    assert np.array_equal(many, together[[0, 1, 2] * 5 + [1]])
+
+
+def test_groups_do_not_change_samples(small, monkeypatch):
+    from synths import wavenet
+
+    together = decode(small)
+    weights = wavenet.load(Path(small["prefix"]))
+    assert wavenet.groups(weights, 3) == [slice(0, 3)]
+    monkeypatch.setattr(wavenet, "_MOST_CLIPS", 2)
+    assert wavenet.groups(weights, 3) == [slice(0, 1), slice(1, 3)]
+    assert np.array_equal(decode(small), together)
+
+
+def test_threads_do_not_change_samples(small):
+    assert np.array_equal(decode(small, threads=1), decode(small, threads=2))
+
+
+def test_a_shorter_decode_is_the_beginning_of_a_longer(small):
+    short = nsynth.decode(small["given"][:, :2], small["prefix"], small["uniforms"][:, :1024],
+                          "float32")
+    assert np.array_equal(short, decode(small)[:, :1024])
+
+
+def test_long_sounds_are_encoded_in_chunks_with_the_same_result(small, monkeypatch):
+    from synths import wavenet_encoder
+
+    sound = np.concatenate(list(our_sounds(16000, "bass", "flute", "meow", "metal")))
+    whole = nsynth.encode(sound, small["prefix"])
+    assert whole.shape == (1, 125, 5)
+    for frames in (1, 7, 50):
+        monkeypatch.setattr(wavenet_encoder, "_CHUNK_FRAMES", frames)
+        assert np.array_equal(nsynth.encode(sound, small["prefix"]), whole)
+    # One sound's encodings do not depend on the others' either.
+    assert np.array_equal(nsynth.encode(np.stack([sound[::-1], sound]), small["prefix"])[1:],
+                          whole)
+
+
+def test_lengths(small):
+    sound = our_sounds(16000, "bass")
+    assert nsynth.encode(sound, small["prefix"]).shape == (1, 31, 5)
+    assert nsynth.encode(sound[0], small["prefix"], sample_length=1500).shape == (1, 2, 5)
+    encoding = nsynth.encode(sound, small["prefix"], sample_length=512)
+    flat = nsynth.decode(encoding[0], small["prefix"], np.full([1, 512], 0.5))
+    assert flat.shape == (1, 512)
+
+
+def test_low_temperature_prefers_the_likely(small):
+    # The most likely code holds the middle of the cumulated odds if it is more likely than not.
+    cold = decode(small, 0, temperature=1e-4)
+    other = nsynth.decode(small["given"][:1], small["prefix"],
+                          np.full([1, 2048], 0.5), "float32", temperature=1e-4)
+    assert np.array_equal(cold, other)
+    assert not np.array_equal(cold, decode(small, 0))
+
+
+def test_a_uniform_above_all_cumulated_odds_means_the_last_code(small):
+    top = np.nextafter(1, 0)
+    audio = nsynth.decode(small["given"][:1, :1], small["prefix"], np.full([1, 512], top))
+    assert audio.max() <= nsynth.inverse_mu_law(np.array([127]))[0]
+
+
+def test_progress_counts_samples(small):
+    calls = []
+    decode(small, 0, 1, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(2 * 512 * i, 2 * 2048) for i in range(1, 5)]
+    calls.clear()
+    nsynth.encode(small["audio"], small["prefix"], progress=lambda *call: calls.append(call))
+    assert calls == [(8704, 17408), (17408, 17408)]
+
+
+def test_uniforms_have_a_stream_for_each_clip():
+    four = nsynth.draw_uniforms(5, 4, 100)
+    assert np.array_equal(nsynth.draw_uniforms(5, 2, 50), four[:2, :50])
+    assert len(np.unique(four)) == 400 and not np.array_equal(nsynth.draw_uniforms(6, 4, 100), four)
+    with pytest.raises(InputError, match="seed"):
+        nsynth.draw_uniforms(-1, 1, 1)
+
+
+# Precision -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """Wide enough for int8: weights that quantise well, and the same network in a bad form."""
+    sizes = SMALL | {"width": 128, "num_layers": 10}
+    variables = magenta_nsynth.random_weights(sizes)
+    good = tmp_path_factory.mktemp("good") / "model.ckpt-1"
+    magenta_nsynth.save_checkpoint(good, variables)
+    # Channel 0 is made to be silent, and its weights huge: no difference in float32, but the
+    # scales of int8 must stretch over them.
+    variables["startconv/W"][..., 0] = variables["startconv/biases"][0] = 0
+    for i in range(1, 11):
+        variables[f"res_{i}/W"][..., 0] = variables[f"res_{i}/biases"][0] = 0
+        variables[f"dilatedconv_{i}/W"][:, :, 0] = 1000
+    bad = tmp_path_factory.mktemp("bad") / "model.ckpt-1"
+    magenta_nsynth.save_checkpoint(bad, variables)
+    return str(good), str(bad)
+
+
+def test_auto_chooses_both_ways(wide):
+    audio = our_sounds(8000, "flute", "metal")
+    good, bad = (nsynth.choose_precision(audio, path, samples=1024) for path in wide)
+    assert good.precision == "int8" and abs(good.int8 - good.float32) <= nsynth.TOLERANCE
+    assert good.int8 != good.float32
+    assert bad.precision == "float32" and abs(bad.int8 - bad.float32) > nsynth.TOLERANCE
+    assert f"{bad.int8:.4f}" in bad.reason and bad.reason.startswith("float32")
+
+
+def test_decode_says_what_auto_chose(wide, small):
+    audio = our_sounds(2048, "flute")
+    uniforms = nsynth.draw_uniforms(0, 1, 512)
+    for path, expected in zip(wide, ("int8", "float32")):
+        encodings = nsynth.encode(audio, path, 512)
+        said = []
+        chosen = nsynth.decode(encodings, path, uniforms, reference_audio=audio,
+                               report=said.append)
+        assert len(said) == 1 and said[0].startswith(expected)
+        assert np.array_equal(chosen, nsynth.decode(encodings, path, uniforms, expected))
+    said = []
+    decode(small, 0, precision="auto", report=said.append)
+    assert said == ["float32, because there is no sound to try int8 on."]
+    assert nsynth.choose_precision(audio, small["prefix"]).precision == "float32"
+
+
+# Files ---------------------------------------------------------------------------------------
+
+
+def read_wav(path):
+    with wave.open(str(path)) as wav:
+        assert (wav.getnchannels(), wav.getsampwidth(), wav.getframerate()) == (1, 2, 16000)
+        return np.frombuffer(wav.readframes(wav.getnframes()), "<i2")
+
+
+def test_synthesize_writes_what_decode_gives(small, tmp_path):
+    paths = [tmp_path / f"{i}.wav" for i in range(3)]
+    nsynth.synthesize(small["given"], [str(path) for path in paths], small["prefix"], seed=4)
+    audio = nsynth.decode(small["given"], small["prefix"], nsynth.draw_uniforms(4, 3, 2048))
+    for path, clip in zip(paths, audio):
+        assert np.array_equal(read_wav(path), np.rint(clip * 32767))
+    assert sorted(tmp_path.iterdir()) == paths
+
+
+def test_an_interrupt_keeps_what_is_done(small, tmp_path):
+    path = tmp_path / "clip.wav"
+    lengths = []
+
+    def progress(done, total):
+        lengths.append(len(read_wav(path)) if path.exists() else 0)
+        if done == 1536:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        nsynth.synthesize(small["given"][:1], [path], small["prefix"], 1000, progress=progress)
+    # Written after 1024 samples, and again when interrupted: as long as what is done, no longer.
+    assert lengths == [0, 1024, 1024]
+    whole = nsynth.decode(small["given"][:1], small["prefix"], nsynth.draw_uniforms(0, 1, 2048))
+    assert np.array_equal(read_wav(path), np.rint(whole[0, :1536] * 32767))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# Bad input -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("audio, message", [
+    (np.zeros(511, np.float32), "shorter|only 511"),
+    (np.zeros([1, 2, 600]), "shape"),
+    (np.zeros([0, 600]), "shape"),
+    (np.full(600, np.nan), "finite"),
+    (np.zeros(600, np.int16), "floating point"),
+    (np.array(["a"] * 600), "numbers"),
+])
+def test_bad_audio(audio, message, small):
+    for function in (nsynth.encode, nsynth.nll):
+        with pytest.raises(InputError, match=message):
+            function(audio, small["prefix"])
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"encodings": np.zeros([1, 2, 16])}, "5 channels"),
+    ({"encodings": np.zeros([2])}, "shape"),
+    ({"encodings": np.zeros([1, 0, 5])}, "shape"),
+    ({"encodings": [[[1.0] * 5], [[1.0] * 4]]}, "form one"),
+    ({"encodings": np.full([1, 2, 5], np.inf)}, "finite"),
+    ({"uniforms": np.zeros([1, 1000])}, r"\(1, 1024\)"),
+    ({"uniforms": np.zeros([2, 1024])}, r"\(1, 1024\)"),
+    ({"uniforms": np.ones([1, 1024])}, "0 included"),
+    ({"uniforms": np.full([1, 1024], np.nan)}, "0 included"),
+    ({"uniforms": np.zeros([1, 1024], int)}, "int"),
+    ({"precision": "int4"}, "int4"),
+    ({"temperature": 0.0}, "above 0"),
+    ({"threads": 0}, "at least 1"),
+])
+def test_bad_arguments_of_decode(change, message, small):
+    arguments = {"encodings": np.zeros([1, 2, 5]), "uniforms": np.zeros([1, 1024])} | change
+    with pytest.raises(InputError, match=message):
+        nsynth.decode(checkpoint_path=small["prefix"], **arguments)
+
+
+def test_bad_paths(small, tmp_path):
+    encodings = small["given"][:2]
+    with pytest.raises(InputError, match="2 encodings and 1 paths"):
+        nsynth.synthesize(encodings, [tmp_path / "a.wav"], small["prefix"])
+    with pytest.raises(InputError, match="same file"):
+        nsynth.synthesize(encodings, [tmp_path / "a.wav"] * 2, small["prefix"])
+    with pytest.raises(InputError, match="folder"):
+        nsynth.synthesize(encodings, [tmp_path / "no/a.wav", tmp_path / "b.wav"], small["prefix"])
+    with pytest.raises(InputError, match="samples_per_save"):
+        nsynth.synthesize(encodings, [tmp_path / "a.wav", tmp_path / "b.wav"], small["prefix"], 0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_with_a_wrong_variable_is_named(small, tmp_path):
+    variables = magenta_nsynth.random_weights(SMALL)
+    variables["res_3/W"] = variables["res_3/W"][..., :-1]
+    variables["ae_res_2/biases"] = variables["ae_res_2/biases"][:-1]
+    magenta_nsynth.save_checkpoint(tmp_path / "model.ckpt-1", variables)
+    with pytest.raises(CheckpointError, match="res_3/W"):
+        nsynth.decode(small["given"], tmp_path, small["uniforms"])
+    with pytest.raises(CheckpointError, match="ae_res_2/biases"):
+        nsynth.encode(small["audio"], tmp_path)
+    del variables["skip_start/biases"]
+    magenta_nsynth.save_checkpoint(tmp_path / "model.ckpt-1", variables)
+    with pytest.raises(CheckpointError, match="lacks the variable skip_start/biases"):
+        nsynth.decode(small["given"], tmp_path, small["uniforms"])
+
+
+def test_nothing_slow_is_imported():
+    program = "import sys; from synths import nsynth, wavenet; " \
+              "sys.exit(any(n in sys.modules for n in ('tensorflow', 'librosa', 'magenta')))"
+    root = Path(__file__).resolve().parent.parent
+    assert subprocess.run([sys.executable, "-c", program], cwd=root).returncode == 0
