@@ -23,6 +23,7 @@ from synths import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 # Matplotlib, SciPy, soundfile and soxr are imported where they are needed: `--help` is quick.
@@ -766,13 +767,25 @@ def _spectrogram_image(audio: np.ndarray, sample_rate: int, hop_length: int) -> 
 
 def _rainbowgram_image(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     """The rainbowgram's colours, uint8 [bins, columns, 3], the lowest bin first."""
-    import matplotlib
-
     dphase, brightness = rainbowgram(audio, sample_rate)
     # not in print: coloured here, in one image: register_cmap is gone from Matplotlib, and a
     # phase advance has the same colour in every picture
-    colour = matplotlib.colormaps["rainbow"](dphase * 0.5 + 0.5)[..., :3] * brightness[..., None]
+    colour = _rainbow()(dphase * 0.5 + 0.5)[..., :3] * brightness[..., None]
     return np.rint(colour * 255).astype(np.uint8)
+
+
+@functools.lru_cache(maxsize=1)
+def _rainbow() -> Colormap:
+    """Matplotlib's rainbow from violet to red, and on through magenta until the ends meet."""
+    import matplotlib
+    from matplotlib.colors import ListedColormap
+
+    # not in print: the ends meet, for half a turn forwards is half a turn backwards, and a steady
+    # tone there would flicker between red and violet
+    rainbow = matplotlib.colormaps["rainbow"](np.linspace(0, 1, 232))
+    violet, red = rainbow[0], rainbow[-1]
+    between = red + (violet - red) * (np.arange(24) + 0.5)[:, None] / 24
+    return ListedColormap(np.concatenate([between[12:], rainbow, between[:12]]))
 
 
 def _show(axes: Axes, image: np.ndarray, transform: dict[str, float], hop_length: int, samples: int,
@@ -800,7 +813,7 @@ def _show(axes: Axes, image: np.ndarray, transform: dict[str, float], hop_length
     right.yaxis.set_label_coords(1.02, 1.01)
 
 
-def _colour_bar(figure: Figure, axes: Axes, cmap: str, label: str, low: float,
+def _colour_bar(figure: Figure, axes: Axes, cmap: str | Colormap, label: str, low: float,
                 high: float, ticks: dict[float, str], **options: Any) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -822,7 +835,7 @@ def _level_bar(figure: Figure, axes: Axes, **options: Any) -> None:
 def _phase_bar(figure: Figure, axes: Axes, **options: Any) -> None:
     """The scale of a rainbowgram's colours."""
     pi = "\N{GREEK SMALL LETTER PI}"
-    _colour_bar(figure, axes, "rainbow", f"phase advance over {RAINBOWGRAM_HOP} samples", -1, 1,
+    _colour_bar(figure, axes, _rainbow(), f"phase advance over {RAINBOWGRAM_HOP} samples", -1, 1,
                 {-1: f"\N{MINUS SIGN}{pi}", 0: "0", 1: pi}, **options)
 
 

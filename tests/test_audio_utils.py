@@ -198,6 +198,16 @@ def test_a_steady_tone_keeps_one_colour(frequency):
     assert np.abs(dphase[:, middle][bright] - expected).max() < 0.02
 
 
+@pytest.mark.parametrize("frequency", [440.0, 531.25, 593.75])
+def test_a_steady_tone_is_painted_in_one_colour(tmp_path, frequency):
+    # 531.25 and 593.75 Hz advance by exactly half a turn: 8.5 and 9.5 turns in 256 samples
+    noise = np.random.default_rng(6).normal(size=2 * RATE) * 1e-3
+    picture = read_png(save_rainbowgram_plot(tone(frequency, 2) + noise, RATE, "t", tmp_path))
+    row = round(960 * (1 - math.log2(frequency / RAINBOWGRAM["fmin"]) / 6))
+    colours = picture[row, 100:-100]
+    assert colours.max(1).min() > 0.5 and np.ptp(colours, axis=0).max() < 0.1
+
+
 def test_a_gliding_tone_runs_through_the_colours():
     dphase, brightness = rainbowgram(chirp(400, 1600, 2))
     bin_, column = np.nonzero(brightness > 0.9)
