@@ -191,9 +191,14 @@ def _ensure(known: Checkpoint, target_dir: Path, progress) -> Path:
                 downloads.fetch(known.url, archive, progress=progress)
                 try:
                     downloads.unpack(archive, folder, check=whole)
-                except (downloads.ArchiveError, CheckpointError):
+                except downloads.ArchiveError:
                     archive.unlink()
                     raise
+                except CheckpointError as error:
+                    archive.unlink()
+                    raise CheckpointError(
+                        f"The archive {known.url} no longer holds the weights '{known.name}', "
+                        f"and was removed ({error})") from error
                 archive.unlink()
     return whole(folder)
 
