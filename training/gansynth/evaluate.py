@@ -1,0 +1,312 @@
+"""Evaluate a GANSynth checkpoint by its sound.
+
+``python -m training.gansynth.evaluate [--checkpoint NAME|PATH] [--seed N] [--output DIR]`` plays
+the exported TensorFlow checkpoint through ``synths`` and measures what comes out: pitch, noise,
+variety, decay, and the distance to the targets on pairs of instrument and pitch that were never
+trained on. Writes all figures to one JSON file and spectrograms to PNG files. Weights that were
+not trained on our targets (the official ones) get the rows that need none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from synths import InputError, checkpoints
+from synths.gansynth import Model
+from synths.specgrams import SpecgramInverter
+from training import measures
+from training.gansynth import data, spectra
+
+RATE = spectra.SAMPLE_RATE
+NOTES = Path("training/runs/gansynth/notes.npz")
+VARIETY_PITCHES = (30, 42, 54, 66, 78)
+VARIETY_NOTES = 24
+_SHARE = "share of the target's, mean"
+_DISTANCE = "log-spectral distance to target, dB, mean"
+VARIETY_SPAN = 10.0     # nepers of power (43 dB) under the loudest band: what counts as heard
+
+
+def from_targets(targets: np.ndarray) -> np.ndarray:
+    """Return audio ``[notes, 64000]`` of normalised spectrograms ``[notes, 128, 1024, 2]``."""
+    scale = np.array([spectra.MAGNITUDE_SCALE, spectra.PHASE_SCALE])
+    shift = np.array([spectra.MAGNITUDE_SHIFT, 0.0])
+    return SpecgramInverter().invert(((targets - shift) / scale).astype(np.float32))
+
+
+def at_peak(audio: np.ndarray) -> np.ndarray:
+    """Bring each clip to a peak of 1, as the example does with every note."""
+    return audio / np.maximum(np.abs(audio).max(axis=-1, keepdims=True), 1e-9)
+
+
+def pitch_error(audio: np.ndarray, pitch: int) -> float:
+    """Return the median deviation in cents over the held part, 0.1 to 2.9 s; NaN if unpitched.
+
+    The search runs from under an octave below to over an octave above, so that a note an octave
+    off is found as such.
+    """
+    wanted = float(data.frequency(pitch))
+    held = audio[int(0.1 * RATE):int(2.9 * RATE)]
+    found, clarity, rms = measures.f0_track(
+        held, RATE, fmin=wanted / 2.2, fmax=min(wanted * 2.2, 0.45 * RATE))
+    sure = (clarity > 0.5) & (rms > 0.02 * rms.max())
+    return float(np.median(measures.cents(found[sure], wanted))) if sure.any() else float("nan")
+
+
+def noise_ratio(audio: np.ndarray, pitch: int) -> float:
+    """Return the harmonic-to-residual ratio of the held part in dB."""
+    return measures.harmonic_to_noise(audio[:int(3.0 * RATE)], float(data.frequency(pitch)), RATE)
+
+
+def log_mel(audio: np.ndarray) -> np.ndarray:
+    """Return the natural logarithm of mel power ``[notes, 128, 1024]`` of audio."""
+    power = np.abs(spectra.stft(audio)) ** 2
+    return np.log(power @ spectra.mel_matrix() + 1e-6)
+
+
+def explained(made: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
+    """Return how well the variation over notes follows the targets'.
+
+    Both are log mel power ``[notes, 128, 1024]`` at one pitch. The mean over notes is taken off,
+    so that what all notes share does not count, and only what comes within ``VARIETY_SPAN`` of
+    the loudest in some target; quieter than that is the same silence in both.
+    """
+    floor = wanted.max() - VARIETY_SPAN - 2.0
+    heard = wanted.max(axis=0) > wanted.max() - VARIETY_SPAN
+    made, wanted = (np.maximum(part[:, heard], floor) for part in (made, wanted))
+    made, wanted = made - made.mean(axis=0), wanted - wanted.mean(axis=0)
+    return {"explained": float(1.0 - ((made - wanted) ** 2).sum() / (wanted ** 2).sum()),
+            "size": float(np.sqrt((made ** 2).sum() / (wanted ** 2).sum()))}
+
+
+def evaluate(prefix: Path, seed: int, output: Path, levels: list[np.ndarray] | None,
+             quick: bool = False, progress=None) -> dict:
+    """Measure a checkpoint and draw its sheets.
+
+    Parameters
+    ----------
+    prefix : Path
+        The checkpoint.
+    seed : int
+        Of the random instruments.
+    output : Path
+        Folder for the sheets; made if missing.
+    levels : list of arrays or None
+        From ``data.load``; None leaves out the rows that need targets.
+    quick : bool
+        A third of the notes, for a look while training.
+    progress : callable, optional
+        Called with parts done and in all.
+
+    Returns
+    -------
+    dict
+        All figures.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    model = Model.load_from_path(prefix, batch_size=8)
+    rng = np.random.default_rng(seed)
+    pitches = data.PITCHES[::3] if quick else data.PITCHES
+    figures: dict = {"checkpoint": prefix.parent.parent.name, "seed": seed}
+    parts = 4 if levels is not None else 1
+
+    def done(count: int) -> None:
+        if progress is not None:
+            progress(count, parts)
+
+    z = rng.standard_normal((len(pitches), model.latent_size))
+    audio = model.generate_samples_from_z(z, pitches)
+    errors = [pitch_error(note, pitch) for note, pitch in zip(audio, pitches)]
+    ratios = [noise_ratio(note, pitch) for note, pitch in zip(audio, pitches)]
+    figures["random notes"] = {
+        "notes": len(pitches), "pitches": [int(pitches[0]), int(pitches[-1])],
+        "within 50 cents": float(np.mean(np.abs(errors) < 50)),
+        "median of absolute cents": float(np.nanmedian(np.abs(errors))),
+        "harmonic to residual, dB, median": float(np.median(ratios)),
+        "harmonic to residual, dB, tenth": float(np.quantile(ratios, 0.1)),
+        "cents": [round(error, 1) for error in errors],
+        "harmonic to residual, dB": [round(ratio, 1) for ratio in ratios]}
+    shown = np.linspace(0, len(pitches) - 1, 12).astype(int)
+    sheet(output / "random.png", [(f"random z, pitch {pitches[i]}", audio[i]) for i in shown])
+    done(1)
+    if levels is None:
+        return figures
+
+    wanted = np.stack([data.target(levels, weights, pitch)
+                       for weights, pitch in zip(data.shares(z), pitches)])
+    sounds = from_targets(wanted)
+    figures["random notes"]["targets' harmonic to residual, dB, median"] = float(np.median(
+        [noise_ratio(note, pitch) for note, pitch in zip(sounds, pitches)]))
+    figures["random notes"]["log-spectral distance to target, dB"] = float(np.mean(
+        [measures.log_spectral_distance(a, b) for a, b in zip(at_peak(audio), at_peak(sounds))]))
+
+    variety, size, drawn = [], [], []
+    for pitch in VARIETY_PITCHES:
+        z = rng.standard_normal((VARIETY_NOTES // 3 if quick else VARIETY_NOTES,
+                                 model.latent_size))
+        made = model.generate_samples_from_z(z, np.full(len(z), pitch))
+        aims = np.stack([data.target(levels, weights, pitch) for weights in data.shares(z)])
+        result = explained(log_mel(made), log_mel(from_targets(aims)))
+        variety.append(result["explained"])
+        size.append(result["size"])
+    figures["variety"] = {
+        "pitches": list(VARIETY_PITCHES), "explained variance": [round(v, 3) for v in variety],
+        "mean": float(np.mean(variety)), "size of the variation": [round(v, 3) for v in size]}
+    done(2)
+
+    falls = {}
+    anchors = []
+    for name in data.STRUCK:
+        number = list(data.INSTRUMENTS).index(name)
+        usual = [pitch for pitch in (36, 48, 60, 72) if (number, pitch) not in data.HELD_OUT]
+        z = np.stack([data.anchor(number, rng) for _ in usual])
+        made = model.generate_samples_from_z(z, usual)
+        aims = from_targets(np.stack([data.target(levels, weights, pitch)
+                                      for weights, pitch in zip(data.shares(z), usual)]))
+        pairs = [(measures.decay(a), measures.decay(b)) for a, b in zip(made, aims)]
+        falls[name] = {"pitches": usual, "dB": [round(a, 1) for a, _ in pairs],
+                       "target's dB": [round(b, 1) for _, b in pairs]}
+        anchors += [(f"{name} {usual[2]}", made[2]), (f"target, {name} {usual[2]}", aims[2])]
+    shares = [a / b for fall in falls.values() for a, b in zip(fall["dB"], fall["target's dB"])
+              if b >= 3.0]
+    figures["decay"] = {
+        _SHARE: float(np.mean(shares)),
+        "share of the target's, worst": float(np.min(shares)),
+        "sum of dB over sum of the target's": float(
+            sum(sum(fall["dB"]) for fall in falls.values())
+            / sum(sum(fall["target's dB"]) for fall in falls.values())),
+        "instruments": falls}
+    for number, name in enumerate(data.INSTRUMENTS):
+        if name not in data.STRUCK:
+            z = data.anchor(number, rng)[None]
+            made = model.generate_samples_from_z(z, [60])
+            aims = from_targets(data.target(levels, data.shares(z)[0], 60)[None])
+            anchors += [(f"{name} 60", made[0]), (f"target, {name} 60", aims[0])]
+    sheet(output / "anchors.png", anchors)
+    done(3)
+
+    distances, plain, drawn = {}, [], []
+    names = list(data.INSTRUMENTS)
+    for number, pitch in data.HELD_OUT:
+        z = data.anchor(number, rng)[None]
+        made = at_peak(model.generate_samples_from_z(z, [pitch]))[0]
+        aim = at_peak(from_targets(data.target(levels, np.eye(len(names))[number], pitch)[None]))[0]
+        distances[f"{names[number]} {pitch}"] = measures.log_spectral_distance(made, aim)
+        if len(drawn) < 12:
+            drawn += [(f"held out: {names[number]} {pitch}", made),
+                      (f"target, {names[number]} {pitch}", aim)]
+        # As a yardstick: another pitch's neighbour of the same instrument, trained on.
+        near = pitch + 1 if (number, pitch + 1) not in data.HELD_OUT else pitch - 1
+        made = at_peak(model.generate_samples_from_z(z, [near]))[0]
+        aim = at_peak(from_targets(data.target(levels, np.eye(len(names))[number], near)[None]))[0]
+        plain.append(measures.log_spectral_distance(made, aim))
+    figures["held-out pairs"] = {
+        _DISTANCE: float(np.mean(list(distances.values()))),
+        "the same for trained neighbours": float(np.mean(plain)),
+        "pairs": {name: round(value, 2) for name, value in distances.items()}}
+    sheet(output / "held_out.png", drawn)
+    recorded = recordings()
+    if recorded is not None:
+        to_source = {}
+        for (number, pitch), note in zip(data.HELD_OUT, recorded):
+            z = data.anchor(number, np.random.default_rng([seed, number, pitch]))[None]
+            made = at_peak(model.generate_samples_from_z(z, [pitch]))[0]
+            to_source[f"{names[number]} {pitch}"] = measures.log_spectral_distance(
+                made, at_peak(note))
+        figures["held-out pairs"]["log-spectral distance to the font's own notes, dB, mean"] = (
+            float(np.mean(list(to_source.values()))))
+    done(4)
+    return figures
+
+
+def recordings() -> np.ndarray | None:
+    """Render the held-out notes from the font; None if it cannot be done here."""
+    from training.render import render_notes
+    programs = list(data.INSTRUMENTS.values())
+    try:
+        return np.concatenate([
+            render_notes(programs[number], [pitch], hold=data.HOLD,
+                         length=spectra.SAMPLES / spectra.SAMPLE_RATE)
+            for number, pitch in data.HELD_OUT])
+    except InputError:
+        return None
+
+
+def sheet(path: Path, clips: list[tuple[str, np.ndarray]], columns: int = 4) -> None:
+    """Draw the spectrograms of clips on one page, 80 dB deep, up to 8 kHz."""
+    from matplotlib.figure import Figure
+    rows = -(-len(clips) // columns)
+    figure = Figure(figsize=(4.2 * columns, 2.6 * rows), layout="constrained")
+    for index, (title, audio) in enumerate(clips):
+        axes = figure.add_subplot(rows, columns, index + 1)
+        levels = measures.log_spectra(at_peak(np.asarray(audio, float))).T
+        axes.imshow(levels, origin="lower", aspect="auto", cmap="magma", vmin=levels.max() - 80,
+                    vmax=levels.max(), extent=(0, len(audio) / RATE, 0, RATE / 2000))
+        axes.set_title(title, fontsize=9)
+        axes.tick_params(labelsize=7)
+        if index % columns == 0:
+            axes.set_ylabel("kHz", fontsize=8)
+        if index >= len(clips) - columns:
+            axes.set_xlabel("s", fontsize=8)
+    part = path.with_name(f".{path.stem}.part.png")
+    figure.savefig(part, dpi=80)
+    os.replace(part, path)
+
+
+def summary(figures: dict) -> str:
+    """Return the figures that were asked for, a line each."""
+    notes = figures["random notes"]
+    lines = [f"within 50 cents: {100 * notes['within 50 cents']:.1f} % of {notes['notes']} notes",
+             f"harmonic to residual: {notes['harmonic to residual, dB, median']:.1f} dB (median)"]
+    if "variety" in figures:
+        lines += [
+            f"variety, explained variance: {figures['variety']['mean']:.3f}"
+            f" {figures['variety']['explained variance']}",
+            f"decay, share of the target's: {100 * figures['decay'][_SHARE]:.0f} %",
+            f"held-out pairs, log-spectral distance: {figures['held-out pairs'][_DISTANCE]:.2f} dB"]
+    else:
+        lines.append("variety, decay and held-out pairs are left out: these weights have no "
+                     "targets here.")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Evaluate; see the module's head."""
+    parser = argparse.ArgumentParser(prog="python -m training.gansynth.evaluate",
+                                     description=__doc__.split("\n\n")[0])
+    parser.add_argument("--checkpoint", default="gansynth_starter", metavar="NAME|PATH")
+    parser.add_argument("--seed", type=int, default=1, help="(%(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("training/runs/gansynth/evaluation"),
+                        metavar="DIR", help="(%(default)s)")
+    parser.add_argument("--data", type=Path, default=NOTES, metavar="FILE",
+                        help="rendered if missing (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="a third of the notes")
+    options = parser.parse_args(arguments)
+    try:
+        prefix = checkpoints.find(options.checkpoint, "gansynth")
+        # Our targets mean something to weights of our training alone: their experiment says so.
+        ours = "targets" in checkpoints.experiment(prefix)
+        if ours and not options.data.is_file():
+            data.build(options.data)
+        levels = data.load(options.data) if ours else None
+        figures = evaluate(prefix, options.seed, options.output, levels, options.quick,
+                           lambda done, total: print(f"part {done} of {total}", file=sys.stderr))
+    except (InputError, OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    file = options.output / "figures.json"
+    part = file.with_name(file.name + ".part")
+    part.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    os.replace(part, file)
+    print(summary(figures))
+    print(f"All figures: {file}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

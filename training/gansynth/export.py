@@ -1,0 +1,149 @@
+"""Write a training state as a TensorFlow checkpoint with Magenta's variable names.
+
+``python -m training.gansynth.export [--state FILE] [--output DIR]`` needs TensorFlow, not PyTorch.
+The averaged weights are what is exported, under the names of their exponential moving averages:
+the ones that a generator is restored from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from synths import InputError
+
+# Images that count as seen at the end of the last stage, as in the official checkpoints: with the
+# schedule below it makes the progress 6.0, the last of seven resolutions alone.
+GLOBAL_STEP = 11_000_000
+_SCOPE = "Generator/progressive_gan_generator/progressive_gan_block_"
+_AVERAGE = "/ExponentialMovingAverage"
+
+
+def official(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the averaged weights of a training state under the official names and shapes.
+
+    Kernels are ``[height, width, in, out]`` and raw: equalised learning rates scale them when they
+    are used. The start layer is a convolution over one pixel amid zeros, so its kernel is turned
+    by half a turn. The ``to_rgb`` layers of lower resolutions, which progress 6.0 leaves out, are
+    zero.
+    """
+    blocks = sum(name.startswith("average/first.") and name.endswith(".bias") for name in state)
+    out = {}
+
+    def add(block: int, layer: str, kernel: np.ndarray, bias: np.ndarray) -> None:
+        scope = f"{_SCOPE}{block}/{layer}"
+        out[f"{scope}/conv2d/kernel{_AVERAGE}"] = np.ascontiguousarray(kernel, np.float32)
+        out[f"{scope}/bias{_AVERAGE}"] = np.ascontiguousarray(bias, np.float32)
+
+    def turned(name: str) -> np.ndarray:
+        return state[f"average/{name}.weight"].transpose(2, 3, 1, 0)
+
+    start = state["start_kernel"].transpose(2, 3, 0, 1)[::-1, ::-1]
+    add(1, "conv0", start, state["average/start_bias"])
+    add(1, "conv1", turned("first.0"), state["average/first.0.bias"])
+    for block in range(2, blocks + 1):
+        add(block, "conv0", turned(f"first.{block - 1}"), state[f"average/first.{block - 1}.bias"])
+        add(block, "conv1", turned(f"second.{block - 2}"),
+            state[f"average/second.{block - 2}.bias"])
+    for block in range(1, blocks):
+        width = len(state[f"average/first.{block - 1}.bias"])
+        add(block, "to_rgb", np.zeros((1, 1, width, 2)), np.zeros(2))
+    add(blocks, "to_rgb", turned("to_rgb"), state["average/to_rgb.bias"])
+    out["global_step"] = np.array(GLOBAL_STEP, np.int64)
+    return out
+
+
+def experiment(state: Mapping[str, np.ndarray]) -> dict:
+    """Return what ``experiment.json`` must say for Magenta and ``synths`` to load the weights."""
+    base, most = (int(value) for value in state["fmap"])
+    return {"data_type": "mel", "total_num_images": GLOBAL_STEP, "train_progressive": True,
+            "stable_stage_num_images": 800_000, "transition_stage_num_images": 800_000,
+            "batch_size_schedule": [8], "fmap_base": base, "fmap_decay": 1.0, "fmap_max": most,
+            "fake_batch_size": 61, "latent_vector_size": 256, "kernel_size": 3,
+            "dataset_name": "nsynth_tfds", "targets": "training.gansynth.data",
+            "g_fn": "specgram", "d_fn": "specgram",
+            "scale_mode": "ALL", "scale_base": 2, "num_resolutions": 7, "start_height": 2,
+            "start_width": 16}
+
+
+def export(state: Path, folder: Path) -> Path:
+    """Export the averaged weights of a training state.
+
+    Parameters
+    ----------
+    state : Path
+        ``state.npz`` of ``training.gansynth.train``.
+    folder : Path
+        Where ``experiment.json`` and ``stage_00012/model.ckpt-*`` go.
+
+    Returns
+    -------
+    Path
+        The checkpoint's prefix.
+
+    Raises
+    ------
+    InputError
+        If the state cannot be read.
+    """
+    # The NSynth trainer's writer; TensorFlow comes with it, so it is imported late.
+    from training.nsynth.export import write
+    try:
+        with np.load(state, allow_pickle=False) as file:
+            values = {name: file[name] for name in file.files}
+        variables, config = official(values), experiment(values)
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(f"{state} is no training state ({error}): train first.") from error
+    prefix = write(variables, folder / "stage_00012" / f"model.ckpt-{GLOBAL_STEP}")
+    for file, text in ((prefix.parent / "checkpoint",
+                        f'model_checkpoint_path: "{prefix.name}"\n'
+                        f'all_model_checkpoint_paths: "{prefix.name}"\n'),
+                       (folder / "experiment.json", json.dumps(config, indent=1) + "\n")):
+        part = file.with_name(file.name + ".part")
+        part.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(part, file)
+    return prefix
+
+
+def export_golden(state: Path, file: Path) -> Path:
+    """Copy the training code's own outputs, kept in its state, to where the tests hold them."""
+    with np.load(state, allow_pickle=False) as arrays:
+        golden = {name[7:]: arrays[name] for name in arrays.files if name.startswith("golden/")}
+    if not golden:
+        raise InputError(f"{state} holds no outputs of the training code: let a run finish first.")
+    part = file.with_name(file.name + ".part")
+    with open(part, "wb") as target:
+        np.savez_compressed(target, **golden)
+    os.replace(part, file)
+    return file
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Export; see the module's head."""
+    parser = argparse.ArgumentParser(prog="python -m training.gansynth.export",
+                                     description=__doc__.split("\n\n")[0])
+    parser.add_argument("--state", type=Path, default=Path("training/runs/gansynth/state.npz"),
+                        metavar="FILE", help="default: %(default)s")
+    parser.add_argument("--output", type=Path, default=Path("checkpoints/gansynth_starter"),
+                        metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--golden", type=Path, metavar="FILE",
+                        help="also write the training code's outputs, for the tests")
+    options = parser.parse_args(arguments)
+    try:
+        print(export(options.state, options.output))
+        if options.golden:
+            print(export_golden(options.state, options.golden))
+    except (InputError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

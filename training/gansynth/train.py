@@ -1,0 +1,547 @@
+"""Train the GANSynth starter: ``python -m training.gansynth.train --minutes M``.
+
+Renders the data if it is missing, trains for M minutes on a CUDA GPU or the CPU, keeps its state
+in ``training/runs/gansynth/state.npz`` (a later call goes on from there), and exports a TensorFlow
+checkpoint where TensorFlow is at hand. With the data file there, PyTorch, NumPy and SciPy will do.
+
+There is no adversary. The generator learns by regression what each z should sound like: a mixture
+of twelve instruments whose shares are a softmax of z (``data.shares``), with one way of turning the
+phase for every pitch. Three stages, each on from the weights of the one before:
+
+``steady``   one row per note, kernels along frequency alone: pitch, timbre and phase, at many times
+             the notes per second.
+``coarse``   the first blocks in full, single rows from there on: how a note changes in time.
+``fine``     the whole network, in windows: attack, release, and the joins between rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from training.gansynth import data, spectra
+from training.gansynth.model import BLOCKS, Generator
+from training.nsynth.muon import orthogonal
+
+RUN = Path("training/runs/gansynth")
+STAGES = ("steady", "coarse", "fine")
+# Of a fresh run's time; learning rate of Muon at the start of the stage (Adam's is half of it).
+TIME_SHARES = {"steady": 0.2, "coarse": 0.3, "fine": 0.5}
+RATES = {"steady": 0.02, "coarse": 0.015, "fine": 0.008}
+SPLIT = 3               # blocks in full in the coarse stage
+COARSE_ROWS = 16        # rows that block SPLIT works on; each stands for 8 of the output
+WINDOW = 16             # rows of the output in a window of the fine stage
+EMA = 0.99
+_INSTRUMENTS = len(data.INSTRUMENTS)
+_PITCHES = len(data.PITCHES)
+
+
+class Targets:
+    """The targets, drawn on the device as they are needed.
+
+    Held-out pairs are not in it: a mixture that asks for one at its pitch gets weight 0 in the
+    loss if the share is over 5 %, and the other instruments instead if it is less.
+    """
+
+    def __init__(self, levels: list[np.ndarray], device: torch.device) -> None:
+        most = max(note.shape[1] for note in levels)
+        padded = np.full((_PITCHES, _INSTRUMENTS, most, spectra.ROWS), data.LEVEL_FLOOR,
+                         np.float32)
+        lobes = np.zeros((_PITCHES, most, spectra.BANDS), np.float32)
+        for index, (note, pitch) in enumerate(zip(levels, data.PITCHES)):
+            padded[index, :, :note.shape[1]] = note
+            lobes[index, :note.shape[1]] = data.lobes(pitch) * (spectra.FFT / 4) ** 2
+        self.held = torch.zeros(_PITCHES, _INSTRUMENTS, dtype=torch.bool, device=device)
+        for number, pitch in data.HELD_OUT:
+            self.held[pitch - data.PITCHES[0], number] = True
+            padded[pitch - data.PITCHES[0], number] = data.LEVEL_FLOOR
+        self.device = device
+        self.levels = torch.tensor(padded, device=device)
+        self.lobes = torch.tensor(lobes, device=device)
+        self.directions = torch.tensor(data.directions(), dtype=torch.float32, device=device)
+        self.frequency = torch.tensor(
+            np.stack([data.steady_frequency(pitch) for pitch in data.PITCHES]),
+            dtype=torch.float32, device=device) * spectra.PHASE_SCALE
+        self.initial = torch.tensor(data.initial_phase(), dtype=torch.float32,
+                                    device=device) * spectra.PHASE_SCALE
+        # What the loudest instrument has anywhere: where any timbre may differ from another.
+        loudest = self.levels.amax(dim=1)
+        self.ceiling = torch.stack([self.draw(loudest[index:index + 1].transpose(1, 2),
+                                              torch.tensor([index], device=device))[0]
+                                    for index in range(_PITCHES)])
+        self.ceiling_ever = self.ceiling.amax(dim=1)
+        self.peak = self.ceiling_ever.amax(dim=1)
+
+    def pooled(self, first: int, end: int, parts: int) -> torch.Tensor:
+        """Average levels over equal stretches of rows: ``[61, 12, harmonics, parts]``."""
+        levels = self.levels[..., first:end].clamp(min=-80.0)
+        return levels.unflatten(3, (parts, -1)).mean(dim=4)
+
+    def draw(self, levels: torch.Tensor, pitch: torch.Tensor) -> torch.Tensor:
+        """Draw ``levels [notes, rows, harmonics]`` as log mel power ``[notes, rows, 1024]``."""
+        power = torch.pow(10.0, levels * 0.1) @ self.lobes[pitch]
+        return torch.log(power + 1e-6).clamp(min=data.LOG_FLOOR)
+
+    def shares(self, z: torch.Tensor, pitch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return shares ``[notes, 12]`` and weights in the loss ``[notes]``."""
+        weights = torch.softmax(data.SHARPNESS * (z @ self.directions.t()), dim=1)
+        held = self.held[pitch]
+        usable = ((weights * held).sum(dim=1) < 0.05).float()
+        weights = weights.masked_fill(held, 0.0)
+        return weights / weights.sum(dim=1, keepdim=True), usable
+
+    def mixed(self, levels: torch.Tensor, weights: torch.Tensor,
+              pitch: torch.Tensor) -> torch.Tensor:
+        """Mix levels ``[61, 12, harmonics, rows]`` to ``[notes, rows, harmonics]``."""
+        return torch.einsum("nk,nkhr->nrh", weights, levels[pitch])
+
+
+def latents(count: int, rng: np.random.Generator, axes: np.ndarray) -> np.ndarray:
+    """Draw z ``[count, 256]``: mostly Gaussian, a third leaning towards one instrument.
+
+    Gaussian z alone would hardly ever show an instrument by itself.
+    """
+    z = rng.standard_normal((count, axes.shape[1]))
+    along = z @ axes.T
+    leaning = along * rng.uniform(0.1, 0.8, (count, 1)) - 0.2
+    leaning[np.arange(count), rng.integers(0, len(axes), count)] = rng.uniform(1.5, 2.7, count)
+    chosen = rng.random((count, 1)) < 0.3
+    return z + (np.where(chosen, leaning, along) - along) @ axes
+
+
+class Muon:
+    """Muon (Jordan et al., 2024) for kernels with equalised learning rates.
+
+    Every update has unit root mean square, which suits weights that are near one.
+    """
+
+    def __init__(self, parameters: list[torch.Tensor]) -> None:
+        self.parameters = parameters
+        self.moments = [torch.zeros_like(parameter) for parameter in parameters]
+
+    @torch.no_grad()
+    def step(self, rate: float, steady: list[bool]) -> None:
+        """Apply the gradients; of ``steady`` kernels the centre row alone is in use."""
+        groups: dict[tuple[int, int], list] = {}
+        for parameter, moment, narrow in zip(self.parameters, self.moments, steady):
+            moment.mul_(0.95).add_(parameter.grad)
+            update, place = parameter.grad + 0.95 * moment, parameter
+            if narrow:
+                update, place = update[:, :, 1], parameter[:, :, 1]
+            flat = update.reshape(len(update), -1)
+            groups.setdefault(tuple(flat.shape), []).append((flat, place))
+        for shape, members in groups.items():
+            updates = orthogonal(torch.stack([flat for flat, _ in members]))
+            for update, (_, place) in zip(updates, members):
+                place.add_(update.reshape(place.shape), alpha=-rate * math.sqrt(max(shape)))
+
+
+class Trainer:
+    """The generator, what helps to train it, and one step of each stage."""
+
+    def __init__(self, targets: Targets, fmap_base: int, fmap_max: int, seed: int,
+                 compiled: bool) -> None:
+        torch.manual_seed(seed)
+        self.targets, self.device = targets, targets.device
+        self.rng = np.random.default_rng(seed)
+        self.axes = data.directions()
+        self.generator = Generator(self.axes, fmap_base, fmap_max).to(
+            self.device, memory_format=torch.channels_last)
+        widths = self.generator.widths
+        if compiled:
+            fused = torch.compile(self.generator.activate, dynamic=False)
+            # One graph for each number of channels, whatever the size of the image.
+            torch._dynamo.config.recompile_limit = 64
+
+            def activate(x: torch.Tensor) -> torch.Tensor:
+                for axis in (0, 2, 3):
+                    torch._dynamo.maybe_mark_dynamic(x, axis)
+                return fused(x)
+            self.generator.activate = activate
+        # Two heads for training alone: the last features should hold the initial phase, and
+        # the features before the split the smooth envelope of the spectrum.
+        self.phase_head = nn.Conv2d(widths[-1], 1, 1).to(self.device)
+        self.envelope_head = nn.Conv2d(widths[SPLIT - 1], 1, 1).to(self.device)
+        kernels = [layer.weight for layer in (*self.generator.first, *self.generator.second)]
+        special = {id(p) for p in (*kernels, self.generator.pitch, self.generator.timbre)}
+        self.muon = Muon(kernels)
+        self.adam = torch.optim.Adam([
+            {"params": [p for p in self.generator.parameters() if id(p) not in special],
+             "times": 1.0},
+            {"params": [*self.phase_head.parameters()], "times": 2.0},
+            {"params": [*self.envelope_head.parameters()], "times": 1.0},
+            {"params": [self.generator.pitch], "times": 2.0},
+            {"params": [self.generator.timbre], "times": 0.4}], lr=1e-2, betas=(0.9, 0.98))
+        self.average = {name: value.detach().clone()
+                        for name, value in self.generator.named_parameters()}
+        self.averaged = self.steps = self.notes = 0
+        self.seconds, self.stage, self.opened = 0.0, "steady", 0
+        self.steady_levels = targets.pooled(8, 64, 1)
+        self.steady_ceiling = targets.ceiling[:, 8:64].mean(dim=1, keepdim=True)
+        self.coarse_levels = targets.pooled(0, spectra.ROWS, COARSE_ROWS)
+        # The onset's silence would drag the first stretch down.
+        self.coarse_levels[..., :1] = targets.pooled(4, 8, 1)
+        self.coarse_ceiling = targets.ceiling.unflatten(1, (COARSE_ROWS, -1)).amax(dim=2)
+        self.envelopes = self._envelopes()
+
+    def _envelopes(self) -> torch.Tensor:
+        """Levels between the harmonics too: ``[61, 12, 8, 64]``, about 0..1."""
+        rows, places = 2 ** SPLIT, 16 * 2 ** (SPLIT - 1)
+        _, centres = data._bands()
+        centres = centres.reshape(places, -1).mean(axis=1)
+        result = []
+        for index, pitch in enumerate(data.PITCHES):
+            count = data.harmonics(pitch)
+            place = np.clip(centres / data.frequency(pitch), 1, count) - 1
+            low = np.minimum(np.floor(place).astype(int), count - 1)
+            high, part = np.minimum(low + 1, count - 1), place - low
+            matrix = np.zeros((count, places))
+            np.add.at(matrix, (low, np.arange(places)), 1 - part)
+            np.add.at(matrix, (high, np.arange(places)), part)
+            levels = self.coarse_levels[index, :, :count].transpose(1, 2)
+            envelope = levels @ torch.tensor(matrix, dtype=torch.float32, device=self.device)
+            result.append(envelope.unflatten(1, (rows, -1)).mean(dim=2))
+        return torch.stack(result) / 50.0 + 1.0
+
+    def enter(self, stage: str) -> None:
+        """Bring weights that a former stage left to what the stage needs."""
+        generator, order = self.generator, STAGES.index(stage)
+        with torch.no_grad():
+            for module in (*generator.first, *generator.second):
+                if self.opened == 0:
+                    module.weight[:, :, 0] = module.weight[:, :, 2] = 0.0
+            if order >= 1 and self.opened == 0:
+                # A little of each neighbouring row, and two start rows that differ a little.
+                for module in (*generator.first[:SPLIT], *generator.second[:SPLIT - 1]):
+                    for side in (0, 2):
+                        module.weight[:, :, side] = 0.1 * torch.randn_like(
+                            module.weight[:, :, side])
+                first = generator.widths[0]
+                for parameter, spread in ((generator.pitch, 0.2), (generator.timbre, 0.1)):
+                    image = parameter.view(len(parameter), first, 2, -1)
+                    noise = torch.randn(len(image) if spread < 0.2 else 1, first, 1,
+                                        device=self.device)
+                    image[:, :, 1] = image[:, :, 0] + spread * noise
+            for name, parameter in generator.named_parameters():
+                self.average[name].copy_(parameter)
+        self.opened, self.stage, self.averaged = max(self.opened, order), stage, 0
+
+    def _batch(self, count: int) -> tuple[torch.Tensor, ...]:
+        count = min(count, _PITCHES)
+        pitch = torch.tensor(self.rng.permutation(_PITCHES)[:count], device=self.device)
+        z = torch.tensor(latents(count, self.rng, self.axes), dtype=torch.float32,
+                         device=self.device)
+        weights, usable = self.targets.shares(z, pitch)
+        return z, pitch, weights, usable.view(-1, 1, 1)
+
+    def _loss(self, output: torch.Tensor, wanted: torch.Tensor, ceiling: torch.Tensor,
+              pitch: torch.Tensor, usable: torch.Tensor,
+              onset: bool = False) -> tuple[torch.Tensor, list[float]]:
+        """Weighted distances of magnitude and phase; figures in dB and half turns.
+
+        Magnitude counts where this note is strong, and where another timbre at this pitch would
+        be: a silence that another fills is heard. Phase counts where there is energy at some
+        time, since every row adds to the phase of all later ones.
+        """
+        targets = self.targets
+        top = wanted.amax(dim=(1, 2), keepdim=True)
+        peak = targets.peak[pitch].view(-1, 1, 1)
+        ever = targets.ceiling_ever[pitch][:, None]
+        strong = (0.1 + 0.5 * torch.exp(0.2 * (wanted - top))
+                  + 0.5 * torch.exp(0.15 * (ceiling - peak)).clamp(max=1.0)) * usable
+        turning = (torch.exp(0.25 * (torch.maximum(wanted, ever - 14.0) - top).clamp(max=0.0))
+                   + 0.3 * torch.exp(0.25 * (ever - peak))) * usable
+        phase = targets.frequency[pitch][:, None].expand(-1, wanted.shape[1], -1)
+        if onset:
+            phase = torch.cat([targets.initial.expand(len(pitch), 1, -1), phase[:, 1:]], dim=1)
+            times = torch.ones_like(turning)
+            times[:, 0], times[:, 0, 850:] = 6.0, 0.0
+            turning = turning * times
+        magnitude_error = output[:, 0] - (wanted * spectra.MAGNITUDE_SCALE
+                                          + spectra.MAGNITUDE_SHIFT)
+        phase_error = output[:, 1] - phase
+        square = magnitude_error.square()
+        magnitude_loss = ((torch.sqrt(square + 1e-3) + 5.0 * square) * strong).sum() / strong.sum()
+        square = phase_error.square()
+        # The square reaches the alternating phases of the first row, where the mere distance
+        # would be content with their median.
+        rounded = torch.sqrt(square + 1e-4) + (2.0 * square if onset else 0.0)
+        phase_loss = (rounded * turning).sum() / turning.sum()
+        with torch.no_grad():
+            decibels = 10.0 / math.log(10.0) / spectra.MAGNITUDE_SCALE
+            error, distance = magnitude_error.abs(), phase_error.abs() / spectra.PHASE_SCALE
+            body = slice(1, None) if onset else slice(None)
+            figures = [((error * strong).sum() / strong.sum()).item() * decibels,
+                       ((error * turning).sum() / turning.sum()).item() * decibels,
+                       ((distance * turning)[:, body].sum() / turning[:, body].sum()).item(),
+                       ((distance * turning)[:, 0].sum() / turning[:, 0].sum()).item()
+                       if onset else math.nan]
+        return 5.0 * magnitude_loss + 2.0 * phase_loss, figures
+
+    def _phase_loss(self, features: torch.Tensor, pitch: torch.Tensor) -> torch.Tensor:
+        error = self.phase_head(features)[:, 0, :, :850] - self.targets.initial[:850]
+        weight = torch.exp(0.25 * (self.targets.ceiling_ever[pitch][:, None, :850]
+                                   - self.targets.peak[pitch].view(-1, 1, 1)))
+        return 2.0 * (error.square() * weight).sum() / (weight.sum() * error.shape[1])
+
+    def steady(self, count: int) -> tuple[torch.Tensor, list[float]]:
+        """One row per note."""
+        z, pitch, weights, usable = self._batch(count)
+        wanted = self.targets.draw(
+            self.targets.mixed(self.steady_levels, weights, pitch), pitch)
+        output, features, _ = self.generator.steady_rows(
+            z, pitch, 0, torch.zeros(len(z), 1, dtype=torch.long, device=self.device))
+        loss, figures = self._loss(output, wanted, self.steady_ceiling[pitch], pitch, usable)
+        return loss + self._phase_loss(features, pitch), figures
+
+    def coarse(self, count: int, rows: int = 4) -> tuple[torch.Tensor, list[float]]:
+        """A few of sixteen rows of every note, one of them near the onset."""
+        z, pitch, weights, usable = self._batch(count)
+        chosen = np.stack([self.rng.permutation(COARSE_ROWS)[:rows] for _ in range(len(z))])
+        chosen[:, 0] = self.rng.integers(0, 3, len(z))
+        chosen = torch.tensor(chosen, device=self.device)
+        levels = self.targets.mixed(self.coarse_levels, weights, pitch)
+        notes = torch.arange(len(z), device=self.device)[:, None]
+        wanted = self.targets.draw(levels[notes, chosen], pitch)
+        ceiling = self.coarse_ceiling[pitch][notes, chosen]
+        output, features, before = self.generator.steady_rows(z, pitch, SPLIT, chosen)
+        loss, figures = self._loss(output, wanted, ceiling, pitch, usable)
+        envelope = torch.einsum("nk,nkrf->nrf", weights, self.envelopes[pitch])
+        weight = (0.15 + torch.exp(2.0 * (envelope - envelope.amax(dim=(1, 2), keepdim=True)))
+                  ) * usable
+        error = self.envelope_head(before)[:, 0] - envelope
+        envelope_loss = (error.square() * weight).sum() / weight.sum()
+        return loss + self._phase_loss(features, pitch) + 10.0 * envelope_loss, figures
+
+    def fine(self, count: int) -> tuple[torch.Tensor, list[float]]:
+        """A window of every note: the onset often, the release sometimes, or anywhere."""
+        z, pitch, weights, usable = self._batch(count)
+        draw = self.rng.random()
+        if draw < 0.35:
+            first = 0
+        elif draw < 0.5:
+            first = data.RELEASE_ROW - WINDOW // 2 + int(self.rng.integers(-4, 5))
+        else:
+            first = int(self.rng.integers(0, spectra.ROWS - WINDOW + 1))
+        end = first + WINDOW
+        wanted = self.targets.draw(
+            self.targets.mixed(self.targets.levels[..., first:end], weights, pitch), pitch)
+        output = self.generator(z, pitch, (first, end))
+        return self._loss(output, wanted, self.targets.ceiling[pitch, first:end], pitch, usable,
+                          onset=first == 0)
+
+    def step(self, rate: float, count: int) -> list[float]:
+        """Take one step of the current stage and return its figures."""
+        loss, figures = getattr(self, self.stage)(count)
+        loss.backward()
+        split = {"steady": 0, "coarse": SPLIT, "fine": BLOCKS}[self.stage]
+        steady = [block >= split for block in range(BLOCKS)]
+        for group in self.adam.param_groups:
+            group["lr"] = 0.5 * rate * group["times"]
+        self.adam.step()
+        self.muon.step(rate, steady + steady[1:])
+        for module in (self.generator, self.phase_head, self.envelope_head):
+            module.zero_grad(set_to_none=True)
+        self.averaged += 1
+        keep = min(EMA, self.averaged / (10.0 + self.averaged))
+        with torch.no_grad():
+            for name, parameter in self.generator.named_parameters():
+                self.average[name].lerp_(parameter, 1.0 - keep)
+        self.steps, self.notes = self.steps + 1, self.notes + min(count, _PITCHES)
+        return figures
+
+    @torch.no_grad()
+    def variety(self, notes: int = 16) -> list[float]:
+        """Explained variance of the targets' variation over z, at five pitches (averages)."""
+        own = {name: value.detach().clone() for name, value in self.generator.named_parameters()}
+        self._put(self.average)
+        result = []
+        z = torch.tensor(np.random.default_rng(99).standard_normal((notes, 256)),
+                         dtype=torch.float32, device=self.device)
+        for index in (4, 16, 30, 43, 56):
+            pitch = torch.full((notes,), index, device=self.device)
+            weights, _ = self.targets.shares(z, pitch)
+            said, wanted = [], []
+            for first, end in ((10, 12), (70, 72)):
+                window = self.generator(z, pitch, (first, end))[:, 0]
+                said.append((window - spectra.MAGNITUDE_SHIFT) / spectra.MAGNITUDE_SCALE)
+                wanted.append(self.targets.draw(self.targets.mixed(
+                    self.targets.levels[..., first:end], weights, pitch), pitch))
+            a, b = torch.cat(said, dim=1), torch.cat(wanted, dim=1)
+            heard = b.amax(dim=0) > b.max() - 10.0
+            a, b = (a - a.mean(dim=0))[:, heard], (b - b.mean(dim=0))[:, heard]
+            result.append(round(1.0 - ((a - b).square().sum() / b.square().sum()).item(), 3))
+        self._put(own)
+        return result
+
+    @torch.no_grad()
+    def _put(self, values: dict[str, torch.Tensor]) -> None:
+        for name, parameter in self.generator.named_parameters():
+            parameter.copy_(values[name])
+
+    # The state, on disk ------------------------------------------------------------------
+
+    def save(self, path: Path, golden: bool = False) -> None:
+        """Write everything needed to go on, as arrays; ``golden``: some outputs, too."""
+        arrays = {"stage": np.array(self.stage), "opened": np.array(self.opened),
+                  "steps": np.array(self.steps), "notes": np.array(self.notes),
+                  "seconds": np.array(self.seconds),
+                  "fmap": np.array([self.generator.fmap_base, self.generator.fmap_max]),
+                  "directions": self.axes}
+        for name, value in self.generator.named_parameters():
+            arrays[f"weights/{name}"] = value.detach().cpu().numpy()
+            arrays[f"average/{name}"] = self.average[name].cpu().numpy()
+        # The dense start layer, so that the export needs no PyTorch.
+        own = {name: value.detach().clone() for name, value in self.generator.named_parameters()}
+        self._put(self.average)
+        with torch.no_grad():
+            arrays["start_kernel"] = self.generator.start_kernel().cpu().numpy()
+            if golden:
+                # What this code makes of some notes, for a test of the exported checkpoint.
+                z = np.random.default_rng(5).standard_normal((3, 256)).astype(np.float32)
+                pitch, rows = np.array([24, 61, 84]), np.array([0, 1, 4, 20, 70, 127])
+                output = self.generator(
+                    torch.tensor(z, device=self.device),
+                    torch.tensor(pitch - data.PITCHES[0], device=self.device))
+                arrays.update({"golden/z": z, "golden/pitches": pitch, "golden/rows": rows,
+                               "golden/output": output.permute(0, 2, 3, 1)[:, rows].cpu().numpy()})
+        self._put(own)
+        for head in ("phase_head", "envelope_head"):
+            for name, value in getattr(self, head).named_parameters():
+                arrays[f"{head}/{name}"] = value.detach().cpu().numpy()
+        for index, moment in enumerate(self.muon.moments):
+            arrays[f"moment/{index}"] = moment.cpu().numpy()
+        for index, state in self.adam.state_dict()["state"].items():
+            for kind, value in state.items():
+                arrays[f"adam/{index}/{kind}"] = value.cpu().numpy()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        with open(part, "wb") as file:
+            np.savez(file, **arrays)
+        os.replace(part, path)
+
+    def restore(self, path: Path) -> None:
+        """Go on from a saved state of the same widths."""
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        fmap = [self.generator.fmap_base, self.generator.fmap_max]
+        if arrays["fmap"].tolist() != fmap:
+            raise ValueError(f"{path} is of widths {arrays['fmap'].tolist()}, not {fmap}: "
+                             "name the same widths, or another folder to start afresh.")
+
+        def tensor(name: str) -> torch.Tensor:
+            return torch.tensor(arrays[name], device=self.device)
+        with torch.no_grad():
+            for name, value in self.generator.named_parameters():
+                value.copy_(tensor(f"weights/{name}"))
+                self.average[name].copy_(tensor(f"average/{name}"))
+            for head in ("phase_head", "envelope_head"):
+                for name, value in getattr(self, head).named_parameters():
+                    value.copy_(tensor(f"{head}/{name}"))
+            for index, moment in enumerate(self.muon.moments):
+                moment.copy_(tensor(f"moment/{index}"))
+        state = self.adam.state_dict()
+        for name in arrays:
+            if name.startswith("adam/"):
+                _, index, kind = name.split("/")
+                state["state"].setdefault(int(index), {})[kind] = tensor(name)
+        self.adam.load_state_dict(state)
+        self.stage, self.opened = str(arrays["stage"]), int(arrays["opened"])
+        self.steps, self.notes = int(arrays["steps"]), int(arrays["notes"])
+        self.seconds, self.averaged = float(arrays["seconds"]), 1000
+
+
+def run(trainer: Trainer, stage: str, minutes: float, count: int, rate: float,
+        state: Path) -> None:
+    """Train one stage, with a warm-up and a cosine to a twentieth of the rate."""
+    if stage != trainer.stage or trainer.opened < STAGES.index(stage) or trainer.steps == 0:
+        trainer.enter(stage)
+    begin = last = saved = time.monotonic()
+    before, steps, figures = trainer.seconds, 0, []
+    while (now := time.monotonic()) - begin < 60.0 * minutes:
+        part = (now - begin) / (60.0 * minutes)
+        scale = min(1.0, (steps + 1) / 60) * (0.05 + 0.475 * (1.0 + math.cos(math.pi * part)))
+        figures.append(trainer.step(rate * scale, count))
+        steps += 1
+        trainer.seconds = before + time.monotonic() - begin
+        if time.monotonic() - last > 60.0:
+            table = np.array(figures)
+            means = [column[~np.isnan(column)].mean() if (~np.isnan(column)).any() else math.nan
+                     for column in table.T]
+            print(f"{stage} {trainer.seconds:.0f} s, {trainer.steps} steps, {trainer.notes} notes: "
+                  f"magnitude {means[0]:.2f} dB, strong {means[1]:.2f} dB, "
+                  f"frequency {means[2]:.4f}, first row {means[3]:.3f}, "
+                  f"variety {trainer.variety()}", flush=True)
+            last, figures = time.monotonic(), []
+            if last - saved > 150.0:
+                trainer.save(state)
+                saved = last
+    trainer.save(state, golden=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train; see the module's head."""
+    parser = argparse.ArgumentParser(prog="python -m training.gansynth.train",
+                                     description=__doc__.split("\n\n")[0])
+    parser.add_argument("--minutes", type=float, default=60.0, help="time to train (%(default)s)")
+    parser.add_argument("--stage", choices=STAGES, help="train this stage alone; without it a "
+                        "fresh run goes through all three and a later one stays in the last")
+    parser.add_argument("--folder", type=Path, default=RUN, help="data and state (%(default)s)")
+    parser.add_argument("--batch", type=int, help="notes per step (16; on a GPU 61)")
+    parser.add_argument("--rate", type=float, help="learning rate at the start of the stage")
+    parser.add_argument("--fmap-base", type=int, default=1024, help="widths (%(default)s)")
+    parser.add_argument("--fmap-max", type=int, default=64, help="widths (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
+    parser.add_argument("--threads", type=int, help="cores to use (all)")
+    parser.add_argument("--export", type=Path, default=Path("checkpoints/gansynth_starter"),
+                        help="checkpoint folder (%(default)s)")
+    parser.add_argument("--no-export", action="store_true", help="train only")
+    options = parser.parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    count = options.batch or (61 if device.type == "cuda" else 16)
+    notes, state = options.folder / "notes.npz", options.folder / "state.npz"
+    try:
+        if not notes.is_file():
+            data.build(notes, lambda done, total: print(
+                f"rendered {done} of {total} instruments", flush=True))
+        targets = Targets(data.load(notes), device)
+        # Compiled activations take half of the time on a CPU; they need a C++ compiler.
+        compiled = device.type == "cuda" or shutil.which("g++") is not None
+        trainer = Trainer(targets, options.fmap_base, options.fmap_max, options.seed, compiled)
+        if state.is_file():
+            trainer.restore(state)
+            trainer.rng = np.random.default_rng([options.seed, trainer.steps])
+    except (OSError, KeyError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    if options.stage:
+        plan = {options.stage: 1.0}
+    elif trainer.steps:
+        plan = {trainer.stage: 1.0}
+    else:
+        plan = TIME_SHARES
+    for stage, share in plan.items():
+        run(trainer, stage, options.minutes * share, count, options.rate or RATES[stage], state)
+    if not options.no_export:
+        try:
+            from training.gansynth.export import export
+        except ImportError:
+            print(f"No TensorFlow here: export {state} with training.gansynth.export elsewhere.")
+            return 0
+        print(export(state, options.export))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
