@@ -140,8 +140,11 @@ static void transpose(const float *a, float *b, int rows, int columns)
 
 INLINE void add_rows(const float *a, long lda, float *sum, long rows, int n)
 {
-    for (long t = 0; t < rows; t++)
-        for (int c = 0; c < n; c++) sum[c] += a[t * lda + c];
+    for (int c = 0; c < n; c += 16) {
+        vf total = load(sum + c);
+        for (long t = 0; t < rows; t++) total += load(a + t * lda + c);
+        store(sum + c, total);
+    }
 }
 
 /* ---- encoder ------------------------------------------------------------------------------ */
@@ -168,8 +171,8 @@ void encoder_forward(const float *start_w, const float *start_b, const float *di
         long d = 1L << (i % STAGES);
         float *u = u_all + i * (T + 2 * EPAD) * E + EPAD * E, *v = v_all + i * T * E;
         const float *wd = dil_w + i * 3 * E * E, *wr = res_w + i * E * E;
-        memset(u - EPAD * E, 0, sizeof(float) * EPAD * E);
-        memset(u + T * E, 0, sizeof(float) * EPAD * E);
+        memset(u - d * E, 0, sizeof(float) * d * E);
+        memset(u + T * E, 0, sizeof(float) * d * E);
         for (long n = 0; n < T * E; n++) u[n] = x[n] > 0.f ? x[n] : 0.f;
         for (long t = 0; t < T; t += 8) {
             for (int j = 0; j < E; j += 32) {
@@ -284,9 +287,9 @@ double decoder(const float *start_w, const float *start_b, const float *skip0_w,
     float *x_all = memory, *z_all = x_all + (L + 1) * (T + PAD) * W;
     float *s = z_all + (L + 1) * (T + PAD) * W2, *g = s + T * S;
     long F = T / HOP;
-    float h[4 * W];
+    enum { B = 64 };
+    float h[B * W];
     float *x0 = x_all + PAD * W;
-    memset(x_all, 0, sizeof(float) * PAD * W);
     for (long t = 0; t < T; t++) {
         float a = t > 2 ? history[t - 3] : 0.f, b = t > 1 ? history[t - 2] : 0.f;
         float c = t > 0 ? history[t - 1] : 0.f;
@@ -300,43 +303,40 @@ double decoder(const float *start_w, const float *start_b, const float *skip0_w,
         float *x = x_all + i * (T + PAD) * W + PAD * W, *y = x + (T + PAD) * W;
         float *z = z_all + i * (T + PAD) * W2;
         const float *wd = dil_w + i * 3 * W * W2, *wr = res_w + i * W * W, *ws = skip_w + i * W * S;
-        memset(y - PAD * W, 0, sizeof(float) * PAD * W);
-        for (long t = 0; t < T; t += 4) {
+        memset(x - 2 * d * W, 0, sizeof(float) * 2 * d * W);
+        /* 64 rows at a time, so that weights and rows stay in the nearest cache. */
+        for (long t = 0; t < T; t += B) {
             const float *c = cond + (i * F + t / HOP) * W2;
-            for (int j = 0; j < W2; j += 64) {
-                vf acc[4][4];
-                for (int r = 0; r < 4; r++)
-                    for (int q = 0; q < 4; q++) acc[r][q] = load(c + j + 16 * q);
-                for (int k = 0; k < 3; k++)
-                    multiply4x4(acc, x + (t - (2 - k) * d) * W, W, wd + k * W * W2 + j, W2, W);
-                for (int r = 0; r < 4; r++)
-                    for (int q = 0; q < 4; q++) store(z + (t + r) * W2 + j + 16 * q, acc[r][q]);
-            }
-            for (int r = 0; r < 4; r++) {
-                float *a = z + (t + r) * W2, *b = a + W;
-                for (int e = 0; e < W; e++) {
-                    a[e] = 1.f / (1.f + fast_exp(-a[e]));
-                    b[e] = 2.f / (1.f + fast_exp(-2.f * b[e])) - 1.f;
-                    h[r * W + e] = a[e] * b[e];
-                }
-            }
-            for (int j = 0; j < W; j += 32) {
-                vf acc[4][2];
-                for (int r = 0; r < 4; r++)
-                    for (int q = 0; q < 2; q++)
-                        acc[r][q] = load(x + (t + r) * W + j + 16 * q) + load(res_b + i * W + j + 16 * q);
-                for (int k = 0; k < W; k++)
-                    for (int r = 0; r < 4; r++)
+            float *zb = z + t * W2;
+            for (int j = 0; j < W2; j += 32)
+                for (long r0 = 0; r0 < B; r0 += 8) {
+                    vf acc[8][2];
+                    for (int r = 0; r < 8; r++)
+                        for (int q = 0; q < 2; q++) acc[r][q] = load(c + j + 16 * q);
+                    for (int k = 0; k < 3; k++)
+                        multiply8x2(acc, x + (t + r0 - (2 - k) * d) * W, W, wd + k * W * W2 + j, W2,
+                                    W);
+                    for (int r = 0; r < 8; r++)
                         for (int q = 0; q < 2; q++)
-                            acc[r][q] += h[r * W + k] * load(wr + k * W + j + 16 * q);
-                for (int r = 0; r < 4; r++)
-                    for (int q = 0; q < 2; q++) store(y + (t + r) * W + j + 16 * q, acc[r][q]);
+                            store(zb + (r0 + r) * W2 + j + 16 * q, acc[r][q]);
+                }
+            for (long r = 0; r < B; r++) {
+                float *restrict a = zb + r * W2, *restrict b = a + W, *restrict o = h + r * W;
+                for (int e = 0; e < W; e++) {
+                    float gate = 1.f / (1.f + fast_exp(-a[e]));
+                    float value = 2.f / (1.f + fast_exp(-2.f * b[e])) - 1.f;
+                    a[e] = gate;
+                    b[e] = value;
+                    o[e] = gate * value;
+                }
+                for (int e = 0; e < W; e++)
+                    y[(t + r) * W + e] = x[(t + r) * W + e] + res_b[i * W + e];
             }
-            matmul(h, W, ws, s + t * S, S, 4, W, S, 1);
+            matmul(h, W, wr, y + t * W, W, B, W, W, 1);
+            matmul(h, W, ws, s + t * S, S, B, W, S, 1);
         }
     }
     /* Output layers, loss and their gradients, a block of rows at a time; s becomes its gradient. */
-    enum { B = 64 };
     float s0[B * S], t1[B * S], lg[B * Q], dt[B * S], out_t[S * S], logits_t[Q * S];
     transpose(out_w, out_t, S, S);
     transpose(logits_w, logits_t, S, Q);
@@ -392,7 +392,7 @@ double decoder(const float *start_w, const float *start_b, const float *skip0_w,
             transpose(dil_w + (i * 3 + k) * W * W2, wdt + k * W * W2, W, W2);
         transpose(res_w + i * W * W, wrt, W, W);
         transpose(skip_w + i * W * S, wst, W, S);
-        memset(z + T * W2, 0, sizeof(float) * PAD * W2);
+        memset(z + T * W2, 0, sizeof(float) * 2 * d * W2);
         for (long b = 0; b < T; b += B) {
             float *zb = z + b * W2;
             matmul(g + b * W, W, wrt, dh, W, B, W, W, 0);
@@ -411,16 +411,9 @@ double decoder(const float *start_w, const float *start_b, const float *skip0_w,
             add_rows(g + b * W, W, g_res_b + i * W, B, W);
             add_rows(zb, W2, g_cond + (i * F + b / HOP) * W2, B, W2);
         }
-        for (long t = 0; t < T; t += 8)
-            for (int j = 0; j < W; j += 32) {
-                vf acc[8][2];
-                for (int r = 0; r < 8; r++)
-                    for (int q = 0; q < 2; q++) acc[r][q] = load(g + (t + r) * W + j + 16 * q);
-                for (int k = 0; k < 3; k++)
-                    multiply8x2(acc, z + (t + (2 - k) * d) * W2, W2, wdt + k * W * W2 + j, W, W2);
-                for (int r = 0; r < 8; r++)
-                    for (int q = 0; q < 2; q++) store(g + (t + r) * W + j + 16 * q, acc[r][q]);
-            }
+        for (long t = 0; t < T; t += B)
+            for (int k = 0; k < 3; k++)
+                matmul(z + (t + (2 - k) * d) * W2, W2, wdt + k * W * W2, g + t * W, W, B, W2, W, 1);
     }
     transpose(skip0_w, wst, W, S);
     matmul(s, S, wst, g, W, T, S, W, 1);

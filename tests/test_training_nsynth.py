@@ -1,0 +1,273 @@
+"""The NSynth starter: its training code, its export and what ships."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from synths import InputError
+from training import measures
+from training.nsynth import data, evaluate
+
+ROOT = Path(__file__).parents[1]
+GOLDEN = Path(__file__).parent / "data" / "nsynth_starter.npz"
+
+
+def tone(f0, levels, samples=data.SAMPLES):
+    t = np.arange(samples) / 16000
+    return sum(a * np.sin(2 * np.pi * f0 * (k + 1) * t + k) for k, a in enumerate(levels))
+
+
+def split(f0, levels):
+    return data._harmonics(tone(f0, levels), np.full(data.SAMPLES, float(f0)))
+
+
+# -- data ---------------------------------------------------------------------------------------
+def test_partials_take_a_tone_apart():
+    found = split(220, [0.5, 0.2, 0.05])
+    middle = np.abs(found.amplitude[:, 4000:-4000]).mean(1)
+    assert np.allclose(middle[:3], [0.5, 0.2, 0.05], atol=2e-3)
+    assert np.abs(middle[3:]).max() < 1e-3
+    assert np.sqrt(np.mean(found.rest[4000:-4000] ** 2)) < 1e-3
+
+
+def test_morph_of_share_0_is_the_sound_that_leads():
+    lead = tone(220, [0.5, 0.2, 0.05])
+    out = data.morph(split(220, [0.5, 0.2, 0.05]), split(330, [0.1, 0.4]), 0.0)
+    assert np.abs(out - lead)[2000:-2000].max() < 5e-3
+
+
+def test_morph_keeps_the_pitch_and_moves_the_levels():
+    dull, bright = [0.5, 0.05, 0.005], [0.5, 0.4, 0.3, 0.2]
+    out = data.morph(split(220, dull), split(220, bright), 0.5)
+    f0, clarity, _ = measures.f0_track(out)
+    assert np.abs(measures.cents(np.median(f0), 220)) < 5 and np.median(clarity) > 0.98
+    found = np.abs(data._harmonics(out, np.full(out.size, 220.0)).amplitude[:, 4000:-4000]).mean(1)
+    assert np.allclose(20 * np.log10(found[:3]),
+                       10 * np.log10(np.array(dull)) + 10 * np.log10(bright[:3]), atol=1)
+
+
+def test_shipped_sounds_are_taken_apart_along_their_own_pitch():
+    for name, (audio, found) in data.shipped_partials().items():
+        part = slice(2000, 14000)
+        left = np.sum(found.rest[part] ** 2) / np.sum(audio[part] ** 2)
+        assert left < 0.05, name
+
+
+# -- export -------------------------------------------------------------------------------------
+def stacked(width, skip, layers, encoder_width, encoder_layers, channels):
+    w, s, n, e, m, z = width, skip, layers, encoder_width, encoder_layers, channels
+    return {"ae_startconv": (3, e), "ae_dilatedconv": (m, 3, e, e), "ae_res": (m, e, e),
+            "ae_bottleneck": (e, z), "startconv": (3, w), "skip_start": (w, s),
+            "dilatedconv": (n, 3, w, 2 * w), "cond_map": (n, z, 2 * w), "res": (n, w, w),
+            "skip": (n, w, s), "out1": (s, s), "cond_map_out1": (z, s), "logits": (s, 256)}
+
+
+def values(*size):
+    out, rng = {}, np.random.default_rng(0)
+    layered = ("ae_dilatedconv", "ae_res", "dilatedconv", "cond_map", "res", "skip")
+    for name, shape in stacked(*size).items():
+        out[f"{name}_w"] = rng.standard_normal(shape, np.float32)
+        bias = (shape[0], shape[-1]) if name in layered else (shape[-1],)
+        out[f"{name}_b"] = rng.standard_normal(bias, np.float32)
+    return out
+
+
+def test_official_names_and_shapes_are_magentas():
+    tf = pytest.importorskip("tensorflow").compat.v1
+    from training.nsynth import export
+    h512 = pytest.importorskip("magenta.models.nsynth.wavenet.h512_bo16")
+    wanted = {}
+    with tf.Graph().as_default():
+        h512.Config().build({"wav": tf.placeholder(tf.float32, [1, 5120])}, is_training=False)
+        wanted = {v.op.name: tuple(v.shape.as_list()) for v in tf.global_variables()}
+    made = export.official(values(512, 256, 30, 128, 30, 16))
+    assert {name: value.shape for name, value in made.items()} == wanted
+
+
+def test_export_writes_what_tensorflow_reads(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    from training.nsynth import export
+
+    state = {f"ema/{name}": value for name, value in values(4, 8, 2, 4, 2, 16).items()}
+    np.savez(tmp_path / "state.npz", steps=7, **state)
+    prefix = export.export(tmp_path / "state.npz", tmp_path / "out", temperature=0.5)
+    assert prefix.name == "model.ckpt-7"
+    reader = tf.train.load_checkpoint(str(prefix))
+    assert np.array_equal(reader.get_tensor("dilatedconv_2/W")[0], state["ema/dilatedconv_w"][1])
+    assert np.array_equal(reader.get_tensor("startconv/W")[0, :, 0], state["ema/startconv_w"])
+    assert np.array_equal(reader.get_tensor("logits/biases"), 2 * state["ema/logits_b"])
+    state["steps"] = 9
+    np.savez(tmp_path / "state.npz", **state)
+    export.export(tmp_path / "state.npz", tmp_path / "out")
+    assert {p.name.split(".")[1] for p in (tmp_path / "out").iterdir()} == {"ckpt-9"}
+
+
+def test_export_refuses_what_is_no_state(tmp_path):
+    pytest.importorskip("tensorflow")
+    from training.nsynth import export
+
+    (tmp_path / "state.npz").write_bytes(b"no zip")
+    with pytest.raises(InputError, match="no training state"):
+        export.export(tmp_path / "state.npz", tmp_path)
+    with pytest.raises(InputError, match="over 0"):
+        export.export(tmp_path / "state.npz", tmp_path, temperature=0)
+
+
+# -- evaluation ---------------------------------------------------------------------------------
+def test_evaluation_knows_a_good_sound_from_a_bad_one():
+    samples = evaluate.FRAMES * evaluate.HOP
+    source = tone(220, [0.4, 0.2, 0.1], samples).astype(np.float32)
+    noise = 0.3 * np.random.default_rng(0).standard_normal(samples).astype(np.float32)
+    same, sharp = evaluate.compare(source, source), evaluate.compare(
+        tone(233, [0.4, 0.2, 0.1], samples), source)
+    bad = evaluate.compare(noise, source)
+    assert same["within_50_cents"] == 1 and same["distance"] == 0 and same["hnr"] > 25
+    assert sharp["within_50_cents"] == 0 and abs(sharp["median_cents"] - 99) < 3
+    assert bad["within_50_cents"] < 0.2 and bad["hnr"] < 3 and bad["distance"] > 10
+
+
+def test_evaluation_rows_of_a_perfect_and_of_a_deaf_engine():
+    sounds = evaluate.shipped_sounds(ROOT / "sounds")
+    notes = {"x": tone(300, [0.3, 0.1], evaluate.FRAMES * evaluate.HOP).astype(np.float32)}
+
+    def engine(hear):
+        # An "encoding" that is simply the audio itself, 512 channels wide.
+        return evaluate.Engine(encode=lambda a: a.reshape(len(a), -1, 512) * hear,
+                               decode=lambda e, u: e.reshape(len(e), -1) + 1e-4 * u,
+                               nll=lambda a: np.ones(len(a)))
+
+    rows = evaluate.evaluate(engine(1.0), sounds, notes, {})["rows"]
+    assert rows["sounds_within_50_cents_lowest"] > 0.98 and rows["notes_within_50_cents"] == 1
+    assert abs(rows["sounds_hnr"] - rows["sounds_source_hnr"]) < 1
+    assert rows["mixes_audible"] == 1
+    rows = evaluate.evaluate(engine(0.0), sounds, notes, {})["rows"]
+    assert rows["sounds_within_50_cents"] < 0.1 and rows["mixes_audible"] == 0
+
+
+# -- network (PyTorch) --------------------------------------------------------------------------
+def small_data():
+    audio = np.stack([tone(f, [0.4, 0.2]) for f in (100, 200, 300, 400)])
+    audio = np.round(audio * 32767).astype(np.int16)
+    return dict(audio=audio, split=np.array([0, 0, 1, 3]), morph_audio=audio[:2],
+                morph_sources=np.array([[0, 1], [3, 0]]), morph_share=np.float32([0.3, 0.3]))
+
+
+def test_fused_passes_are_the_plain_ones():
+    torch = pytest.importorskip("torch")
+    from training.nsynth.fused import Fused
+    from training.nsynth.model import Autoencoder, Size
+
+    model = Autoencoder(Size(32, 64, 12, 32, 11))
+    fused = Fused.build(model, threads=2)
+    if fused is None:
+        pytest.skip("no C compiler")
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if name.endswith("_b"):
+                value.copy_(0.1 * torch.randn(value.shape, generator=generator))
+    codes = torch.randint(0, 256, (3, 2560), generator=generator)
+    signal = (codes.float() - 128) / 128
+    mixing = torch.tensor([[1.0, 0, 0], [0, 0.7, 0.3]])
+    results = []
+    for network in (model, fused):
+        model.zero_grad()
+        encoding = torch.einsum("bc,cfz->bfz", mixing, model.encode(signal, network.pooled))
+        loss = network.loss(signal[:2], codes[:2], encoding)
+        loss.backward()
+        results.append((float(loss.detach()), {n: p.grad.clone() for n, p in
+                                               model.named_parameters()}))
+    (plain, wanted), (fast, found) = results
+    assert abs(plain - fast) < 1e-4
+    for name, grad in wanted.items():
+        assert (grad - found[name]).norm() < 1e-3 * grad.norm(), name
+    uniforms = torch.rand(2, 2560, generator=generator)
+    drawn = [network.sample_once(signal[:2], encoding.detach(), uniforms)
+             for network in (model, fused)]
+    assert (drawn[0] != drawn[1]).float().mean() < 1e-3
+
+
+def test_decoder_hears_only_the_past():
+    torch = pytest.importorskip("torch")
+    from training.nsynth.model import Autoencoder, Size
+
+    model = Autoencoder(Size(8, 16, 11, 8, 3))
+    history, encoding = torch.randn(1, 1024) * 0.3, torch.randn(1, 2, 16)
+    with torch.no_grad():
+        before = model.logits(history, encoding)
+        history[0, 600] += 0.5
+        after = model.logits(history, encoding)
+    assert torch.equal(before[0, :601], after[0, :601])
+    assert not torch.equal(before[0, 601], after[0, 601])
+
+
+def test_training_learns_and_goes_on_where_it_stopped(tmp_path):
+    torch = pytest.importorskip("torch")
+    from training.nsynth import train
+    from training.nsynth.model import Size
+
+    size, stage = Size(8, 16, 10, 8, 3), train.STAGES["near"]
+    trainer = train.Trainer(size, small_data(), tmp_path)
+    trainer.network = trainer.model
+    crops = train.Crops(small_data(), stage, 1024, trainer.rng)
+    losses = [trainer.step(train.batch(crops, 2), 0.05, 5e-3, 0.9) for _ in range(40)]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.3
+    trainer.save()
+    again = train.Trainer(size, small_data(), tmp_path, start=tmp_path / "state.npz")
+    assert (again.steps, again.samples) == (40, 40 * 2048)
+    again.network = again.model
+    drawn = train.batch(crops, 2)
+    for one in (trainer, again):
+        one.rng = np.random.default_rng(3)
+        torch.manual_seed(3)
+        one.step(drawn, 0.05, 1e-3, 0.9)
+    for a, b in zip(trainer.values, again.values):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_crops_resample_in_tune():
+    pytest.importorskip("torch")
+    from training.nsynth.train import crop
+
+    audio = np.round(tone(400, [0.5]) * 32767).astype(np.int16)
+    rate = 2 ** (1 / 12)
+    moved = crop(audio, 100, rate, 8192)
+    wanted = 0.5 * np.sin(2 * np.pi * 400 * (100 + np.arange(8192) * rate) / 16000)
+    assert np.abs(moved - wanted)[20:-20].max() < 2e-3
+    assert np.all(crop(audio, -600, 1.0, 1024)[:599] == 0)
+
+
+# -- what ships ---------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def starter():
+    checkpoints = pytest.importorskip("synths.checkpoints")
+    return checkpoints.find("nsynth_starter", "nsynth")
+
+
+def test_shipped_checkpoint_gives_the_training_codes_own_outputs(starter):
+    nsynth = pytest.importorskip("synths.nsynth")
+    golden = np.load(GOLDEN, allow_pickle=False)
+    sounds = evaluate.shipped_sounds(ROOT / "sounds")
+    assert list(golden["names"]) == list(sounds)
+    samples = int(golden["samples"])
+    audio = np.stack([sound[:samples] for sound in sounds.values()])
+    found = nsynth.encode(audio, starter, samples)
+    assert np.abs(found - golden["encodings"]).max() < 1e-4 * np.abs(golden["encodings"]).max()
+    assert np.abs(nsynth.nll(audio, starter) - golden["nll"]).max() < 1e-4
+
+
+def test_shipped_checkpoint_is_small_and_of_the_official_kind(starter):
+    from synths import checkpoints
+
+    shapes = checkpoints.shapes(starter)
+    assert shapes["ae_bottleneck/W"][-1] == 16 and shapes["logits/W"][-1] == 256
+    assert sum(int(np.prod(shape)) for shape in shapes.values()) < 1_000_000
+    assert (Path(starter).parent / "README.md").is_file()
+
+
+def test_shipped_checkpoint_knows_the_shipped_sounds(starter):
+    nsynth = pytest.importorskip("synths.nsynth")
+    sounds = evaluate.shipped_sounds(ROOT / "sounds")
+    nll = nsynth.nll(np.stack(list(sounds.values())), starter)
+    assert np.all(nll < 3.0) and np.mean(nll) < 2.6  # 5.545 is guessing

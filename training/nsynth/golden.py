@@ -1,0 +1,57 @@
+"""What the training code makes of the shipped sounds: `python -m training.nsynth.golden`.
+
+Writes a small file that the tests hold the exported checkpoint against, without PyTorch.  To be run
+with the same state and temperature as `training.nsynth.export`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from synths import InputError
+from training.nsynth.evaluate import shipped_sounds
+from training.nsynth.model import Autoencoder, mu_law
+from training.nsynth.train import read_state, size_of
+
+SAMPLES = 4096
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the file; see the module's head."""
+    parser = argparse.ArgumentParser(prog="python -m training.nsynth.golden", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--state", type=Path, default=Path("training/runs/nsynth/state.npz"),
+                        metavar="FILE", help="default: %(default)s")
+    parser.add_argument("--temperature", type=float, default=1.0, metavar="T")
+    parser.add_argument("--output", type=Path, default=Path("tests/data/nsynth_starter.npz"),
+                        metavar="FILE", help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    try:
+        state, sounds = read_state(options.state), shipped_sounds(Path("sounds"))
+        model = Autoencoder(size_of(state))
+        model.load({name: state[f"ema/{name}"] for name in model.size.shapes()})
+        with torch.no_grad():
+            model.logits_w /= options.temperature
+            model.logits_b /= options.temperature
+            codes = torch.from_numpy(np.stack([mu_law(a[:SAMPLES]) for a in sounds.values()]))
+            signal = (codes.float() - 128) / 128
+            encodings = model.encode(signal)
+            nll = [float(model.loss(s[None], c[None], e[None]))
+                   for s, c, e in zip(signal, codes, encodings)]
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(options.output, names=list(sounds), samples=SAMPLES, steps=state["steps"],
+                 encodings=encodings.numpy(), nll=np.array(nll))
+    except (InputError, OSError, KeyError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(options.output)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
