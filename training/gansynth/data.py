@@ -34,7 +34,7 @@ HIGHEST = 7950.0    # Hz; harmonics above are left out
 # Levels in dB of a bin's magnitude against a full-scale sine (magnitude 512 = FFT / 4).
 LEVEL_FLOOR = -100.0
 LEVEL_STEP = 0.4
-LOG_FLOOR = -4.0    # natural logarithm of mel power: 70 dB under a full-scale sine
+LOG_FLOOR = -7.0    # natural logarithm of mel power: 85 dB under a full-scale sine
 # One pair (instrument, pitch) in 24 pitches is never trained on: two per instrument.
 HELD_OUT = tuple((k, 26 + 5 * j + (k % 5)) for k in range(12) for j in (k % 6, k % 6 + 6)
                  if 26 + 5 * j + (k % 5) <= 82)

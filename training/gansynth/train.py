@@ -83,7 +83,7 @@ class Targets:
 
     def pooled(self, first: int, end: int, parts: int) -> torch.Tensor:
         """Average levels over equal stretches of rows: ``[61, 12, harmonics, parts]``."""
-        levels = self.levels[..., first:end].clamp(min=-80.0)
+        levels = self.levels[..., first:end].clamp(min=-90.0)
         return levels.unflatten(3, (parts, -1)).mean(dim=4)
 
     def draw(self, levels: torch.Tensor, pitch: torch.Tensor) -> torch.Tensor:
