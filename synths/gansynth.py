@@ -13,7 +13,9 @@ a note held for 0.13 s needs 20 of 128 frames, and a few more at the lower resol
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +69,8 @@ _CHANNELS = 2  # magnitude and phase
 
 # Building a network for another number of frames costs about as much as this many more frames.
 _NETWORK_COST = 128
-_FRAMES_AT_ONCE = 64  # per run of the network: more does not run faster, and takes memory
+_FRAMES_AT_ONCE = 40  # per run of a network: more does not run faster, and takes memory
+_WORKERS = 4  # networks that run at once; each holds the weights in memory
 
 
 @dataclass(frozen=True)
@@ -159,9 +162,11 @@ class Model:
                                      f" {names})")
         for key in ("latent_vector_size", "scale_base", "num_resolutions",
                     "stable_stage_num_images", "transition_stage_num_images"):
-            if not isinstance(config[key], int) or config[key] < 1:
-                raise self._unusable(f"has {key} {config[key]} in its experiment.json, where a"
-                                     " whole number over 0 belongs")
+            value = config[key]
+            if not isinstance(value, (int, float)) or value != value // 1 or value < 1:
+                raise self._unusable(f"has {key} {value} in its experiment.json, where a whole"
+                                     " number over 0 belongs")
+            config[key] = int(value)
 
     def _load_weights(self, config: dict) -> None:
         """Read the averaged weights of the blocks that count at the checkpoint's progress."""
@@ -407,9 +412,8 @@ class Model:
         if progress:
             progress(done, count)
         for group, group_frames in _groups(frames):
-            for rows, specgrams in self._pictures(z[first[group]], pitches[first[group]],
-                                                  group_frames):
-                for unique, wave in zip(group[rows], self._inverter.invert(specgrams)):
+            for rows, waves in self._waves(z[first[group]], pitches[first[group]], group_frames):
+                for unique, wave in zip(group[rows], waves):
                     for note in owners[unique]:
                         result[note, :heard[note]] = wave[:heard[note]]
                     done += len(owners[unique])
@@ -417,20 +421,38 @@ class Model:
                     progress(done, count)
         return result
 
-    def _pictures(self, z: np.ndarray, pitches: np.ndarray, frames: int):
-        """Yield rows and their spectrograms, float32 [rows, frames, bins, 2]."""
-        from synths.litert import Runner
+    def _waves(self, z: np.ndarray, pitches: np.ndarray, frames: int
+               ) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield rows and their sound, as far as `frames` frames go.
 
-        batch = max(1, min(self.batch_size, len(z), _FRAMES_AT_ONCE // frames))
-        runner = Runner(self._network(batch, frames), self._threads)
-        for begin in range(0, len(z), batch):
+        Notes are spread over the cores, each with a network of its own: notes wait for nothing,
+        whereas the threads of one network would wait for each other after every layer.
+        """
+        from synths.litert import Runner, available_threads
+
+        threads = self._threads or available_threads()
+        workers = max(1, min(threads, _WORKERS, len(z)))
+        batch = max(1, min(self.batch_size, -(-len(z) // workers), _FRAMES_AT_ONCE // frames))
+        network = self._network(batch, frames)
+        own = threading.local()
+
+        def render(begin: int) -> tuple[slice, np.ndarray]:
+            if not hasattr(own, "runner"):
+                own.runner = Runner(network, threads // workers)
             rows = slice(begin, min(begin + batch, len(z)))
-            used = rows.stop - rows.start
-            runner.inputs[0][:used, :self.latent_size] = z[rows]
-            runner.inputs[0][:used, self.latent_size:] = (
-                np.asarray(pitches[rows])[:, np.newaxis] == self.pitches)
-            runner.invoke()
-            yield rows, (runner.outputs[0][:used] - self._picture_offset) / self._picture_scale
+            inputs = own.runner.inputs[0][:rows.stop - begin]
+            inputs[:, :self.latent_size] = z[rows]
+            inputs[:, self.latent_size:] = pitches[rows, np.newaxis] == self.pitches
+            own.runner.invoke()
+            picture = own.runner.outputs[0][:rows.stop - begin]
+            specgrams = (picture - self._picture_offset) / self._picture_scale
+            return rows, self._inverter.invert(specgrams)
+
+        pool = ThreadPoolExecutor(workers)
+        try:
+            yield from pool.map(render, range(0, len(z), batch))
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     # Networks ------------------------------------------------------------------------------
 

@@ -8,6 +8,8 @@ and the inverse Fourier transform of both the sound.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 _MEL_BREAK_HERTZ = 700.0
@@ -40,22 +42,19 @@ def linear_to_mel_matrix(bins: int, sample_rate: int) -> np.ndarray:
     hertz = np.linspace(0.0, nyquist, bins)[1:, np.newaxis]
     edges = np.linspace(0.0, _MEL_Q * np.log(1.0 + nyquist / _MEL_BREAK_HERTZ), bins + 2)
     narrowest = 1.5 * nyquist / bins
+    edges = edges.tolist()
     for band in range(bins):
         # edges[band : band + 3] are this band's lower edge, centre and upper edge.
-        lower, center, upper = _mel_to_hertz(edges[band:band + 3])
-        if upper - lower < narrowest:
-            half = 0.5 * narrowest / (center + _MEL_BREAK_HERTZ)
-            half = _MEL_Q * np.log(half + np.sqrt(1.0 + half**2))
+        lower, center, upper = (math.exp(edge / _MEL_Q) for edge in edges[band:band + 3])
+        if _MEL_BREAK_HERTZ * (upper - lower) < narrowest:
+            half = _MEL_Q * math.asinh(0.5 * narrowest / (_MEL_BREAK_HERTZ * center))
             edges[band], edges[band + 2] = edges[band + 1] - half, edges[band + 1] + half
-    lower, center, upper = (_mel_to_hertz(edges[i:bins + i]) for i in range(3))
+    edges = _MEL_BREAK_HERTZ * (np.exp(np.array(edges) / _MEL_Q) - 1.0)
+    lower, center, upper = edges[:-2], edges[1:-1], edges[2:]
     matrix = np.zeros((bins, bins))  # the row of 0 Hz stays zero
     rising, falling = (hertz - lower) / (center - lower), (upper - hertz) / (upper - center)
     matrix[1:] = np.maximum(0.0, np.minimum(rising, falling))
     return matrix
-
-
-def _mel_to_hertz(mel: np.ndarray) -> np.ndarray:
-    return _MEL_BREAK_HERTZ * (np.exp(mel / _MEL_Q) - 1.0)
 
 
 def mel_to_linear_matrix(bins: int, sample_rate: int) -> np.ndarray:
@@ -120,9 +119,12 @@ class SpecgramInverter:
         if data_type == "mel":
             # All but a few entries of the matrix are zero: keep those of each column.
             matrix = mel_to_linear_matrix(self.bins, sample_rate).astype(np.float32)
-            taps = int(np.count_nonzero(matrix, axis=0).max())
-            self._bands = np.argsort(matrix == 0.0, axis=0, kind="stable")[:taps]
-            self._weights = np.take_along_axis(matrix, self._bands, axis=0)
+            columns, bands = np.nonzero(matrix.T)
+            place = np.arange(len(columns)) - np.searchsorted(columns, columns)
+            self._bands = np.zeros((place.max() + 1, self.bins), np.intp)
+            self._bands[place, columns] = bands
+            self._weights = np.zeros(self._bands.shape, np.float32)
+            self._weights[place, columns] = matrix[bands, columns]
         # The window that undoes a periodic Hann window at this hop
         # (tf.signal.inverse_stft_window_fn).
         hann = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(self.frame_length) / self.frame_length)

@@ -1,0 +1,270 @@
+"""GANSynth side by side with Magenta: the book's score on the official configuration.
+
+    python -m benchmarks.gansynth                  # takes minutes; writes results/gansynth.json
+
+Random weights in the official shapes (2x16 -> 128x1024, 256..32 channels), the score of example 2
+(210 notes), seven instruments.  Magenta's `Model` cannot be built on a current TensorFlow, so its
+side is what `Model` samples with: its own generator and inversion functions in one graph, restored
+from the same checkpoint (see `benchmarks.magenta_gansynth`).  Each side runs in a process of its
+own, with all cores; rounds alternate, so that both see the machine in the same state.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).parent / "results" / "gansynth.json"
+BATCH = 16  # the book's
+
+
+def score_notes() -> dict[str, np.ndarray]:
+    """The score of example 2: z [210, 256], pitches, and seconds held."""
+    from synths import score
+
+    notes = score.load_midi(ROOT / "midi" / "cs1-1pre-short.mid")
+    rng = np.random.default_rng(0)
+    z, t = rng.standard_normal((7, 256)), np.linspace(-0.0001, notes["end_times"].max(), 7)
+    return {"z": score.get_z_notes(notes["start_times"], z, t), "pitches": notes["pitches"],
+            "lengths": notes["end_times"] - notes["start_times"]}
+
+
+# The two sides: a worker loads, then plays once for each line it is sent ---------------------
+
+
+def _load_ours(folder: Path):
+    from synths.gansynth import Model
+
+    model = Model.load_from_path(folder, BATCH)
+
+    def play(notes, whole):
+        return model.generate_samples_from_z(notes["z"], notes["pitches"],
+                                             note_lengths=None if whole else notes["lengths"])
+    return play
+
+
+def _load_magenta(folder: Path):
+    from benchmarks.magenta_gansynth import Reference
+
+    reference = Reference(folder, BATCH)
+    return lambda notes, whole: reference.generate_samples_from_z(notes["z"], notes["pitches"])
+
+
+_LOADERS = {"ours": _load_ours, "magenta": _load_magenta}
+_IMPORTS = {"ours": "import synths.gansynth",
+            "magenta": "import benchmarks.magenta_gansynth, tensorflow.compat.v1, "
+                       "magenta.models.gansynth.lib.network_functions, "
+                       "magenta.models.gansynth.lib.specgrams_helper"}
+
+
+def _worker(side: str, folder: Path, notes_file: Path) -> None:
+    began = time.perf_counter()
+    exec(_IMPORTS[side])  # noqa: S102  (a constant above)
+    imported = time.perf_counter()
+    play = _LOADERS[side](folder)
+    loaded = time.perf_counter()
+    with np.load(notes_file) as arrays:
+        notes = dict(arrays)
+    first = {name: values[:1] for name, values in notes.items()}
+    play(first, True)
+    ready = time.perf_counter()
+    _say(import_s=imported - began, load_s=loaded - imported, first_note_s=ready - loaded)
+    for line in sys.stdin:
+        order = json.loads(line)
+        chosen = {name: values[:order["count"]] for name, values in notes.items()}
+        began, worked = time.perf_counter(), time.process_time()
+        waves = play(chosen, order["whole"])
+        seconds, cpu = time.perf_counter() - began, time.process_time() - worked
+        if order.get("save"):
+            np.save(order["save"], waves)
+        _say(seconds=seconds, cpu_s=cpu, peak_mb=_peak_mb())
+
+
+def _say(**values) -> None:
+    print("RESULT " + json.dumps(values), flush=True)
+
+
+def _peak_mb() -> float | None:
+    """Peak resident memory of this process so far."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+class _Side:
+    """A worker process and its answers."""
+
+    def __init__(self, name: str, folder: Path, notes_file: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.gansynth", "--worker", name, str(folder),
+             str(notes_file)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True)
+        self.start = self._answer()
+        self.rounds: list[dict] = []
+
+    def play(self, **order) -> dict:
+        print(json.dumps(order), file=self.process.stdin, flush=True)
+        return self._answer()
+
+    def _answer(self) -> dict:
+        for line in self.process.stdout:
+            if line.startswith("RESULT "):
+                return json.loads(line[7:])
+        raise RuntimeError(f"a worker stopped: exit code {self.process.wait()}")
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def run(rounds: int = 3, count: int = 210) -> dict:
+    """Measure both sides in turn.
+
+    Parameters
+    ----------
+    rounds : int
+        How often each side plays; medians are reported.
+    count : int
+        Notes of the score, from its start.
+
+    Returns
+    -------
+    dict
+        The machine, the raw seconds of every round, medians, ratios, and how far the samples of
+        the two sides lie apart.
+    """
+    from synths import score
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, notes_file = Path(temporary) / "official", Path(temporary) / "notes.npz"
+        notes = {name: values[:count] for name, values in score_notes().items()}
+        count = len(notes["z"])
+        np.savez(notes_file, **notes)
+        subprocess.run([sys.executable, "-m", "benchmarks.magenta_gansynth", "make", str(folder)],
+                       cwd=ROOT, check=True, capture_output=True)
+        sides = {}
+        for name in ("magenta", "ours"):
+            sides[name] = _Side(name, folder, notes_file)
+        for number in range(rounds):
+            for name, side in sides.items():
+                save = str(Path(temporary) / f"{name}.npy") if number == 0 else None
+                side.rounds.append(side.play(count=count, whole=False, save=save))
+        # One more job: whole notes of 4 s, where nothing can be left out.
+        whole = {name: [side.play(count=BATCH, whole=True)["seconds"] for _ in range(rounds)]
+                 for name, side in sides.items()}
+        theirs, ours = (np.load(Path(temporary) / f"{name}.npy", mmap_mode="r")
+                        for name in ("magenta", "ours"))
+        error = peak = 0.0
+        for a, b, seconds in zip(theirs, ours, notes["lengths"]):
+            heard = score.note_samples(seconds)
+            error = max(error, float(np.abs(a[:heard] - b[:heard]).max()))
+            peak = max(peak, float(np.abs(a[:heard]).max()))
+        for side in sides.values():
+            side.close()
+
+    def median(name, key):
+        return float(np.median([one[key] for one in sides[name].rounds]))
+
+    ratio = {
+        "score": median("magenta", "seconds") / median("ours", "seconds"),
+        "whole_notes": float(np.median(whole["magenta"]) / np.median(whole["ours"])),
+        "load": sides["magenta"].start["load_s"] / sides["ours"].start["load_s"],
+        "load_to_first_note": (
+            (sides["magenta"].start["load_s"] + sides["magenta"].start["first_note_s"])
+            / (sides["ours"].start["load_s"] + sides["ours"].start["first_note_s"])),
+        "from_import_to_first_note": (sum(sides["magenta"].start.values())
+                                      / sum(sides["ours"].start.values())),
+    }
+    return {
+        "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": {"processor": _processor(), "cores": os.cpu_count(),
+                    "system": platform.platform(), "python": platform.python_version(),
+                    "load_average": os.getloadavg() if hasattr(os, "getloadavg") else None},
+        "versions": {name: version(name) for name in
+                     ("numpy", "ai-edge-litert", "tensorflow", "magenta")},
+        "notes": count, "batch": BATCH,
+        "start": {name: side.start for name, side in sides.items()},
+        "score": {name: side.rounds for name, side in sides.items()},
+        "whole_notes_s": whole,
+        "largest_difference": error, "largest_sample": peak,
+        "relative_difference": error / peak,
+        "ratio": ratio,
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor()
+
+
+def table(results: dict) -> str:
+    """The results in a few lines."""
+    ratio, score_rounds = results["ratio"], results["score"]
+
+    def row(what, theirs, ours, factor):
+        return f"{what:<42} {theirs:>9.2f} {ours:>9.2f} {factor:>7.1f}x"
+
+    def seconds(side):
+        return float(np.median([one["seconds"] for one in score_rounds[side]]))
+
+    start = results["start"]
+    lines = [f"{'seconds':<42} {'Magenta':>9} {'ours':>9}",
+             row(f"score, {results['notes']} notes", seconds("magenta"), seconds("ours"),
+                 ratio["score"]),
+             row(f"{results['batch']} whole notes of 4 s",
+                 *(float(np.median(results["whole_notes_s"][side]))
+                   for side in ("magenta", "ours")), ratio["whole_notes"]),
+             row("load (Magenta: generator graph alone)", start["magenta"]["load_s"],
+                 start["ours"]["load_s"], ratio["load"]),
+             row("load, first note", *(start[side]["load_s"] + start[side]["first_note_s"]
+                                       for side in ("magenta", "ours")),
+                 ratio["load_to_first_note"]),
+             row("import, load, first note", *(sum(start[side].values())
+                                               for side in ("magenta", "ours")),
+                 ratio["from_import_to_first_note"]),
+             f"largest difference of a sample: {results['relative_difference']:.1e} of the largest"
+             " sample"]
+    peaks = {side: max((one["peak_mb"] or 0) for one in score_rounds[side])
+             for side in ("magenta", "ours")}
+    lines.append(f"peak memory (MB): Magenta {peaks['magenta']:.0f}, ours {peaks['ours']:.0f}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--notes", type=int, default=210)
+    parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        side, folder, notes_file = options.worker
+        _worker(side, Path(folder), Path(notes_file))
+        return
+    results = run(options.rounds, options.notes)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
