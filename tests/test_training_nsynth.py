@@ -149,7 +149,8 @@ def test_evaluation_rows_of_a_perfect_and_of_a_deaf_engine():
 def small_data():
     audio = np.stack([tone(f, [0.4, 0.2]) for f in (100, 200, 300, 400)])
     audio = np.round(audio * 32767).astype(np.int16)
-    return dict(audio=audio, split=np.array([0, 0, 1, 3]), morph_audio=audio[:2],
+    track = np.full((4, data.SAMPLES // data.TRACK_HOP), 60, np.float32)
+    return dict(audio=audio, split=np.array([0, 0, 1, 3]), track=track, morph_audio=audio[:2],
                 morph_sources=np.array([[0, 1], [3, 0]]), morph_share=np.float32([0.3, 0.3]))
 
 
@@ -228,14 +229,14 @@ def test_training_learns_and_goes_on_where_it_stopped(tmp_path):
 
 def test_crops_resample_in_tune():
     pytest.importorskip("torch")
-    from training.nsynth.train import crop
+    from training.nsynth.train import crop, positions
 
     audio = np.round(tone(400, [0.5]) * 32767).astype(np.int16)
     rate = 2 ** (1 / 12)
-    moved = crop(audio, 100, rate, 8192)
+    moved = crop(audio, positions(100, rate, 8192))
     wanted = 0.5 * np.sin(2 * np.pi * 400 * (100 + np.arange(8192) * rate) / 16000)
     assert np.abs(moved - wanted)[20:-20].max() < 2e-3
-    assert np.all(crop(audio, -600, 1.0, 1024)[:599] == 0)
+    assert np.all(crop(audio, positions(-600, 1.0, 1024))[:599] == 0)
 
 
 # -- what ships ---------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from training.render import render_notes
 
 SAMPLE_RATE = 16000
 SAMPLES = 17600
+TRACK_HOP = 64
 PEAK = 0.8
 # Tonal relatives of the shipped sounds: basses, a bell, a voice, winds.
 PROGRAMS = (32, 33, 11, 53, 73, 74)
@@ -157,6 +158,17 @@ def shipped_partials() -> dict[str, tuple[np.ndarray, Partials]]:
     return out
 
 
+def shipped_track(name: str) -> np.ndarray:
+    """MIDI pitch of a shipped sound every TRACK_HOP samples; NaN for the metal hit."""
+    track = np.full(SAMPLES // TRACK_HOP, np.nan, np.float32)
+    if name == "meow":
+        glide = 69 + 12 * np.log2(make_sounds.meow_pitch()[::TRACK_HOP] / 440)
+        track[:] = np.pad(glide, (0, track.size - glide.size), mode="edge")
+    elif name != "metal":
+        track[:] = {"bass": make_sounds.BASS_PITCH, "flute": make_sounds.FLUTE_PITCH}[name]
+    return track
+
+
 def render(progress: Callable[[int, int], None] | None = None, seed: int = 0) -> dict:
     """Render the data set.
 
@@ -164,7 +176,8 @@ def render(progress: Callable[[int, int], None] | None = None, seed: int = 0) ->
     -------
     dict
         `audio` int16 [n, SAMPLES]; `program`, `pitch`, `split` int16 [n] (program 128.. are the
-        shipped sounds in the order of `make_sounds.SOUNDS`, pitch 0); `morph_audio` int16
+        shipped sounds in the order of `make_sounds.SOUNDS`, pitch 0); `track` float32
+        [n, SAMPLES / TRACK_HOP], the MIDI pitch over time, NaN for none; `morph_audio` int16
         [m, SAMPLES], `morph_sources` int32 [m, 2] rows of `audio`, leading one first,
         `morph_share` float32 [m] the second's share of the mix of encodings.
     """
@@ -214,7 +227,10 @@ def render(progress: Callable[[int, int], None] | None = None, seed: int = 0) ->
                 sources.append((first + i, first + j))
                 shares.append(share)
     program, pitch, split = np.array(labels, np.int16).T
-    return dict(audio=_int16(audio), program=program, pitch=pitch, split=split,
+    track = np.repeat(pitch[:, None].astype(np.float32), SAMPLES // TRACK_HOP, axis=1)
+    for k, name in enumerate(shipped):
+        track[first + k] = shipped_track(name)
+    return dict(audio=_int16(audio), program=program, pitch=pitch, split=split, track=track,
                 morph_audio=_int16(morphs), morph_sources=np.array(sources, np.int32),
                 morph_share=np.array(shares, np.float32))
 

@@ -11,7 +11,7 @@ first 55 % of the time are broad and the rest near.
 
 What keeps the free-running sound clean is what the decoder hears while it learns: the past it is
 given is wrong most of the time, by noise or by its own guesses, and the future it must predict is
-right.
+right.  And the encoder is told to tell the pitch: a linear reading of its encodings has to give it.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ import numpy as np
 import torch
 
 from training.nsynth.fused import Fused
-from training.nsynth.model import Autoencoder, Size, mu_law
+from training.nsynth.model import HOP, Autoencoder, Size, mu_law
 from training.nsynth.muon import Muon
 
 RUN = Path("training/runs/nsynth")
 TRAIN, HELD_OUT_NOTE, HELD_OUT_INSTRUMENT, SHIPPED = 0, 1, 2, 3
+PITCH_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Stage:
 
 
 STAGES = {
-    "broad": Stage(0.28, 0.03, 0.38, 0.31, 1.0, 0.35, 3e-3, 0.999),
+    "broad": Stage(0.42, 0.03, 0.30, 0.25, 1.0, 0.5, 3e-3, 0.999),
     "near": Stage(0.20, 0.02, 0.44, 0.34, 1.0, 0.3, 1.5e-3, 0.999),
 }
 
@@ -67,20 +68,32 @@ def _interpolation_table() -> np.ndarray:
 _TABLE = _interpolation_table()
 
 
-def crop(audio: np.ndarray, start: float, rate: float | np.ndarray, length: int) -> np.ndarray:
-    """`length` samples of `audio` (int16) from `start` on, played `rate` times as fast; zeros
-    before and after it."""
-    if isinstance(rate, float) and rate == 1.0:
-        at = np.arange(length) + int(start)
-        inside = (at >= 0) & (at < audio.size)
-        return np.where(inside, audio[np.clip(at, 0, audio.size - 1)] / 32768.0, 0.0)
-    at = start + (np.cumsum(rate) if np.ndim(rate) else np.arange(length) * rate)
+def positions(start: float, rate: float | np.ndarray, length: int) -> np.ndarray:
+    """Where in a sound each of `length` samples comes from, played `rate` times as fast."""
+    if np.ndim(rate):
+        return start + np.cumsum(rate)
+    return (int(start) if rate == 1.0 else start) + np.arange(length) * rate
+
+
+def crop(audio: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """`audio` (int16) at the positions `at`, as float; zeros before and after it."""
     whole = np.floor(at).astype(np.int64)
+    if np.all(whole == at):
+        inside = (whole >= 0) & (whole < audio.size)
+        return np.where(inside, audio[np.clip(whole, 0, audio.size - 1)] / 32768.0, 0.0)
     weights = _TABLE[np.round((at - whole) * _PHASES).astype(np.int64)]
     taps = whole[:, None] + np.arange(_TAPS) - (_TAPS // 2 - 1)
     inside = (taps >= 0) & (taps < audio.size)
     values = np.where(inside, audio[np.clip(taps, 0, audio.size - 1)] / 32768.0, 0.0)
     return np.sum(values * weights, axis=1)
+
+
+@dataclass
+class Source:
+    """A crop to encode: audio [length], and its MIDI pitch in each frame, NaN where none."""
+
+    audio: np.ndarray
+    pitch: np.ndarray
 
 
 class Crops:
@@ -114,7 +127,18 @@ class Crops:
             return 1.0
         return float(2 ** (self.rng.uniform(-1, 1) * semitones / 12))
 
-    def __call__(self) -> tuple[np.ndarray, list[np.ndarray], list[float]]:
+    def _source(self, i: int, start: float, rate: float | np.ndarray, level: float) -> Source:
+        at = positions(start, rate, self.length)
+        audio = level * crop(self.data["audio"][i], at)
+        middle = at[HOP // 2::HOP]
+        speed = np.broadcast_to(rate, self.length)[HOP // 2::HOP]
+        hop = self.data["audio"].shape[1] / self.data["track"].shape[1]
+        place = np.clip(middle / hop, 0, self.data["track"].shape[1] - 1).astype(int)
+        pitch = self.data["track"][i][place] + 12 * np.log2(speed)
+        quiet = np.sqrt(np.mean(audio.reshape(-1, HOP) ** 2, axis=1)) < 0.01
+        return Source(audio, np.where(quiet, np.nan, pitch))
+
+    def __call__(self) -> tuple[np.ndarray, list[Source], list[float]]:
         """A crop of audio [length], and the crops, with shares, whose encodings are its own."""
         rng, stage, start = self.rng, self.stage, self._start()
         level = float(rng.uniform(0.5, 1.15)) if rng.random() < 0.7 else 1.0
@@ -125,58 +149,72 @@ class Crops:
             rate = self._rate(stage.semitones if kind == 0 else stage.shipped_semitones)
             if kind == 0 and rng.random() < 0.12:  # a glide, as in the meow
                 rate = rate * 2 ** (np.linspace(0, rng.uniform(-4, 4), self.length) / 12)
-            audio = level * crop(self.data["audio"][i], start, rate, self.length)
-            return audio, [audio], [1.0]
+            source = self._source(i, start, rate, level)
+            return source.audio, [source], [1.0]
         k = rng.choice(self.morphs if kind == 1 else self.shipped_morphs)
         semitones = stage.semitones if kind == 1 else stage.shipped_semitones
         lead, other = self.data["morph_sources"][k]
-        rate, other_rate = self._rate(semitones), self._rate(semitones)
-        share = float(self.data["morph_share"][k])
-        audio = level * crop(self.data["morph_audio"][k], start, rate, self.length)
-        return audio, [level * crop(self.data["audio"][lead], start, rate, self.length),
-                       level * crop(self.data["audio"][other], start, other_rate, self.length)], [
-                           1 - share, share]
+        rate, share = self._rate(semitones), float(self.data["morph_share"][k])
+        audio = level * crop(self.data["morph_audio"][k], positions(start, rate, self.length))
+        return audio, [self._source(lead, start, rate, level),
+                       self._source(other, start, self._rate(semitones), level)], [1 - share, share]
 
 
 @dataclass
 class Batch:
-    """targets [B, T] codes; signals [C, T] to encode; mixing [B, C] their shares in the B."""
+    """targets [B, T] codes; signals [C, T] to encode; mixing [B, C] their shares in the B; pitch
+    [C, frames] MIDI, NaN where none."""
 
     targets: torch.Tensor
     signals: torch.Tensor
     mixing: torch.Tensor
+    pitch: torch.Tensor
 
 
 def batch(crops: Callable, clips: int) -> Batch:
     """Draw a batch; a crop that is its own source is encoded once."""
-    targets, signals, rows = [], [], []
+    targets, signals, pitch, rows = [], [], [], []
     for _ in range(clips):
         audio, sources, shares = crops()
         targets.append(mu_law(audio))
         rows.append((len(signals), shares))
-        signals += [mu_law(source) for source in sources]
+        signals += [mu_law(source.audio) for source in sources]
+        pitch += [source.pitch for source in sources]
     mixing = np.zeros((clips, len(signals)), np.float32)
     for row, (first, shares) in zip(mixing, rows):
         row[first:first + len(shares)] = shares
     signals = torch.from_numpy((np.stack(signals) - 128).astype(np.float32) / 128)
-    return Batch(torch.from_numpy(np.stack(targets)), signals, torch.from_numpy(mixing))
+    return Batch(torch.from_numpy(np.stack(targets)), signals, torch.from_numpy(mixing),
+                 torch.from_numpy(np.stack(pitch).astype(np.float32)))
 
 
 def history(targets: torch.Tensor, encoding: torch.Tensor, network, noise: float,
             rng: np.random.Generator) -> torch.Tensor:
-    """What the decoder hears for each clip: the truth, the truth with noise, or its own guesses."""
+    """What the decoder hears for each clip: the truth, the truth with some noise or with much (so
+    that pitch must come from the encoding), or its own guesses."""
     heard = (targets.float() - 128) / 128
-    kinds = rng.choice(3, size=len(targets), p=[0.2, 0.7, 0.1])
-    own = np.flatnonzero(kinds == 2)
+    kinds = rng.choice(4, size=len(targets), p=[0.15, 0.55, 0.18, 0.12])
+    own = np.flatnonzero(kinds == 3)
     if own.size:
         uniforms = torch.rand(own.size, targets.shape[1], device=targets.device)
         guessed = network.sample_once(heard[own], encoding[own].detach(), uniforms)
         # Some of the past true, some guessed: how much differs from clip to clip.
         kept = torch.rand(heard[own].shape, device=heard.device) < float(rng.uniform(0, 0.7))
         heard[own] = torch.where(kept, heard[own], (guessed.float() - 128) / 128)
-    for b in np.flatnonzero(kinds == 1):
-        heard[b] += torch.randn_like(heard[b]) * float(rng.uniform(0, noise))
+    for b in np.flatnonzero((kinds == 1) | (kinds == 2)):
+        level = rng.uniform(0, noise) if kinds[b] == 1 else rng.uniform(noise, 6 * noise)
+        heard[b] += torch.randn_like(heard[b]) * float(level)
     return heard
+
+
+# Pitch on circles of these many semitones: together they tell it to a few cents.
+_CIRCLES = (60.0, 12.0, 4.0, 1.5)
+
+
+def pitch_features(pitch: torch.Tensor) -> torch.Tensor:
+    """Cosine and sine of MIDI pitch on each circle: [...] -> [..., 8]."""
+    angle = 2 * math.pi * pitch[..., None] / torch.tensor(_CIRCLES, device=pitch.device)
+    return torch.cat([torch.cos(angle), torch.sin(angle)], -1)
 
 
 def read_state(path: Path) -> dict[str, np.ndarray]:
@@ -219,6 +257,10 @@ class Trainer:
         self.network = fused or self.model
         self.names, self.values = zip(*self.model.named_parameters())
         self.optimiser = Muon(list(self.model.named_parameters()))
+        # Reads the pitch off the encodings, linearly; only there to teach the encoder to tell it.
+        self.head = torch.nn.Linear(self.model.size.channels, 2 * len(_CIRCLES)).to(self.device)
+        self.head_optimiser = torch.optim.Adam(self.head.parameters(), betas=(0.9, 0.99))
+        self.pitch_loss = math.nan
         self.ema = [v.detach().clone() for v in self.values]
         self.steps, self.samples, self.seconds = 0, 0, 0.0
         if state:
@@ -231,6 +273,9 @@ class Trainer:
         self.seconds = float(state["seconds"])
         for name, average in zip(self.names, self.ema):
             average.copy_(torch.from_numpy(state[f"ema/{name}"]))
+        if "head/weight" in state:
+            self.head.load_state_dict({name: torch.from_numpy(state[f"head/{name}"])
+                                       for name in ("weight", "bias")})
         self.optimiser.restore({name: torch.from_numpy(value) for name, value in state.items()
                                 if name.split("/")[0] in ("moment", "exp_avg", "exp_avg_sq",
                                                           "adam_steps")})
@@ -242,6 +287,8 @@ class Trainer:
             arrays[f"raw/{name}"] = value.detach().cpu().numpy()
             arrays[f"ema/{name}"] = average.cpu().numpy()
         arrays.update((name, value.cpu().numpy()) for name, value in self.optimiser.state().items())
+        arrays.update((f"head/{name}", value.detach().cpu().numpy())
+                      for name, value in self.head.named_parameters())
         path = path or self.folder / "state.npz"
         self.folder.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part.npz")
@@ -251,19 +298,29 @@ class Trainer:
 
     def step(self, drawn: Batch, noise: float, rate: float, decay: float) -> float:
         """One optimiser step; returns the loss, nats per sample."""
-        targets, signals, mixing = (x.to(self.device) for x in (drawn.targets, drawn.signals,
-                                                                drawn.mixing))
+        targets, signals, mixing, pitch = (x.to(self.device) for x in (
+            drawn.targets, drawn.signals, drawn.mixing, drawn.pitch))
         with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
             own = self.model.encode(signals, self.network.pooled)
             encoding = torch.einsum("bc,cfz->bfz", mixing, own.float())
             heard = history(targets, encoding, self.network, noise, self.rng)
             loss = self.network.loss(heard, targets, encoding)
+            voiced = torch.isfinite(pitch)
+            off = self.head(own.float()) - pitch_features(torch.nan_to_num(pitch))
+            pitch_loss = (off.square().mean(-1) * voiced).sum() / voiced.sum().clamp(min=1)
         self.model.zero_grad(set_to_none=True)
-        loss.backward()
+        self.head_optimiser.zero_grad(set_to_none=True)
+        (loss + PITCH_WEIGHT * pitch_loss).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.values, 1.0)
         if not math.isfinite(float(norm)):
             return math.nan
         self.optimiser.step(rate)
+        self.head_optimiser.param_groups[0]["lr"] = 2 * rate
+        self.head_optimiser.step()
+        if voiced.any():
+            now = float(pitch_loss.detach())
+            self.pitch_loss = now if math.isnan(self.pitch_loss) else (
+                0.99 * self.pitch_loss + 0.01 * now)
         self.steps += 1
         self.samples += targets.numel()
         weight = 1 - min(decay, (1 + self.steps) / (10 + self.steps))
@@ -275,7 +332,7 @@ class Trainer:
         """Nats per sample of the averaged weights on fixed crops: true past, noisy past."""
         rng = np.random.default_rng(1)
         rows = np.flatnonzero(self.data["split"] == split)
-        codes = np.stack([mu_law(crop(self.data["audio"][i], s, 1.0, length)) for i, s in zip(
+        codes = np.stack([mu_law(crop(self.data["audio"][i], positions(s, 1.0, length))) for i, s in zip(
             rng.choice(rows, count), rng.integers(0, self.data["audio"].shape[1] - length, count))])
         targets = torch.from_numpy(codes).to(self.device)
         true = (targets.float() - 128) / 128
@@ -314,7 +371,8 @@ class Trainer:
     def _show(self, losses: list[float], length: int, speed: float, report) -> None:
         notes, shipped = self.validate(HELD_OUT_NOTE, length), self.validate(SHIPPED, length)
         line = (f"{self.seconds / 60:.1f} min, {self.steps} steps, {self.samples / 1e6:.1f} M samples "
-                f"({speed:.0f}/s): loss {np.nanmean(losses[-300:]):.3f}; held-out notes "
+                f"({speed:.0f}/s): loss {np.nanmean(losses[-300:]):.3f}, pitch {self.pitch_loss:.4f}; "
+                f"held-out notes "
                 f"{notes[0]:.3f} (noisy past {notes[1]:.3f}), shipped sounds {shipped[0]:.3f} "
                 f"({shipped[1]:.3f})")
         report(line)
