@@ -1,0 +1,283 @@
+"""The GANSynth starter's data and targets, its export, and the shipped weights."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from synths import checkpoints
+from synths.gansynth import Model
+from synths.specgrams import SpecgramInverter
+from training import measures
+from training.gansynth import data, evaluate, export, spectra
+
+RATE = spectra.SAMPLE_RATE
+GOLDEN = Path(__file__).parent / "data" / "gansynth_starter_golden.npz"
+
+
+def falling(pitch, per_octave=-9.0, level=-10.0):
+    """Levels of a steady tone whose harmonics fall: ``[harmonics, 128]``."""
+    numbers = np.arange(1, data.harmonics(pitch) + 1)
+    return np.repeat((level + per_octave * np.log2(numbers))[:, None], spectra.ROWS, axis=1)
+
+
+def picture(levels, pitch):
+    """The normalised target of levels of one instrument."""
+    return data.target({pitch - data.PITCHES[0]: levels[None]}, np.ones(1), pitch)
+
+
+# Data ------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("pitch", [36, 57, 78])
+def test_tracks_find_the_levels_of_harmonics(pitch):
+    time = np.arange(spectra.SAMPLES) / RATE
+    numbers = np.arange(1, min(data.harmonics(pitch), 12) + 1)
+    wanted = -6.0 - 3.0 * numbers
+    tone = sum(10 ** (level / 20) * np.sin(2 * np.pi * data.frequency(pitch) * number * time)
+               for number, level in zip(numbers, wanted))
+    found = data.tracks(tone, pitch)
+    assert found.shape == (data.harmonics(pitch), spectra.ROWS)
+    # A sine between two bins looks up to 1.5 dB softer.
+    assert np.abs(found[:len(numbers), 20:100].mean(axis=1) - wanted).max() < 1.6
+    if len(found) > len(numbers):
+        assert found[-1, 20:100].max() < wanted[-1] - 10
+
+
+def test_nothing_of_a_held_out_note_reaches_its_neighbours():
+    rng = np.random.default_rng(1)
+    notes = [rng.uniform(-60, 0, (data.harmonics(p), spectra.ROWS)) for p in range(60, 70)]
+    before = data.smooth_over_pitches(notes, without={4})
+    notes[4] = notes[4] + 30
+    after = data.smooth_over_pitches(notes, without={4})
+    changed = [not np.array_equal(a, b) for a, b in zip(before, after)]
+    assert changed == [index == 4 for index in range(10)]
+    notes[5] = notes[5] + 30
+    assert not np.array_equal(data.smooth_over_pitches(notes, without={4})[6], after[6])
+
+
+def test_smoothing_keeps_a_steady_level_and_the_attack():
+    levels = np.full((3, spectra.ROWS), -20.0)
+    levels[:, :5] = -90.0
+    levels[:, 30:60:2] += 4.0
+    smooth = data.smooth_in_time(levels)
+    assert np.array_equal(smooth[:, :8], levels[:, :8])
+    assert np.ptp(smooth[:, 35:55]) < 0.5 < np.ptp(levels[:, 35:55])
+
+
+def test_held_out_pairs_are_two_of_each_instrument_at_different_pitches():
+    instruments, pitches = zip(*data.HELD_OUT)
+    assert sorted(instruments) == sorted(2 * list(range(12)))
+    assert len(set(pitches)) == 24 and set(pitches) <= set(data.PITCHES.tolist())
+
+
+def test_z_means_a_mixture_of_instruments():
+    axes = data.directions()
+    assert np.allclose(axes @ axes.T, np.eye(12), atol=1e-12)
+    rng = np.random.default_rng(2)
+    weights = data.shares(rng.standard_normal((500, 256)))
+    assert np.allclose(weights.sum(axis=1), 1)
+    assert weights.max(axis=1).mean() > 0.5        # a timbre has a character
+    for number in range(12):
+        assert data.shares(data.anchor(number, rng)[None])[0, number] > 0.95
+
+
+# Targets ---------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("pitch", [24, 33, 45, 54, 66, 77, 84])
+def test_targets_sound_as_their_levels_say(pitch):
+    levels = falling(pitch)
+    audio = evaluate.from_targets(picture(levels, pitch)[None])[0]
+    assert abs(evaluate.pitch_error(audio, pitch)) < 8
+    assert evaluate.noise_ratio(audio, pitch) > 25
+    # No harmonic cancels itself: the power is what the levels say.
+    power = 0.5 * np.sum(10 ** (levels[:, 0] / 10))
+    held = audio[RATE // 2:3 * RATE]
+    assert 10 * np.log10(np.mean(held ** 2) / power) == pytest.approx(0, abs=1.5)
+
+
+def test_targets_stay_within_what_the_generator_can_say():
+    for pitch in (24, 50, 84):
+        wanted = picture(falling(pitch, 0.0, 0.0), pitch)
+        assert np.abs(wanted).max() < 0.999
+
+
+# Evaluation ------------------------------------------------------------------------------------
+
+def test_explained_variance_tells_variation_from_none_and_from_the_wrong_one():
+    rng = np.random.default_rng(3)
+    wanted = rng.normal(5, 2, (8, 16, 32))
+    assert evaluate.explained(wanted, wanted)["explained"] == pytest.approx(1)
+    still = np.repeat(wanted.mean(axis=0)[None], 8, axis=0)
+    assert evaluate.explained(still, wanted)["explained"] == pytest.approx(0, abs=0.02)
+    assert evaluate.explained(wanted[::-1], wanted)["explained"] < -0.3
+    halved = wanted.mean(axis=0) + 0.5 * (wanted - wanted.mean(axis=0))
+    assert 0.6 < evaluate.explained(halved, wanted)["explained"] < 0.85
+
+
+def test_pitch_error_tells_an_octave_and_a_quarter_tone():
+    time = np.arange(spectra.SAMPLES) / RATE
+    for cents in (0, 60, -1200, 1200):
+        f0 = data.frequency(60) * 2 ** (cents / 1200)
+        tone = sum(np.sin(2 * np.pi * f0 * n * time) / n for n in range(1, 6))
+        assert evaluate.pitch_error(tone, 60) == pytest.approx(cents, abs=3)
+
+
+# Export and the shipped weights ----------------------------------------------------------------
+
+def random_state(fmap=(128, 8), seed=4):
+    """A training state of narrow widths with random weights."""
+    rng = np.random.default_rng(seed)
+    widths = [int(min(fmap[0] / 2 ** block, fmap[1])) for block in range(1, 8)]
+    state = {"fmap": np.array(fmap)}
+
+    def put(name, *shape):
+        state[name] = rng.standard_normal(shape).astype(np.float32)
+    put("start_kernel", 317, widths[0], 2, 16)
+    put("average/start_bias", widths[0])
+    for block, width in enumerate(widths):
+        put(f"average/first.{block}.weight", width, widths[max(0, block - 1)], 3, 3)
+        put(f"average/first.{block}.bias", width)
+        if block:
+            put(f"average/second.{block - 1}.weight", width, width, 3, 3)
+            put(f"average/second.{block - 1}.bias", width)
+    put("average/to_rgb.weight", 2, widths[-1], 1, 1)
+    put("average/to_rgb.bias", 2)
+    return state
+
+
+def test_export_has_the_official_names_shapes_and_progress(tmp_path):
+    pytest.importorskip("tensorflow")
+    state = random_state()
+    np.savez(tmp_path / "state.npz", **state)
+    prefix = export.export(tmp_path / "state.npz", tmp_path / "starter")
+    assert prefix == checkpoints.resolve(tmp_path / "starter")
+    shapes = checkpoints.shapes(prefix)
+    scope = "Generator/progressive_gan_generator/progressive_gan_block_"
+    assert shapes[f"{scope}1/conv0/conv2d/kernel/ExponentialMovingAverage"] == (2, 16, 317, 8)
+    assert shapes[f"{scope}5/conv0/conv2d/kernel/ExponentialMovingAverage"] == (3, 3, 8, 4)
+    assert shapes[f"{scope}7/to_rgb/conv2d/kernel/ExponentialMovingAverage"] == (1, 1, 1, 2)
+    assert Model.load_from_path(tmp_path / "starter").progress == 6.0
+    state_file = (prefix.parent / "checkpoint").read_text()
+    assert "/" not in state_file and prefix.name in state_file
+
+
+def test_export_refuses_what_is_no_state(tmp_path, capsys):
+    pytest.importorskip("tensorflow")
+    np.savez(tmp_path / "state.npz", something=np.zeros(3))
+    assert export.main(["--state", str(tmp_path / "state.npz"), "--output", str(tmp_path)]) == 1
+    error = capsys.readouterr().err.strip()
+    assert "state.npz" in error and len(error.splitlines()) == 1
+
+
+def test_shipped_weights_say_what_the_training_code_says(monkeypatch):
+    heard = []
+    invert = SpecgramInverter.invert
+    monkeypatch.setattr(SpecgramInverter, "invert",
+                        lambda self, specgrams: heard.append(specgrams) or invert(self, specgrams))
+    model = Model.load_from_path("gansynth_starter", threads=1)
+    scale = np.array([spectra.MAGNITUDE_SCALE, spectra.PHASE_SCALE])
+    shift = np.array([spectra.MAGNITUDE_SHIFT, 0.0])
+    with np.load(GOLDEN, allow_pickle=False) as golden:
+        for z, pitch, wanted in zip(golden["z"], golden["pitches"], golden["output"]):
+            heard.clear()
+            assert model.generate_samples_from_z(z[None], [pitch]).shape == (1, spectra.SAMPLES)
+            said = heard[0][0, golden["rows"]] * scale + shift
+            assert np.abs(said - wanted).max() < 1e-4
+
+
+def test_shipped_weights_hear_z_along_the_instruments_directions_alone():
+    prefix = checkpoints.find("gansynth_starter", "gansynth")
+    name = ("Generator/progressive_gan_generator/progressive_gan_block_1/conv0/conv2d/kernel/"
+            "ExponentialMovingAverage")
+    kernel = checkpoints.read(prefix, [name])[name].transpose(2, 0, 1, 3)[:256].reshape(256, -1)
+    axes = data.directions()
+    assert np.abs(kernel - axes.T @ (axes @ kernel)).max() < 1e-4 * np.abs(kernel).max()
+
+
+def test_shipped_weights_are_in_tune_and_clean():
+    model = Model.load_from_path("gansynth_starter")
+    pitches = np.array([24, 39, 55, 72, 84])
+    audio = model.generate_samples_from_z(model.generate_z(5, 7), pitches)
+    for note, pitch in zip(audio, pitches):
+        assert abs(evaluate.pitch_error(note, pitch)) < 50
+        assert evaluate.noise_ratio(note, pitch) > 10
+
+
+def test_shipped_figures_are_those_of_the_card():
+    folder = checkpoints.CHECKPOINTS_DIR / "gansynth_starter"
+    figures = json.loads((folder / "figures.json").read_text("utf-8"))
+    card = (folder / "README.md").read_text("utf-8")
+    assert f"{100 * figures['random notes']['within 50 cents']:.1f} %" in card
+    assert f"{figures['variety']['mean']:.2f}" in card
+
+
+# The training code, where PyTorch is at hand ----------------------------------------------------
+
+@pytest.fixture(scope="module")
+def trainer():
+    torch = pytest.importorskip("torch")
+    from training.gansynth import train
+    torch.set_num_threads(1)
+    levels = []
+    for pitch in data.PITCHES:
+        steps = np.linspace(-12, -4, 12)
+        levels.append(np.stack([falling(pitch, step) for step in steps]).astype(np.float32))
+    targets = train.Targets(levels, torch.device("cpu"))
+    return train.Trainer(targets, 128, 8, 0, compiled=False)
+
+
+def test_a_window_is_a_part_of_the_whole(trainer):
+    torch = pytest.importorskip("torch")
+    z, pitch = torch.randn(2, 256), torch.tensor([0, 40])
+    with torch.no_grad():
+        whole = trainer.generator(z, pitch)
+        for first, end in ((0, 16), (37, 53), (112, 128)):
+            part = trainer.generator(z, pitch, (first, end))
+            assert torch.allclose(part, whole[:, :, first:end], atol=1e-5)
+
+
+def test_torch_targets_are_the_documented_ones(trainer):
+    torch = pytest.importorskip("torch")
+    z = np.random.default_rng(6).standard_normal((1, 256))
+    pitch = 58
+    index = torch.tensor([pitch - 24])
+    weights, usable = trainer.targets.shares(torch.tensor(z, dtype=torch.float32), index)
+    assert usable.item() == 1
+    drawn = trainer.targets.draw(
+        trainer.targets.mixed(trainer.targets.levels, weights, index), index)[0].numpy()
+    levels = {pitch - 24: trainer.targets.levels[pitch - 24, :, :data.harmonics(pitch)].numpy()}
+    wanted = data.target(levels, data.shares(z)[0], pitch)
+    assert np.allclose(drawn * spectra.MAGNITUDE_SCALE + spectra.MAGNITUDE_SHIFT, wanted[..., 0],
+                       atol=1e-3)
+
+
+def test_held_out_pairs_get_no_weight(trainer):
+    torch = pytest.importorskip("torch")
+    number, pitch = data.HELD_OUT[3]
+    z = data.anchor(number, np.random.default_rng(8))[None]
+    z = torch.tensor(z, dtype=torch.float32)
+    assert trainer.targets.shares(z, torch.tensor([pitch - 24]))[1].item() == 0
+    assert trainer.targets.shares(z, torch.tensor([pitch - 23]))[1].item() == 1
+
+
+def test_stages_learn_and_a_run_goes_on_where_it_was(trainer, tmp_path):
+    torch = pytest.importorskip("torch")
+    from training.gansynth import train
+    for stage in train.STAGES:
+        trainer.enter(stage)
+        figures = [trainer.step(0.02, 4) for _ in range(12)]
+        assert np.isfinite([row[:3] for row in figures]).all()
+        if stage == "steady":
+            assert np.mean(figures[-3:], axis=0)[0] < 0.8 * figures[0][0]
+    trainer.save(tmp_path / "state.npz", golden=True)
+    other = train.Trainer(trainer.targets, 128, 8, 1, compiled=False)
+    other.restore(tmp_path / "state.npz")
+    assert (other.stage, other.steps, other.notes) == (trainer.stage, trainer.steps, trainer.notes)
+    z, pitch = torch.randn(1, 256), torch.tensor([9])
+    with torch.no_grad():
+        assert torch.equal(other.generator(z, pitch, (0, 8)), trainer.generator(z, pitch, (0, 8)))
+    other.rng, trainer.rng = np.random.default_rng(9), np.random.default_rng(9)
+    assert other.step(0.01, 4) == pytest.approx(trainer.step(0.01, 4), nan_ok=True)
+    with pytest.raises(ValueError, match="widths"):
+        train.Trainer(trainer.targets, 64, 8, 0, compiled=False).restore(tmp_path / "state.npz")
