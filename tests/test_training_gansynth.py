@@ -280,4 +280,4 @@ def test_stages_learn_and_a_run_goes_on_where_it_was(trainer, tmp_path):
     other.rng, trainer.rng = np.random.default_rng(9), np.random.default_rng(9)
     assert other.step(0.01, 4) == pytest.approx(trainer.step(0.01, 4), nan_ok=True)
     with pytest.raises(ValueError, match="widths"):
-        train.Trainer(trainer.targets, 64, 8, 0, compiled=False).restore(tmp_path / "state.npz")
+        train.Trainer(trainer.targets, 256, 8, 0, compiled=False).restore(tmp_path / "state.npz")
