@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -202,7 +201,7 @@ def load(path: Path) -> list[np.ndarray]:
 
 
 @functools.lru_cache(maxsize=1)
-def _bands() -> tuple[np.ndarray, np.ndarray]:
+def bands() -> tuple[np.ndarray, np.ndarray]:
     """Return each mel band's sum of weights and its centre in Hz."""
     matrix = spectra.mel_matrix()
     sums = matrix.sum(axis=0)
@@ -217,7 +216,7 @@ def steady_frequency(pitch: int) -> np.ndarray:
     sum of weights: then the inverse mel matrix gives each bin the right turn. Above 5 kHz, where
     that sum exceeds what the generator can say, the value is cut.
     """
-    sums, centres = _bands()
+    sums, centres = bands()
     fundamental = frequency(pitch)
     nearest = np.clip(np.round(centres / fundamental), 1, np.floor(7990 / fundamental))
     turns = np.mod(nearest * fundamental * 2 * spectra.HOP / spectra.SAMPLE_RATE + 1, 2) - 1

@@ -145,7 +145,7 @@ def evaluate(prefix: Path, seed: int, output: Path, levels: list[np.ndarray] | N
     figures["random notes"]["log-spectral distance to target, dB"] = float(np.mean(
         [measures.log_spectral_distance(a, b) for a, b in zip(at_peak(audio), at_peak(sounds))]))
 
-    variety, size, drawn = [], [], []
+    variety, size = [], []
     for pitch in VARIETY_PITCHES:
         z = rng.standard_normal((VARIETY_NOTES // 3 if quick else VARIETY_NOTES,
                                  model.latent_size))

@@ -196,7 +196,7 @@ class Trainer:
     def _envelopes(self) -> torch.Tensor:
         """Levels between the harmonics too: ``[61, 12, 8, 64]``, about 0..1."""
         rows, places = 2 ** SPLIT, 16 * 2 ** (SPLIT - 1)
-        _, centres = data._bands()
+        _, centres = data.bands()
         centres = centres.reshape(places, -1).mean(axis=1)
         result = []
         for index, pitch in enumerate(data.PITCHES):
