@@ -76,7 +76,7 @@ def option_parser(description: str, output: str, checkpoints: str) -> argparse.A
                        help=f"weights: {checkpoints}, or a path (default: official if here, "
                             "else the starter that ships)")
     group.add_argument("--download", action="store_true",
-                       help="fetch what the book used, once (weights, sounds or score)")
+                       help="fetch what the book used, once")
     group.add_argument("--output", type=Path, default=HERE / output, metavar="DIR",
                        help=f"folder of the results (default: {output})")
     group.add_argument("--overwrite", action="store_true",
