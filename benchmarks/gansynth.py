@@ -207,6 +207,82 @@ def run(rounds: int = 3, count: int = 210) -> dict:
     }
 
 
+def parts(rounds: int = 3, count: int = 24) -> dict:
+    """What each of our own steps brings: the score's first notes, with one more step each time.
+
+    Returns
+    -------
+    dict
+        For each variant the seconds and processor seconds of every round, in turn; and the
+        multiplications and additions of a note (10^9), with the rate of a large matrix product on
+        this machine for comparison.
+    """
+    from synths import gansynth
+    from synths.litert import available_threads
+
+    class Unfolded(gansynth.Model):
+        def _grow(self, graph, x, layer, height, rows):
+            x = graph.resize_nearest(x, 2 * x.shape[1], 2 * x.shape[2])
+            x = gansynth._activate(graph, gansynth._convolve(graph, x, layer, height))
+            return gansynth._first_rows(graph, x, rows)
+
+    cores = available_threads()
+    variants = {  # name: the model, whether only what is heard, networks at once
+        "every frame": (Unfolded, False, 1),
+        "the frames that are heard": (Unfolded, True, 1),
+        "scaling and convolving in one": (gansynth.Model, True, 1),
+        "notes spread over the cores": (gansynth.Model, True, gansynth._WORKERS),
+    }
+    notes = {name: values[:count] for name, values in score_notes().items()}
+    results = {name: {"seconds": [], "cpu_s": []} for name in variants}
+    gflops = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "official"
+        subprocess.run([sys.executable, "-m", "benchmarks.magenta_gansynth", "make", str(folder)],
+                       cwd=ROOT, check=True, capture_output=True)
+        whole = gansynth.Model.load_from_path(folder, BATCH)
+        a = np.ones((2048, 2048), np.float32)
+        for _ in range(rounds):
+            for name, (kind, heard, workers) in variants.items():
+                model = kind.load_from_path(folder, BATCH)
+                before, gansynth._WORKERS = gansynth._WORKERS, workers
+                began, worked = time.perf_counter(), time.process_time()
+                model.generate_samples_from_z(notes["z"], notes["pitches"],
+                                              note_lengths=notes["lengths"] if heard else None)
+                results[name]["seconds"].append(time.perf_counter() - began)
+                results[name]["cpu_s"].append(time.process_time() - worked)
+                gansynth._WORKERS = before
+            began = time.perf_counter()
+            a @ a
+            gflops.append(2 * 2.048**3 / (time.perf_counter() - began))
+        frames = whole._inverter.frames_for(score_samples(notes["lengths"].min()))
+        work = {"every frame": operations(whole, 128, folded=False),
+                "the frames that are heard": operations(whole, frames, folded=False),
+                "scaling and convolving in one": operations(whole, frames, folded=True)}
+    return {"notes": count, "cores": cores, "rounds": results, "gflop_per_note": work,
+            "matrix_product_gflop_per_s": gflops}
+
+
+def score_samples(seconds: float) -> int:
+    """Samples heard of a note."""
+    from synths import score
+    return score.note_samples(seconds)
+
+
+def operations(model, frames: int, folded: bool) -> float:
+    """Multiplications and additions for a note of so many frames, in 10^9."""
+    rows = model._rows(frames)
+    total = 2 * model._first.kernel.size
+    for block in range(1, model._num_blocks + 1):
+        height, width = model._resolution(block)
+        if block > 1:
+            kernel = model._layers[block, "conv0"].kernel
+            total += (2 * kernel.size * (4 / 9 if folded else 1)
+                      * min(height, rows[block] + 1) * width)
+        total += 2 * model._layers[block, "conv1"].kernel.size * rows[block] * width
+    return total / 1e9
+
+
 def _processor() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -250,20 +326,42 @@ def table(results: dict) -> str:
     return "\n".join(lines)
 
 
+def parts_table(results: dict) -> str:
+    """The results of `parts` in a few lines."""
+    lines = [f"{'per note':<36} {'ms':>7} {'cpu ms':>7} {'GFLOP':>6}"]
+    for name, rounds in results["rounds"].items():
+        wall, cpu = (1e3 * float(np.median(rounds[key])) / results["notes"]
+                     for key in ("seconds", "cpu_s"))
+        work = results["gflop_per_note"].get(name)
+        lines.append(f"{name:<36} {wall:>7.0f} {cpu:>7.0f}"
+                     + (f" {work:>6.1f}" if work else ""))
+    lines.append("a matrix product of 2048 x 2048 runs at"
+                 f" {np.median(results['matrix_product_gflop_per_s']):.0f} GFLOP/s")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--notes", type=int, default=210)
+    parser.add_argument("--parts", action="store_true",
+                        help="instead, measure what each step of ours brings")
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         side, folder, notes_file = options.worker
         _worker(side, Path(folder), Path(notes_file))
         return
-    results = run(options.rounds, options.notes)
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
-    print(table(results))
+    if options.parts:
+        results = parts(options.rounds, min(options.notes, 24))
+        file = RESULTS.with_name("gansynth_parts.json")
+        text = parts_table(results)
+    else:
+        results = run(options.rounds, options.notes)
+        file, text = RESULTS, table(results)
+    file.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    print(text)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ a note held for 0.13 s needs 20 of 128 frames, and a few more at the lower resol
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 
@@ -220,13 +220,17 @@ class Model:
         values = checkpoints.read(self.path, [name for pair in names.values() for name in pair],
                                   expected=expected)
         self._layers = {}
+        for name, value in values.items():
+            if not np.isfinite(value).all():
+                raise self._unusable(f"has numbers that are not finite in {name}")
         for key, (kernel, bias) in names.items():
-            kernel = values[kernel]
+            kernel = values[kernel].astype(np.float32, copy=False)
             # Equalised learning rate: He's scale, slope 0 before a leaky ReLU (as in Magenta),
             # 1 before to_rgb.
             slope = 1.0 if key[1] == "to_rgb" else 0.0
             gain = math.sqrt(2.0 / ((1.0 + slope**2) * np.prod(kernel.shape[:-1])))
-            self._layers[key] = _Layer(kernel * np.float32(gain), values[bias])
+            self._layers[key] = _Layer(kernel * np.float32(gain),
+                                       values[bias].astype(np.float32, copy=False))
 
         self.latent_size = config["latent_vector_size"]
         labels = start[2] - self.latent_size
@@ -346,7 +350,8 @@ class Model:
     def generate_samples_from_z(self, z: np.ndarray, pitches: Sequence[int],
                                 max_audio_length: int = 64000,
                                 note_lengths: Sequence[float] | None = None,
-                                progress: Callable[[int, int], None] | None = None) -> np.ndarray:
+                                progress: Callable[[int, int], None] | None = None,
+                                max_note_length: float = score.MAX_NOTE_LENGTH) -> np.ndarray:
         """Notes of given instruments at given pitches.
 
         Parameters
@@ -362,6 +367,8 @@ class Model:
             is computed then (the time held, at most 3 s, and the release); the rest is zeros.
         progress : callable, optional
             Called with notes done and notes in total.
+        max_note_length : float
+            Seconds that a note is held at most, as for `synths.score.combine_notes`.
 
         Returns
         -------
@@ -394,8 +401,9 @@ class Model:
         if note_lengths is not None:
             if len(note_lengths) != count or not np.isfinite(note_lengths).all():
                 raise InputError(f"Each of the {count} notes needs a finite length, in seconds.")
-            heard = np.minimum(length, [score.note_samples(seconds, self.sample_rate)
-                                        for seconds in note_lengths])
+            heard = np.array([score.note_samples(seconds, self.sample_rate, max_note_length)
+                              for seconds in note_lengths], np.intp)
+            heard = np.minimum(length, heard)
 
         # A z and a pitch that come again (one timbre held for a whole piece) are computed once.
         inputs = np.column_stack([z, pitches.astype(np.float32)])
@@ -434,18 +442,22 @@ class Model:
         workers = max(1, min(threads, _WORKERS, len(z)))
         batch = max(1, min(self.batch_size, -(-len(z) // workers), _FRAMES_AT_ONCE // frames))
         network = self._network(batch, frames)
-        own = threading.local()
+        idle = SimpleQueue()
+        for _ in range(workers):
+            idle.put(Runner(network, threads // workers))
 
         def render(begin: int) -> tuple[slice, np.ndarray]:
-            if not hasattr(own, "runner"):
-                own.runner = Runner(network, threads // workers)
             rows = slice(begin, min(begin + batch, len(z)))
-            inputs = own.runner.inputs[0][:rows.stop - begin]
-            inputs[:, :self.latent_size] = z[rows]
-            inputs[:, self.latent_size:] = pitches[rows, np.newaxis] == self.pitches
-            own.runner.invoke()
-            picture = own.runner.outputs[0][:rows.stop - begin]
-            specgrams = (picture - self._picture_offset) / self._picture_scale
+            runner = idle.get()
+            try:
+                inputs = runner.inputs[0][:rows.stop - begin]
+                inputs[:, :self.latent_size] = z[rows]
+                inputs[:, self.latent_size:] = pitches[rows, np.newaxis] == self.pitches
+                runner.invoke()
+                picture = runner.outputs[0][:rows.stop - begin]
+                specgrams = (picture - self._picture_offset) / self._picture_scale
+            finally:
+                idle.put(runner)
             return rows, self._inverter.invert(specgrams)
 
         pool = ThreadPoolExecutor(workers)
@@ -501,16 +513,20 @@ class Model:
         return graph.build()
 
     def _grow(self, graph, x, layer: _Layer, height: int, rows: int):
-        """Scale up, convolve, activate: the first `rows` rows, or one more, of `height`.
+        """Scale up, convolve, activate: the first `rows` rows, or one more, of `height`."""
+        if self._scale == (2, 2) and layer.kernel.shape[:2] == (3, 3):
+            return self._grow_folded(graph, x, layer, rows)
+        x = graph.resize_nearest(x, x.shape[1] * self._scale[0], x.shape[2] * self._scale[1])
+        return _first_rows(graph, _activate(graph, _convolve(graph, x, layer, height)), rows)
 
-        Scaling each pixel up to 2 x 2 and convolving 3 x 3 is four convolutions of 2 x 2, one for
-        each corner, whose results interleave: the same sums with 4/9 of the multiplications.
+    @staticmethod
+    def _grow_folded(graph, x, layer: _Layer, rows: int):
+        """Scaling each pixel up to 2 x 2 and convolving 3 x 3, in one.
+
+        That is four convolutions of 2 x 2, one for each corner, whose results interleave: the
+        same sums with 4/9 of the multiplications.
         """
         batch, low, width, _ = x.shape
-        if self._scale != (2, 2) or layer.kernel.shape[:2] != (3, 3):
-            x = graph.resize_nearest(x, low * self._scale[0], width * self._scale[1])
-            x = _convolve(graph, x, layer, height)
-            return _first_rows(graph, _activate(graph, x), rows)
         half = -(-rows // 2)
         corners = []
         for below, upright in enumerate(_fold(layer.kernel, axis=0)):

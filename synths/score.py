@@ -21,7 +21,8 @@ from synths import InputError
 
 MIN_PITCH = 24  # the pitches GANSynth was trained on: C1 ...
 MAX_PITCH = 84  # ... to C6
-MAX_NOTE_LENGTH = 3.0  # seconds a note is held at most
+MAX_NOTE_LENGTH = 3.0  # seconds a note is held at most, in Magenta
+WHOLE_NOTE_LENGTH = 3.7  # the same, if all of the model's 4 seconds are to be heard
 RELEASE = 0.3  # seconds of fade-out after a note is let go
 ATTACK = 0.010  # seconds of fade-in
 MAX_VELOCITY = 127.0
@@ -342,12 +343,14 @@ def get_z_notes(start_times: np.ndarray, z_instruments: np.ndarray, t_instrument
     return z_notes
 
 
-def note_samples(note_length: float, sr: int = 16000) -> int:
-    """Samples heard of a note: held for at most `MAX_NOTE_LENGTH`, then the release."""
-    return int(sr * min(max(note_length, 0.0), MAX_NOTE_LENGTH)) + int(sr * RELEASE)
+def note_samples(note_length: float, sr: int = 16000,
+                 max_note_length: float = MAX_NOTE_LENGTH) -> int:
+    """Samples heard of a note: held for at most `max_note_length` seconds, then the release."""
+    return int(sr * min(max(note_length, 0.0), max_note_length)) + int(sr * RELEASE)
 
 
-def get_envelope(note_length: float, sr: int = 16000) -> np.ndarray:
+def get_envelope(note_length: float, sr: int = 16000,
+                 max_note_length: float = MAX_NOTE_LENGTH) -> np.ndarray:
     """Amplitude envelope of a note: attack, sustain, release.
 
     Magenta's ``generate_util.get_envelope``; in notes shorter than the attack, where the release
@@ -356,25 +359,29 @@ def get_envelope(note_length: float, sr: int = 16000) -> np.ndarray:
     Parameters
     ----------
     note_length : float
-        Seconds the note is held; more than `MAX_NOTE_LENGTH` counts as that.
+        Seconds the note is held; more than `max_note_length` counts as that.
     sr : int
         Sample rate in Hz.
+    max_note_length : float
+        Seconds; Magenta's 3, or up to `WHOLE_NOTE_LENGTH`.
 
     Returns
     -------
     ndarray [`note_samples`]
         float64, 0 to 1.
     """
+    length = note_samples(note_length, sr, max_note_length)
     release = int(sr * RELEASE)
-    attack = min(int(sr * ATTACK), note_samples(note_length, sr))
-    envelope = np.ones(note_samples(note_length, sr))
+    attack = min(int(sr * ATTACK), length)
+    envelope = np.ones(length)
     envelope[-release:] = np.linspace(1.0, 0.0, release)
     envelope[:attack] *= np.linspace(0.0, 1.0, attack)
     return envelope
 
 
 def combine_notes(audio_notes: np.ndarray | Sequence[np.ndarray], start_times: np.ndarray,
-                  end_times: np.ndarray, velocities: np.ndarray, sr: int = 16000) -> np.ndarray:
+                  end_times: np.ndarray, velocities: np.ndarray, sr: int = 16000,
+                  max_note_length: float = MAX_NOTE_LENGTH) -> np.ndarray:
     """Mix the notes' audio into one clip.
 
     Magenta's ``generate_util.combine_notes``: each note is shaped by `get_envelope`, brought to
@@ -395,6 +402,9 @@ def combine_notes(audio_notes: np.ndarray | Sequence[np.ndarray], start_times: n
         0 to 127.
     sr : int
         Sample rate in Hz.
+    max_note_length : float
+        Seconds that a note is held at most: Magenta's 3, or up to `WHOLE_NOTE_LENGTH`, which is
+        as long as the model can.
 
     Returns
     -------
@@ -420,7 +430,7 @@ def combine_notes(audio_notes: np.ndarray | Sequence[np.ndarray], start_times: n
     latest = np.maximum(starts, ends).max()
     clip = np.zeros(int(latest + MAX_NOTE_LENGTH) * sr)
     for audio, start, end, velocity in zip(audio_notes, starts, ends, velocities):
-        envelope = get_envelope(end - start, sr)
+        envelope = get_envelope(end - start, sr, max_note_length)
         length = min(len(envelope), len(audio))
         note = audio[:length] * envelope[:length]
         level = _level(note)

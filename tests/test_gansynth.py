@@ -149,6 +149,9 @@ def test_only_what_is_heard_is_computed_and_it_is_the_same(small):
         samples = score.note_samples(seconds)
         np.testing.assert_allclose(a[:samples], b[:samples], atol=2e-5 * np.abs(b).max())
         assert np.abs(a[samples - 400:samples]).max() > 0 and not a[samples:].any()
+    longest = small.generate_samples_from_z(z[7:8], pitches[7:8], note_lengths=lengths[7:8],
+                                            max_note_length=score.WHOLE_NOTE_LENGTH)
+    np.testing.assert_array_equal(longest, whole[7:8])
     assert reports[0] == (0, 9) and reports[-1] == (9, 9)
     assert [done for done, _ in reports] == sorted(done for done, _ in reports)
 

@@ -346,6 +346,16 @@ def test_notes_start_and_end_without_a_click():
     assert len(score.get_envelope(1.0, sr=8000)) == 10400
 
 
+def test_notes_can_be_held_as_long_as_the_model_can():
+    starts, ends, velocities = np.array([0.0]), np.array([6.0]), np.array([100])
+    audio = tones([60])
+    usual = score.combine_notes(audio, starts, ends, velocities)
+    longer = score.combine_notes(audio, starts, ends, velocities,
+                                 max_note_length=score.WHOLE_NOTE_LENGTH)
+    assert score.note_samples(6.0, max_note_length=score.WHOLE_NOTE_LENGTH) == 64000
+    assert np.flatnonzero(usual)[-1] < 52800 and 63900 < np.flatnonzero(longer)[-1] < 64000
+
+
 def test_audio_shorter_than_the_note_is_mixed():
     clip = score.combine_notes(tones([60], 5000), np.array([0.5]), np.array([3.5]), np.array([90]))
     assert clip.shape == (96000,) and clip[8000:13000].any() and not clip[13000:].any()
