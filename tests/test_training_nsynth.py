@@ -271,4 +271,20 @@ def test_shipped_checkpoint_knows_the_shipped_sounds(starter):
     nsynth = pytest.importorskip("synths.nsynth")
     sounds = evaluate.shipped_sounds(ROOT / "sounds")
     nll = nsynth.nll(np.stack(list(sounds.values())), starter)
-    assert np.all(nll < 3.0) and np.mean(nll) < 2.6  # 5.545 is guessing
+    assert np.all(nll < 2.3) and np.mean(nll) < 2.0  # 5.545 is guessing
+
+
+def test_shipped_checkpoint_plays_the_shipped_sounds_and_a_mix(starter):
+    nsynth = pytest.importorskip("synths.nsynth")
+    sounds = evaluate.shipped_sounds(ROOT / "sounds")
+    audio = np.stack([sounds["bass"], sounds["flute"]])
+    encodings = nsynth.encode(audio, starter, audio.shape[1])
+    encodings = np.concatenate([encodings, (2 * encodings[1:] + encodings[:1]) / 3])
+    uniforms = np.random.default_rng(0).random((3, audio.shape[1]))
+    decoded = nsynth.decode(encodings, starter, uniforms, precision="float32")
+    for made, source in zip(decoded, audio):
+        figures = evaluate.compare(made, source)
+        assert figures["within_50_cents"] > 0.8 and figures["hnr"] > 10
+        assert abs(figures["level"]) < 3 and figures["envelope_correlation"] > 0.7
+    _, clarity, level = measures.f0_track(decoded[2])
+    assert level.max() > 0.05 and np.median(clarity[level > 0.02]) > 0.8

@@ -208,29 +208,34 @@ def _clean(value):
     return value
 
 
-def sheet(path: Path, clips: dict[str, np.ndarray], columns: int, title: str) -> Path:
-    """One picture of all clips: log-frequency spectrograms, brightness over 70 dB."""
-    import matplotlib
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+def draw_level(axes, audio: np.ndarray) -> None:
+    """A spectrogram over log frequency, brightness over 70 dB."""
+    level = measures.log_spectra(np.pad(_unit(audio), 1024)).T
+    frequency = np.fft.rfftfreq(2048, 1 / SAMPLE_RATE)
+    axes.pcolormesh(np.linspace(0, len(audio) / SAMPLE_RATE, level.shape[1]), frequency[3:],
+                    level[3:], vmin=level.max() - 70, vmax=level.max(), cmap="magma",
+                    shading="auto", rasterized=True)
+    axes.set(yscale="log", ylim=(40, 8000))
+
+
+def sheet(path: Path, clips: dict[str, np.ndarray], columns: int, title: str,
+          draw: Callable = draw_level) -> Path:
+    """One picture of all clips."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
     rows = -(-len(clips) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(3 * columns, 2.3 * rows), squeeze=False,
-                                layout="constrained")
+    figure = Figure(figsize=(3 * columns, 2.3 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat[len(clips):]:
         axis.set_visible(False)
     for axis, (name, audio) in zip(axes.flat, clips.items()):
-        level = measures.log_spectra(np.pad(_unit(audio), 1024)).T
-        frequency = np.fft.rfftfreq(2048, 1 / SAMPLE_RATE)
-        axis.pcolormesh(np.linspace(0, len(audio) / SAMPLE_RATE, level.shape[1]), frequency[3:],
-                        level[3:], vmin=level.max() - 70, vmax=level.max(), cmap="magma",
-                        shading="auto", rasterized=True)
-        axis.set(yscale="log", ylim=(40, 8000), title=name)
-        axis.title.set_fontsize(9)
+        draw(axis, audio)
+        axis.set_title(name, fontsize=9)
         axis.tick_params(labelsize=6)
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=80)
-    plt.close(figure)
     return path
 
 
@@ -243,12 +248,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("training/runs/nsynth/evaluation"),
                         metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--temperature", type=float, default=1.0,
+                        help="of decoding (default: %(default)s)")
     parser.add_argument("--sounds", type=Path, default=Path("sounds"), metavar="DIR",
                         help="folder of 16 kHz WAVs (default: %(default)s)")
     parser.add_argument("--data", type=Path, default=Path("training/runs/nsynth/data.npz"),
                         metavar="FILE", help="data set with the held-out notes, rendered if missing")
     options = parser.parse_args(arguments)
     try:
+        import audio_utils
         from synths import checkpoints, nsynth
 
         prefix = checkpoints.find(options.checkpoint or "nsynth_starter", "nsynth")
@@ -261,7 +269,8 @@ def main(arguments: list[str] | None = None) -> int:
         engine = Engine(
             encode=lambda audio: nsynth.encode(audio, prefix, audio.shape[1]),
             decode=lambda encodings, uniforms: nsynth.decode(encodings, prefix, uniforms,
-                                                             precision="float32"),
+                                                             precision="float32",
+                                                             temperature=options.temperature),
             nll=lambda audio: nsynth.nll(audio, prefix))
         decoded: dict[str, np.ndarray] = {}
 
@@ -271,15 +280,18 @@ def main(arguments: list[str] | None = None) -> int:
                           np.round(np.clip(audio, -1, 1) * 32767).astype(np.int16))
 
         figures = evaluate(engine, sounds, notes, strangers, options.seed, keep)
-        figures["checkpoint"], figures["seed"] = Path(prefix).name, options.seed
+        figures.update(checkpoint=Path(prefix).name, seed=options.seed,
+                       temperature=options.temperature)
         part = options.output / "figures.part"
         part.write_text(json.dumps(_clean(figures), indent=1) + "\n", encoding="utf-8")
         part.replace(options.output / "figures.json")
         clips = {**{f"{name} (source)": audio for name, audio in sounds.items()},
                  **{f"{name} (decoded)": decoded[f"sounds_{name}"] for name in sounds},
                  **{name[6:]: audio for name, audio in decoded.items() if name[:6] == "mixes_"}}
-        sheet(options.output / "sounds_and_mixes.png", clips, len(sounds),
-              "Sources, reconstructions, mixes (2/3, 1/3)")
+        title = "Sources, reconstructions, mixes (2/3, 1/3)"
+        sheet(options.output / "sounds_and_mixes.png", clips, len(sounds), title)
+        sheet(options.output / "rainbowgrams.png", clips, len(sounds), title,
+              audio_utils.draw_rainbowgram)
         names = list(notes)[:24]
         clips = {key: audio for name in names for key, audio in (
             (f"{name} (source)", notes[name]), (f"{name} (decoded)", decoded[f"notes_{name}"]))}
