@@ -7,6 +7,7 @@ out of other programs:
 
     python -m benchmarks.magenta_gansynth make FOLDER --config JSON    # random weights
     python -m benchmarks.magenta_gansynth play FOLDER IN.npz OUT.npz   # z, pitches -> waves
+    python -m benchmarks.magenta_gansynth load FOLDER       # seconds to load as Model does
 """
 
 from __future__ import annotations
@@ -134,6 +135,74 @@ class Reference:
         return np.concatenate(waves)
 
 
+def load_seconds(folder: Path, batch_size: int = 16) -> float:
+    """Seconds to build and restore what `Model.load_from_path` does before it can sample.
+
+    That is more than it samples with: the generator again for training, the discriminator on real
+    and on generated notes, the losses, two Adam optimisers and the moving averages.  They are put
+    together here as in Magenta's `Model.__init__` and `train_util`, with plain TensorFlow where
+    those call tensorflow_gan.  The data set is a placeholder, and the variables of training
+    (discriminator, optimisers), which the random checkpoint lacks, are initialised, not restored.
+    """
+    import tensorflow.compat.v1 as tf
+    from magenta.models.gansynth.lib import layers  # noqa: F401  (imported before the clock runs)
+    from magenta.models.gansynth.lib import network_functions, networks
+    from magenta.models.gansynth.lib import specgrams_helper  # noqa: F401
+
+    began = time.perf_counter()
+    config = json.loads((folder / "experiment.json").read_text("utf-8"))
+    num_blocks = config["num_resolutions"]
+    settings = {**_prepare(folder, config, num_blocks), "num_tokens": PITCHES,
+                "progress": num_blocks - 1.0}
+    height, width = settings["resolution_schedule"].final_resolutions
+    graph = tf.Graph()
+    with graph.as_default():
+        images = networks.blend_images(
+            tf.placeholder(tf.float32, [batch_size, height, width, 2]), settings["progress"],
+            settings["resolution_schedule"], num_blocks)
+        labels = tf.placeholder(tf.float32, [batch_size, PITCHES])
+
+        def generate(scope_reuse=None):
+            noises = tf.random_normal([batch_size, settings["latent_vector_size"]])
+            with tf.variable_scope("Generator", reuse=scope_reuse):
+                return network_functions.g_fn_registry["specgram"]((noises, labels), **settings)[0]
+
+        def discriminate(data, reuse=True):
+            with tf.variable_scope("Discriminator", reuse=reuse):
+                return network_functions.d_fn_registry["specgram"](data, **settings)
+
+        def classification_loss(data):
+            return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits_v2(
+                labels=tf.stop_gradient(labels),
+                logits=discriminate(data)[1]["classification_logits"]))
+
+        fakes = generate()
+        fake_score, real_score = discriminate(fakes, None)[0], discriminate(images)[0]
+        between = images + tf.random_uniform([batch_size, 1, 1, 1]) * (fakes - images)
+        slope = tf.gradients(discriminate(between)[0], between)[0]
+        penalty = tf.reduce_mean(tf.square(
+            tf.sqrt(tf.reduce_sum(tf.square(slope), axis=[1, 2, 3])) - 1.0))
+        generator_loss = -tf.reduce_mean(fake_score) + classification_loss(fakes)
+        discriminator_loss = (
+            tf.reduce_mean(fake_score) - tf.reduce_mean(real_score) + 10.0 * penalty
+            + 0.001 * tf.reduce_mean(tf.square(real_score)) + classification_loss(images))
+        ours = tf.trainable_variables("Generator")
+        steps = [tf.train.AdamOptimizer(8e-4, 0.0, 0.99).minimize(loss, var_list=variables)
+                 for loss, variables in ((generator_loss, ours), (
+                     discriminator_loss, tf.trainable_variables("Discriminator")))]
+        average = tf.train.ExponentialMovingAverage(0.999)
+        with tf.control_dependencies(steps):
+            average.apply(ours)
+        training_variables = tf.global_variables()
+    with tf.Session(graph=graph) as session, graph.as_default():
+        session.run(tf.variables_initializer(training_variables))
+        # The averaged generator that samples, and its inversion: as in Reference.
+        Reference(folder, batch_size).session.close()
+        prefix = tf.train.latest_checkpoint(str(next(folder.glob("stage_*"))))
+        tf.train.Saver(ours).restore(session, prefix)
+    return time.perf_counter() - began
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
@@ -147,7 +216,12 @@ def main() -> None:
     player.add_argument("notes", type=Path, help="npz of z and pitches")
     player.add_argument("waves", type=Path, help="npz of waves, seconds, load_seconds")
     player.add_argument("--batch-size", type=int, default=8)
+    loader = commands.add_parser("load", help="print the seconds to load as Magenta's Model does")
+    loader.add_argument("folder", type=Path)
     options = parser.parse_args()
+    if options.command == "load":
+        print(load_seconds(options.folder))
+        return
     if options.command == "make":
         make(options.folder, {**OFFICIAL, **options.config}, options.stage, options.global_step)
         return

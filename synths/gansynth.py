@@ -443,8 +443,8 @@ class Model:
         batch = max(1, min(self.batch_size, -(-len(z) // workers), _FRAMES_AT_ONCE // frames))
         network = self._network(batch, frames)
         idle = SimpleQueue()
-        for _ in range(workers):
-            idle.put(Runner(network, threads // workers))
+        for worker in range(workers):
+            idle.put(Runner(network, threads // workers + (worker < threads % workers)))
 
         def render(begin: int) -> tuple[slice, np.ndarray]:
             rows = slice(begin, min(begin + batch, len(z)))

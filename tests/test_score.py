@@ -34,6 +34,9 @@ else:
     out["z_notes"] = generate_util.get_z_notes(given["start_times"], out["z"], out["t"])
     out["clip"] = generate_util.combine_notes(
         given["audio_notes"], given["start_times"], given["end_times"], given["velocities"])
+    from synths.gansynth import Model
+    out["z_drawn"], out["t_drawn"] = generate_util.get_random_instruments(
+        Model.load_from_path("tests/data/gansynth_small"), 20.0, 5.0)
     np.savez(sys.argv[3], **out)
 """
 
@@ -41,7 +44,7 @@ else:
 def magenta(*arguments):
     """Run Magenta's generate_util, in a process of its own (it brings TensorFlow along)."""
     done = subprocess.run([sys.executable, "-c", _MAGENTA, *map(str, arguments)],
-                          capture_output=True, text=True)
+                          cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -238,6 +241,8 @@ def test_instruments_and_mix_are_magentas(tmp_path):
     clip = score.combine_notes(given["audio_notes"], starts, ends, given["velocities"])
     assert clip.dtype == np.float32 and clip.shape == expected["clip"].shape
     np.testing.assert_allclose(clip, expected["clip"], atol=1e-6)
+    # Magenta's function takes our model for its own.
+    assert expected["z_drawn"].shape == (4, 256) and np.isfinite(expected["z_drawn"]).all()
     # Audio cut to what is heard of each note makes the same clip.
     cut = [audio[:score.note_samples(end - start)]
            for audio, start, end in zip(given["audio_notes"], starts, ends)]
