@@ -271,7 +271,7 @@ def test_shipped_checkpoint_knows_the_shipped_sounds(starter):
     nsynth = pytest.importorskip("synths.nsynth")
     sounds = evaluate.shipped_sounds(ROOT / "sounds")
     nll = nsynth.nll(np.stack(list(sounds.values())), starter)
-    assert np.all(nll < 2.3) and np.mean(nll) < 2.0  # 5.545 is guessing
+    assert np.all(nll < 2.4) and np.mean(nll) < 2.1  # 5.545 is guessing
 
 
 def test_shipped_checkpoint_plays_the_shipped_sounds_and_a_mix(starter):
