@@ -16,36 +16,30 @@ ROOT = Path(__file__).parent.parent
 
 _MAGENTA = """
 import sys
+from pathlib import Path
 import numpy as np
 from magenta.models.gansynth.lib import generate_util
-task = sys.argv[1]
-if task == "load":
-    for path in sys.argv[2:]:
-        _, notes = generate_util.load_midi(path, min_pitch=24)
-        np.savez(path + ".npz", **notes)
-else:
-    given = dict(np.load(sys.argv[2]))
-    class Model:
-        def generate_z(self, n):
-            return given["z"][:n]
-    out = {}
-    out["z"], out["t"] = generate_util.get_random_instruments(
-        Model(), given["total_time"].item(), 3.0)
-    out["z_notes"] = generate_util.get_z_notes(given["start_times"], out["z"], out["t"])
-    out["clip"] = generate_util.combine_notes(
-        given["audio_notes"], given["start_times"], given["end_times"], given["velocities"])
-    from synths.gansynth import Model
-    out["z_drawn"], out["t_drawn"] = generate_util.get_random_instruments(
-        Model.load_from_path("tests/data/gansynth_small"), 20.0, 5.0)
-    np.savez(sys.argv[3], **out)
+from synths.gansynth import Model
+
+folder = Path(sys.argv[1])
+for path in folder.glob("*.mid"):
+    _, notes = generate_util.load_midi(str(path), min_pitch=24)
+    np.savez(path.with_suffix(".npz"), **notes)
+
+given = dict(np.load(folder / "given.npz"))
+class Latents:
+    def generate_z(self, n):
+        return given["z"][:n]
+out = {}
+out["z"], out["t"] = generate_util.get_random_instruments(
+    Latents(), given["total_time"].item(), 3.0)
+out["z_notes"] = generate_util.get_z_notes(given["start_times"], out["z"], out["t"])
+out["clip"] = generate_util.combine_notes(
+    given["audio_notes"], given["start_times"], given["end_times"], given["velocities"])
+out["z_drawn"], out["t_drawn"] = generate_util.get_random_instruments(
+    Model.load_from_path("tests/data/gansynth_small"), 20.0, 5.0)
+np.savez(folder / "out.npz", **out)
 """
-
-
-def magenta(*arguments):
-    """Run Magenta's generate_util, in a process of its own (it brings TensorFlow along)."""
-    done = subprocess.run([sys.executable, "-c", _MAGENTA, *map(str, arguments)],
-                          cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def two_hands(path):
@@ -81,21 +75,39 @@ def tempo_changes(path):
     midi.save(str(path))
 
 
+def tones(pitches, samples=64000):
+    """Notes that ring: uneven waves, so that highest and lowest sample differ."""
+    seconds = np.arange(samples) / 16000
+    turns = 440.0 * 2.0 ** ((np.asarray(pitches)[:, None] - 69) / 12) * seconds
+    waves = np.sin(2 * np.pi * turns) + 0.4 * np.sin(4 * np.pi * turns + 1.0)
+    return (waves * np.exp(-seconds)).astype(np.float32)
+
+
 @pytest.fixture(scope="module")
-def midi_files(tmp_path_factory):
-    """MIDI files, each with the notes that Magenta reads in it beside it."""
-    folder = tmp_path_factory.mktemp("midi")
+def magenta(tmp_path_factory):
+    """A folder of MIDI files, latent vectors and audio, and what Magenta makes of them."""
+    folder = tmp_path_factory.mktemp("magenta")
     two_hands(folder / "two_hands.mid")
     tempo_changes(folder / "tempo_changes.mid")
     (folder / "prelude.mid").write_bytes((ROOT / "midi" / "cs1-1pre-short.mid").read_bytes())
-    magenta("load", *sorted(folder.glob("*.mid")))
+    rng = np.random.default_rng(3)
+    starts = np.sort(rng.uniform(0, 19, 60))
+    ends = starts + rng.uniform(0.02, 4.0, 60)
+    ends[-1] = 23.7
+    np.savez(folder / "given.npz", z=rng.standard_normal((20, 256)), total_time=ends[-1],
+             start_times=starts, end_times=ends, velocities=rng.integers(1, 128, 60),
+             audio_notes=tones(rng.integers(24, 85, 60)))
+    # In a process of its own: it brings TensorFlow along.
+    done = subprocess.run([sys.executable, "-c", _MAGENTA, str(folder)], cwd=ROOT,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
 
 @pytest.mark.parametrize("name", ["two_hands", "tempo_changes", "prelude"])
-def test_notes_are_those_that_magenta_reads(midi_files, name):
-    notes = score.load_midi(midi_files / f"{name}.mid")
-    with np.load(midi_files / f"{name}.mid.npz") as expected:
+def test_notes_are_those_that_magenta_reads(magenta, name):
+    notes = score.load_midi(magenta / f"{name}.mid")
+    with np.load(magenta / f"{name}.npz") as expected:
         assert len(expected["pitches"]) >= 20
         for key in expected.files:
             np.testing.assert_array_equal(notes[key], expected[key])
@@ -209,25 +221,9 @@ def test_tempo_scale():
 # Against Magenta's generate_util -------------------------------------------------------------
 
 
-def tones(pitches, samples=64000):
-    """Notes that ring: uneven waves, so that highest and lowest sample differ."""
-    seconds = np.arange(samples) / 16000
-    turns = 440.0 * 2.0 ** ((np.asarray(pitches)[:, None] - 69) / 12) * seconds
-    waves = np.sin(2 * np.pi * turns) + 0.4 * np.sin(4 * np.pi * turns + 1.0)
-    return (waves * np.exp(-seconds)).astype(np.float32)
-
-
-def test_instruments_and_mix_are_magentas(tmp_path):
-    rng = np.random.default_rng(3)
-    starts = np.sort(rng.uniform(0, 19, 60))
-    ends = starts + rng.uniform(0.02, 4.0, 60)
-    ends[-1] = 23.7
-    given = {"z": rng.standard_normal((20, 256)), "total_time": ends[-1], "start_times": starts,
-             "end_times": ends, "velocities": rng.integers(1, 128, 60),
-             "audio_notes": tones(rng.integers(24, 85, 60))}
-    np.savez(tmp_path / "given.npz", **given)
-    magenta("mix", tmp_path / "given.npz", tmp_path / "out.npz")
-    expected = np.load(tmp_path / "out.npz")
+def test_instruments_and_mix_are_magentas(magenta):
+    given, expected = (dict(np.load(magenta / name)) for name in ("given.npz", "out.npz"))
+    starts, ends = given["start_times"], given["end_times"]
 
     class Model:
         def generate_z(self, n):
