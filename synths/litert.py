@@ -22,6 +22,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import flatbuffers
@@ -34,6 +35,7 @@ _TYPES = {
     np.dtype(np.int32): schema.TensorType.INT32,
 }
 _ALIGNMENT = 64
+_PLACE = 0x4C5A91D73E000000     # no 8 bytes of a model look like this and what follows it
 _ACTIVATIONS = {
     None: schema.ActivationFunctionType.NONE,
     "relu": schema.ActivationFunctionType.RELU,
@@ -70,7 +72,7 @@ class Graph:
         self._tensors: list[schema.TensorT] = []
         self._values: list[np.ndarray | None] = []
         self._operators: list[schema.OperatorT] = []
-        self._codes: dict[tuple[int, int], int] = {}
+        self._codes: list[tuple[int, int]] = []     # of the operators: kind and version
         self._inputs: list[int] = []
         self._outputs: list[int] = []
 
@@ -143,8 +145,7 @@ class Graph:
         """
         outputs = tuple(self._tensor(shape, np.float32, None) for shape in output_shapes)
         operator = schema.OperatorT()
-        code = (getattr(schema.BuiltinOperator, kind), version)
-        operator.opcodeIndex = self._codes.setdefault(code, len(self._codes))
+        self._codes.append((getattr(schema.BuiltinOperator, kind), version))
         operator.inputs = [tensor.index for tensor in inputs]
         operator.outputs = [tensor.index for tensor in outputs]
         if options is not None:
@@ -292,65 +293,67 @@ class Graph:
         return self.op("RESHAPE", [x, self.constant(np.array(shape, np.int32))], shape,
                        options="Reshape", newShape=shape)
 
-    # Model ---------------------------------------------------------------------------------
-
     def build(self) -> bytes:
-        """The model as LiteRT reads it.
+        """The model as LiteRT reads it."""
+        return build([self])
 
-        The weights are laid behind the flatbuffer and referred to by offset (as the format
-        allows for large models), so each is copied once.
-        """
-        # Buffer 0 is the empty one, by convention the buffer of all computed tensors.
-        buffers = [schema.BufferT()]
-        pieces: list[np.ndarray] = []
-        for tensor, value in zip(self._tensors, self._values):
+
+def build(graphs: Sequence[Graph]) -> bytes:
+    """Several graphs as one model, for `runners`.
+
+    The weights are laid behind the flatbuffer and referred to by offset (as the format allows
+    for large models), so each is copied once.
+    """
+    model = schema.ModelT()
+    model.version = 3
+    model.subgraphs = []
+    # Buffer 0 is the empty one, by convention the buffer of all computed tensors.
+    model.buffers = [schema.BufferT()]
+    codes: dict[tuple[int, int], int] = {}
+    pieces: list[np.ndarray] = []
+    for number, graph in enumerate(graphs):
+        for tensor, value in zip(graph._tensors, graph._values):
             tensor.buffer = 0
             if value is not None:
-                tensor.buffer = len(buffers)
+                tensor.buffer = len(model.buffers)
                 buffer = schema.BufferT()
-                buffer.offset = 2 ** 40  # stands in until the table's own length is known
+                buffer.offset = _PLACE + len(pieces)    # until the table's own length is known
                 buffer.size = value.nbytes
-                buffers.append(buffer)
+                model.buffers.append(buffer)
                 pieces.append(value)
-
+        for operator, code in zip(graph._operators, graph._codes):
+            operator.opcodeIndex = codes.setdefault(code, len(codes))
         subgraph = schema.SubGraphT()
-        subgraph.tensors = self._tensors
-        subgraph.operators = self._operators
-        subgraph.inputs = self._inputs
-        subgraph.outputs = self._outputs
-        subgraph.name = "main"
-        model = schema.ModelT()
-        model.version = 3
-        model.subgraphs = [subgraph]
-        model.buffers = buffers
-        model.operatorCodes = []
-        for kind, version in self._codes:
-            code = schema.OperatorCodeT()
-            code.builtinCode = kind
-            code.deprecatedBuiltinCode = min(kind, 127)
-            code.version = version
-            model.operatorCodes.append(code)
+        subgraph.tensors = graph._tensors
+        subgraph.operators = graph._operators
+        subgraph.inputs = graph._inputs
+        subgraph.outputs = graph._outputs
+        subgraph.name = f"graph{number}"
+        model.subgraphs.append(subgraph)
+    model.operatorCodes = []
+    for kind, version in codes:
+        code = schema.OperatorCodeT()
+        code.builtinCode = kind
+        code.deprecatedBuiltinCode = min(kind, 127)
+        code.version = version
+        model.operatorCodes.append(code)
 
-        end = _aligned(len(_pack(model)))
-        for buffer, piece in zip(buffers[1:], pieces):
-            buffer.offset = end
-            end = _aligned(end + piece.nbytes)
-        head = _pack(model)
-        parts: list[Any] = [head, bytes(_aligned(len(head)) - len(head))]
-        for piece in pieces:
-            parts.append(piece.reshape(-1).view(np.uint8).data)
-            parts.append(bytes(_aligned(piece.nbytes) - piece.nbytes))
-        return b"".join(parts)
+    builder = flatbuffers.Builder(1 << 16)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    head = bytearray(builder.Output())
+    parts: list[Any] = [head, bytes(_aligned(len(head)) - len(head))]
+    end = _aligned(len(head))
+    for i, piece in enumerate(pieces):
+        place = head.index((_PLACE + i).to_bytes(8, "little"))
+        head[place:place + 8] = end.to_bytes(8, "little")
+        parts.append(piece.reshape(-1).view(np.uint8).data)
+        parts.append(bytes(_aligned(piece.nbytes) - piece.nbytes))
+        end = _aligned(end + piece.nbytes)
+    return b"".join(parts)
 
 
 def _aligned(size: int) -> int:
     return -(-size // _ALIGNMENT) * _ALIGNMENT
-
-
-def _pack(model: schema.ModelT) -> bytes:
-    builder = flatbuffers.Builder(1 << 16)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
 
 
 @contextlib.contextmanager
@@ -398,17 +401,43 @@ class Runner:
     """
 
     def __init__(self, model: bytes, threads: int | None = None) -> None:
-        # The import itself is quick; what is slow is kept out of `import synths.litert`.
-        from ai_edge_litert.interpreter import Interpreter
+        interpreter = _load(model, threads)
+        self._take(interpreter, 0, [d["index"] for d in interpreter.get_input_details()],
+                   [d["index"] for d in interpreter.get_output_details()])
 
-        with warnings.catch_warnings(), _silent_stderr():
-            warnings.simplefilter("ignore")
-            self._interpreter = Interpreter(model_content=model,
-                                            num_threads=threads or available_threads())
-            self._interpreter.allocate_tensors()
-        self.inputs = [self._view(d["index"]) for d in self._interpreter.get_input_details()]
-        self.outputs = [self._view(d["index"]) for d in self._interpreter.get_output_details()]
-        self.invoke = self._interpreter.invoke
+    def _take(self, interpreter: Any, subgraph: int, inputs: list[int],
+              outputs: list[int]) -> None:
+        # The wrapped interpreter reaches all subgraphs; its public face reaches only the first.
+        inner = interpreter._interpreter
+        inner.AllocateTensors(subgraph)
 
-    def _view(self, index: int) -> np.ndarray:
-        return np.asarray(_View(self._interpreter.tensor(index)(), self._interpreter))
+        def view(index: int) -> np.ndarray:
+            return np.asarray(_View(inner.tensor(inner, index, subgraph), interpreter))
+
+        self._interpreter = interpreter
+        self.inputs = [view(index) for index in inputs]
+        self.outputs = [view(index) for index in outputs]
+        self.invoke = partial(inner.Invoke, subgraph)
+
+
+def runners(graphs: Sequence[Graph], threads: int | None = None) -> list[Runner]:
+    """A runner for each of several graphs that take turns: they share one team of threads."""
+    interpreter = _load(build(graphs), threads)
+    result = []
+    for number, graph in enumerate(graphs):
+        runner = Runner.__new__(Runner)
+        runner._take(interpreter, number, graph._inputs, graph._outputs)
+        result.append(runner)
+    return result
+
+
+def _load(model: bytes, threads: int | None) -> Any:
+    # The import itself is quick; what is slow is kept out of `import synths.litert`.
+    from ai_edge_litert.interpreter import Interpreter
+
+    with warnings.catch_warnings(), _silent_stderr():
+        warnings.simplefilter("ignore")
+        interpreter = Interpreter(model_content=model,
+                                  num_threads=threads or available_threads())
+        interpreter.allocate_tensors()
+    return interpreter

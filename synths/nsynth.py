@@ -15,6 +15,7 @@ import os
 import tempfile
 import wave
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -177,12 +178,13 @@ def decode_blocks(encodings: np.ndarray, checkpoint_path: str | Path | None,
     """As `decode`, a block of 512 samples of some clips at a time.
 
     Arguments are checked and weights are prepared at once; the sound is made as the iterator is
-    read.  Large batches are cut into groups of clips, one after the other.
+    read.  Large batches are cut into groups of clips, decoded one after the other or, on small
+    networks, a few at a time.
 
     Yields
     ------
     Block
-        In order of time within each group of clips.
+        In order of time within each group of clips; groups may alternate.
     """
     from synths import wavenet
 
@@ -204,16 +206,33 @@ def _decode_groups(weights, encodings, uniforms, precision, temperature,
                    threads) -> Iterator[Block]:
     from synths import wavenet
 
-    decoder = None
-    for clips in wavenet.groups(weights, len(encodings)):
-        if decoder is None or decoder.batch != clips.stop - clips.start:
-            decoder = None      # give the old one's memory back first
-            decoder = wavenet.Decoder(weights, clips.stop - clips.start, precision, temperature,
-                                      threads)
-        start = 0
-        for codes in decoder.generate(encodings[clips], uniforms[clips]):
-            yield Block(clips, slice(start, start + HOP_LENGTH), _SAMPLES[codes])
-            start += HOP_LENGTH
+    lanes = wavenet.lanes(weights, len(encodings), threads)
+    groups = wavenet.groups(weights, len(encodings), lanes)
+
+    def lane(groups: list[slice]) -> Iterator[Block]:
+        decoder = None
+        for clips in groups:
+            if decoder is None or decoder.batch != clips.stop - clips.start:
+                decoder = None      # give the old one's memory back first
+                decoder = wavenet.Decoder(weights, clips.stop - clips.start, precision,
+                                          temperature, threads)
+            start = 0
+            for codes in decoder.generate(encodings[clips], uniforms[clips]):
+                yield Block(clips, slice(start, start + HOP_LENGTH), _SAMPLES[codes])
+                start += HOP_LENGTH
+
+    if lanes == 1:
+        yield from lane(groups)
+        return
+    with ThreadPoolExecutor(lanes) as pool:
+        steps = {pool.submit(next, blocks, None): blocks
+                 for blocks in (lane(groups[i::lanes]) for i in range(lanes))}
+        while steps:
+            for step in wait(steps, return_when=FIRST_COMPLETED).done:
+                blocks, block = steps.pop(step), step.result()
+                if block is not None:
+                    steps[pool.submit(next, blocks, None)] = blocks
+                    yield block
 
 
 def decode(encodings: np.ndarray, checkpoint_path: str | Path | None, uniforms: np.ndarray,
@@ -231,7 +250,9 @@ def decode(encodings: np.ndarray, checkpoint_path: str | Path | None, uniforms: 
     uniforms : float [batch, frames * 512]
         Random numbers in [0, 1) that choose the samples, such as `draw_uniforms` gives.
     precision : str
-        "float32": Magenta's samples.  "int8": several times faster on large networks.  "auto":
+        "float32": Magenta's samples, as far as float32 goes (where a random number comes within
+        about 1e-6 of the edge between two codes, rounding decides, here as there, and from that
+        sample on two runs of the two programs may differ).  "int8": several times faster on large networks.  "auto":
         see `choose_precision`; float32 where there is no `reference_audio`.
     temperature : float
         Below 1 the likely samples become likelier (less noise, less life).
@@ -483,28 +504,28 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
                            temperature=temperature, threads=threads)
 
     audio = np.zeros([len(encodings), length], np.float32)
-    clips, made, saved, total = slice(0), 0, 0, 0
+    made = np.zeros(len(encodings), int)        # samples of each clip
+    saved = np.zeros(len(encodings), int)
 
-    def save() -> None:
-        nonlocal saved
-        for i in range(clips.start or 0, clips.stop):
-            _write_wav(paths[i], audio[i, :made])
-        saved = made
+    def save(clips: Iterable[int]) -> None:
+        for i in clips:
+            if made[i] > saved[i]:
+                _write_wav(paths[i], audio[i, :made[i]])
+                saved[i] = made[i]
 
     try:
         for block in blocks:
-            if block.clips != clips:
-                clips, saved = block.clips, 0
             audio[block.clips, block.samples] = block.audio
-            made = block.samples.stop
-            total += block.audio.size
-            if made == length or made // samples_per_save > saved // samples_per_save:
-                save()
+            made[block.clips] = block.samples.stop
+            clips = range(block.clips.start, block.clips.stop)
+            last = saved[clips.start]
+            if (block.samples.stop == length
+                    or block.samples.stop // samples_per_save > last // samples_per_save):
+                save(clips)
             if progress:
-                progress(total, audio.size)
+                progress(int(made.sum()), audio.size)
     except KeyboardInterrupt:
-        if made > saved:
-            save()
+        save(range(len(paths)))
         raise
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from synths import CheckpointError, checkpoints
-from synths.litert import Graph, Runner, Tensor
+from synths.litert import Graph, Runner, Tensor, runners
 
 HOP_LENGTH = 512    # samples per frame of an encoding
 STAGES = 10         # dilations 1, 2, ... 512, over and over
@@ -32,9 +32,8 @@ CODES = 256         # mu-law codes 0..255 stand for -128..127
 # How many rows the product of a block of past moments should have, clips times steps: enough to
 # keep the arithmetic units busy, and little enough to stay in the cache.
 _BLOCK_ROWS = 384
-# Outputs per matrix in float32: this many columns of weights stay in the second-level cache while
-# all clips go through them, instead of coming from memory again for every few clips.
-_TILE = 128
+# Up to this width a network is small: its steps are a matter of overheads, not of arithmetic.
+_SMALL = 96
 # Clips at once: the memory of the past moments of one more would do more harm than good.
 _MEMORY = 160 << 20     # bytes
 _MOST_CLIPS = 64
@@ -186,44 +185,48 @@ def _product(graph: Graph, x: Tensor, matrix: np.ndarray, bias: np.ndarray | Non
              precision: str) -> Tensor:
     """`x @ matrix + bias`, one of the products that the network's time goes into."""
     if precision == "int8":
-        codes, scale = _quantise(matrix)
-        return graph.fully_connected(x, codes, bias, scale=scale)
-    n = matrix.shape[1]
-    if n <= _TILE or n % _TILE:
-        return graph.fully_connected(x, matrix, bias)
-    return graph.concatenate([
-        graph.fully_connected(x, matrix[:, i:i + _TILE],
-                              None if bias is None else bias[i:i + _TILE])
-        for i in range(0, n, _TILE)])
+        matrix, scale = _quantise(matrix)
+        return graph.fully_connected(x, matrix, bias, scale=scale)
+    return graph.fully_connected(x, matrix, bias)
 
 
-def _past(graph: Graph, layer: Layer, older: Tensor, precision: str) -> tuple[Tensor, Tensor]:
-    """What t - 2d and t - d, side by side in `older`, add to a layer's two gates."""
+def _past(graph: Graph, layer: Layer, older: Tensor, newer: Tensor, precision: str) -> Tensor:
+    """What t - 2d and t - d add to a layer's gates, its biases included."""
     width = layer.res.shape[0]
-    taps = layer.taps[:2].reshape(2 * width, 2 * width)
-    both = _product(graph, older, taps, layer.bias, precision)
-    return graph.split(both, 2)
+    return _product(graph, graph.concatenate([older, newer]),
+                    layer.taps[:2].reshape(2 * width, 2 * width), layer.bias, precision)
 
 
-def _gates(graph: Graph, layer: Layer, x: Tensor, precision: str) -> tuple[Tensor, Tensor]:
-    """What t itself adds to a layer's two gates."""
-    both = _product(graph, x, layer.taps[2], None, precision)
-    return graph.split(both, 2)
+def _present(graph: Graph, layer: Layer, x: Tensor, precision: str) -> Tensor:
+    """What t itself adds to a layer's gates."""
+    return _product(graph, x, layer.taps[2], None, precision)
 
 
-def _residual(graph: Graph, layer: Layer, x: Tensor, skips: Tensor, gates: list[Tensor],
-              precision: str, last: bool) -> tuple[Tensor, Tensor]:
-    """Through a layer's gates to the next layer's input and the sum of skips."""
-    gated = graph.multiply(graph.sigmoid(gates[0]), graph.tanh(gates[1]))
-    skips = graph.add(skips, _product(graph, gated, layer.skip, layer.skip_bias, precision))
-    if not last:
-        x = graph.add(x, _product(graph, gated, layer.res, layer.res_bias, precision))
-    return x, skips
+def _gated(graph: Graph, gates: Tensor) -> Tensor:
+    """The layer's activation: the first half of the gates opens and shuts the second."""
+    opening, content = graph.split(gates, 2)
+    return graph.multiply(graph.sigmoid(opening), graph.tanh(content))
 
 
-def _odds(graph: Graph, weights: Weights, skips: Tensor, condition: Tensor,
-          temperature: float) -> Tensor:
-    """From the sum of skips to the probabilities of the 256 codes."""
+def _residual(graph: Graph, layer: Layer, x: Tensor, gated: Tensor, precision: str) -> Tensor:
+    """The next layer's input."""
+    return graph.add(x, _product(graph, gated, layer.res, layer.res_bias, precision))
+
+
+def _odds(graph: Graph, weights: Weights, start: Tensor, gated: list[Tensor], condition: Tensor,
+          temperature: float, precision: str) -> Tensor:
+    """The probabilities of the 256 codes.
+
+    The skips of five layers (as many as XNNPACK joins at a time) are one product over their
+    activations side by side.
+    """
+    skips = graph.fully_connected(start, weights.skip_start, weights.skip_start_bias)
+    for i in range(0, len(gated), 5):
+        layers = weights.layers[i:i + 5]
+        together = graph.concatenate(gated[i:i + 5]) if len(layers) > 1 else gated[i]
+        matrix = np.concatenate([layer.skip for layer in layers])
+        bias = np.sum([layer.skip_bias for layer in layers], axis=0)
+        skips = graph.add(skips, _product(graph, together, matrix, bias, precision))
     s = graph.fully_connected(graph.relu(skips), weights.out1, weights.out1_bias)
     s = graph.relu(graph.add(s, condition))
     heat = np.float32(1 / temperature)
@@ -231,32 +234,60 @@ def _odds(graph: Graph, weights: Weights, skips: Tensor, condition: Tensor,
                                                weights.logits_bias * heat))
 
 
+def _draw(graph: Graph, odds: Tensor, uniforms: Tensor) -> Tensor:
+    """Code - 128 of each clip: the first code whose cumulated odds reach the clip's number.
+
+    `numpy.searchsorted` of `numpy.cumsum` in operators that XNNPACK has.  The sums are taken
+    within 16 groups of 16 codes and then over the groups.  `uniforms` is [clips * 16, 1], every
+    number 16 times.
+    """
+    clips = odds.shape[0]
+    within = graph.fully_connected(graph.reshape(odds, [clips * 16, 16]),
+                                   np.triu(np.ones([16, 16], np.float32)))
+    totals = graph.reshape(graph.slice(within, [0, 15], [-1, 1]), [clips, 16])
+    before = graph.fully_connected(totals, np.triu(np.ones([16, 16], np.float32), 1))
+    left = graph.subtract(uniforms, graph.reshape(before, [clips * 16, 1]))
+    # Differences lie in -1..1: 1 where the cumulated odds are still below, else 0 or less.
+    below = graph.relu(graph.op("CEIL", [graph.subtract(left, within)], within.shape))
+    code = graph.sum(graph.reshape(below, [clips, CODES]), [1])
+    # Rounded sums may end below 1, and a number above all of them: that means the last code.
+    code = graph.op("MINIMUM", [code, graph.constant(np.float32([[CODES - 1]]))], code.shape,
+                    options="MaximumMinimum")
+    return graph.subtract(code, np.float32([[128]]))
+
+
 class Conditioning:
     """What an encoding adds to every layer, for one frame of all clips."""
 
-    def __init__(self, weights: Weights, batch: int, threads: int) -> None:
+    def __init__(self, weights: Weights, batch: int) -> None:
         graph = Graph()
         encoding = graph.input([batch, weights.channels])
         for layer in weights.layers:
-            width = layer.res.shape[0]
-            for half in (slice(0, width), slice(width, None)):
-                graph.output(graph.fully_connected(encoding, layer.cond[:, half],
-                                                   layer.cond_bias[half]))
+            graph.output(graph.fully_connected(encoding, layer.cond, layer.cond_bias))
         graph.output(graph.fully_connected(encoding, weights.cond_out1, weights.cond_out1_bias))
-        self._runner = Runner(graph.build(), threads)
+        self._runner = Runner(graph.build(), 1)
 
     def __call__(self, encoding: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-        """From an encoding [batch, channels] to both gates' terms per layer, and the output's."""
+        """From an encoding [batch, channels] to the layers' terms, and the output's."""
         self._runner.inputs[0][:] = encoding
         self._runner.invoke()
         return self._runner.outputs[:-1], self._runner.outputs[-1]
 
 
-def groups(weights: Weights, batch: int) -> list[slice]:
+def lanes(weights: Weights, batch: int, threads: int) -> int:
+    """How many groups of clips to decode at a time.
+
+    Large networks are cut up among the threads within each product; the products of small ones
+    are too short for that, but their groups can run beside each other.
+    """
+    return max(min(threads, batch // 6), 1) if weights.width <= _SMALL else 1
+
+
+def groups(weights: Weights, batch: int, lanes: int = 1) -> list[slice]:
     """Cut a batch into groups of clips of nearly the same size, each to be decoded at once."""
     per_clip = sum(2 * layer.dilation for layer in weights.layers) * weights.width * 4
     most = min(max(_MEMORY // per_clip, 1), _MOST_CLIPS)
-    n = -(-batch // most)
+    n = max(-(-batch // most), lanes)
     edges = [batch * i // n for i in range(n + 1)]
     return [slice(start, stop) for start, stop in zip(edges, edges[1:])]
 
@@ -264,40 +295,36 @@ def groups(weights: Weights, batch: int) -> list[slice]:
 # Generation ----------------------------------------------------------------------------------
 
 
-class _Delay:
-    """A layer's memory of its own input, and the products of what lies in the past.
+class _Past:
+    """What the past of one layer adds to its gates, for a block of steps at once."""
 
-    Steps go through `push`; at every `block`-th step, `advance` computes what the moments t - 2d
-    and t - d add to the gates for the next `block` steps.
-    """
-
-    def __init__(self, layer: Layer, batch: int, precision: str, threads: int) -> None:
+    def __init__(self, layer: Layer, batch: int, precision: str) -> None:
         self.dilation = layer.dilation
         width = layer.res.shape[0]
-        # A ring of the last 2d inputs.
-        self.ring = np.zeros([2 * layer.dilation, batch, width], np.float32)
+        self._shape = (-1, batch, width)
         rows = max(_BLOCK_ROWS // batch, 4)
         self.block = min(layer.dilation, HOP_LENGTH, 1 << (rows.bit_length() - 1))
-        graph = Graph()
-        older = graph.input([self.block * batch, 2 * width])
-        gates = _past(graph, layer, older, precision)
-        for gate in gates:
-            # One frame's conditioning serves all steps of the block: blocks divide frames.
-            condition = graph.input([1, batch, width])
-            gate = graph.reshape(gate, [self.block, batch, width])
-            graph.output(graph.add(gate, condition))
-        runner = Runner(graph.build(), threads)
-        self._invoke = runner.invoke
-        both = runner.inputs[0].reshape(self.block, batch, 2, width)
-        self._older, self._newer = both[:, :, 0], both[:, :, 1]
-        self.conditions = runner.inputs[1:]
-        self.gates = runner.outputs
+        self.graph = graph = Graph()
+        older, newer = (graph.input([self.block * batch, width]) for _ in range(2))
+        # One frame's conditioning serves all steps of a block, as blocks divide frames.
+        condition = graph.input([1, batch, 2 * width])
+        past = graph.reshape(_past(graph, layer, older, newer, precision),
+                             [self.block, batch, 2 * width])
+        graph.output(graph.add(past, condition))
 
-    def advance(self, t: int) -> None:
-        oldest = t % (2 * self.dilation)
+    def attach(self, runner: Runner) -> None:
+        """Take the runner of `graph`."""
+        self._invoke = runner.invoke
+        self._older, self._newer = (x.reshape(self._shape) for x in runner.inputs[:2])
+        self.condition = runner.inputs[2][0]
+        self.gates = runner.outputs[0]      # [block, batch, 2 width]
+
+    def advance(self, ring: np.ndarray, t: int) -> None:
+        """Compute the block that begins at step t from the last 2d inputs of the layer."""
+        older = t % (2 * self.dilation)
         newer = (t + self.dilation) % (2 * self.dilation)
-        self._older[:] = self.ring[oldest:oldest + self.block]
-        self._newer[:] = self.ring[newer:newer + self.block]
+        self._older[:] = ring[older:older + self.block]
+        self._newer[:] = ring[newer:newer + self.block]
         self._invoke()
 
 
@@ -315,32 +342,56 @@ class Decoder:
         Above 0; the logits are divided by it.
     threads : int
         Threads within a step.
+    shortest_block : int, optional
+        Layers of smaller dilation look up their past at every step: a block of very few steps
+        costs more in calls than it saves in arithmetic.
     """
 
     def __init__(self, weights: Weights, batch: int, precision: str = "float32",
-                 temperature: float = 1.0, threads: int = 1) -> None:
+                 temperature: float = 1.0, threads: int = 1,
+                 shortest_block: int | None = None) -> None:
         self.batch = batch
         width = weights.width
-        self._conditioning = Conditioning(weights, batch, 1)
-        self._delays = [_Delay(layer, batch, precision, threads) for layer in weights.layers]
+        if shortest_block is None:
+            shortest_block = 8 if width <= _SMALL else 2
+        if width <= _SMALL:
+            threads = 1     # the threads' meetings would take longer than their work
+        self._conditioning = Conditioning(weights, batch)
+        # Every layer's last 2d inputs.
+        self._rings = [np.zeros([2 * layer.dilation, batch, width], np.float32)
+                       for layer in weights.layers]
+        self._far: list[_Past | None] = []
 
         graph = Graph()
         recent = graph.input([batch, 3])
-        condition = graph.input([batch, weights.skip_width])
-        x = graph.fully_connected(recent, weights.start, weights.start_bias)
-        skips = graph.fully_connected(x, weights.skip_start, weights.skip_start_bias)
-        inputs = []
+        uniforms = graph.input([batch * 16, 1])
+        output_condition = graph.input([batch, weights.skip_width])
+        x = start = graph.fully_connected(recent, weights.start / 128, weights.start_bias)
+        inputs, gated = [], []
         for layer in weights.layers:
-            last = layer is weights.layers[-1]
             inputs.append(x)
-            past = [graph.input([batch, width]) for _ in range(2)]
-            gates = [graph.add(now, then)
-                     for now, then in zip(_gates(graph, layer, x, precision), past)]
-            x, skips = _residual(graph, layer, x, skips, gates, precision, last)
-        graph.output(_odds(graph, weights, skips, condition, temperature))
+            if layer.dilation < shortest_block:
+                older, newer = (graph.input([batch, width]) for _ in range(2))
+                condition = graph.input([batch, 2 * width])
+                gates = _product(graph, graph.concatenate([older, newer, x]),
+                                 layer.taps.reshape(3 * width, 2 * width), layer.bias, precision)
+                self._far.append(None)
+            else:
+                condition = graph.input([batch, 2 * width])
+                gates = _present(graph, layer, x, precision)
+                self._far.append(_Past(layer, batch, precision))
+            gated.append(_gated(graph, graph.add(gates, condition)))
+            if layer is not weights.layers[-1]:
+                x = _residual(graph, layer, x, gated[-1], precision)
+        odds = _odds(graph, weights, start, gated, output_condition, temperature, precision)
+        graph.output(_draw(graph, odds, uniforms))
         for x in inputs:
             graph.output(x)
-        self._step = Runner(graph.build(), threads)
+        far = [past for past in self._far if past]
+        self._step, *others = runners([graph, *(past.graph for past in far)], threads)
+        for past, runner in zip(far, others):
+            past.attach(runner)
+            del past.graph
 
     def generate(self, encodings: np.ndarray, uniforms: np.ndarray) -> Iterator[np.ndarray]:
         """Generate clips from silence, one frame at a time.
@@ -357,42 +408,49 @@ class Decoder:
         uint8 [batch, 512]
             Codes 0..255 of one frame.
         """
-        step, delays = self._step, self._delays
-        recent, output_condition, *past = step.inputs
-        odds, *inputs = step.outputs
-        for delay in delays:
-            delay.ring[:] = 0
+        recent, number, output_condition, *rest = self._step.inputs
+        drawn, *inputs = self._step.outputs
+        invoke = self._step.invoke
+        for ring in self._rings:
+            ring[:] = 0
         recent[:] = 0
-        layers = [(delay, delay.block, 2 * delay.dilation, delay.gates[0], delay.gates[1],
-                   past[2 * i], past[2 * i + 1], inputs[i])
-                  for i, delay in enumerate(delays)]
-        codes = np.empty([self.batch, HOP_LENGTH], np.uint8)
-        cumulated = np.empty_like(odds)
+        # For the loop over steps: what it copies where, free of look-ups.
+        near, far, conditions = [], [], []
+        rest = iter(rest)
+        for ring, past in zip(self._rings, self._far):
+            if past is None:
+                near.append((next(rest), next(rest), list(ring), len(ring) // 2, len(ring)))
+                conditions.append(next(rest))
+            else:
+                far.append((past, past.block, list(past.gates), next(rest), ring))
+                conditions.append(past.condition)
+        memory = [(ring, len(ring), x) for ring, x in zip(self._rings, inputs)]
+
+        drawings = np.empty([HOP_LENGTH, self.batch, 1], np.float32)
         for frame in range(encodings.shape[1]):
-            conditions, output_condition[:] = self._conditioning(encodings[:, frame])
-            for i, delay in enumerate(delays):
-                delay.conditions[0][:] = conditions[2 * i]
-                delay.conditions[1][:] = conditions[2 * i + 1]
-            columns = np.ascontiguousarray(
-                uniforms[:, frame * HOP_LENGTH:(frame + 1) * HOP_LENGTH].T)[:, :, None]
+            terms, output_condition[:] = self._conditioning(encodings[:, frame])
+            for condition, term in zip(conditions, terms):
+                condition[:] = term
+            numbers = uniforms[:, frame * HOP_LENGTH:(frame + 1) * HOP_LENGTH].T
+            numbers = numbers.astype(np.float32).repeat(16, axis=1)[:, :, None]
             for i in range(HOP_LENGTH):
                 t = frame * HOP_LENGTH + i
-                for delay, block, _, gate_a, gate_b, past_a, past_b, _ in layers:
+                for older, newer, ring, d, length in near:
+                    older[...] = ring[t % length]
+                    newer[...] = ring[(t + d) % length]
+                for past, block, gates, target, ring in far:
                     j = i % block
                     if not j:
-                        delay.advance(t)
-                    past_a[:] = gate_a[j]
-                    past_b[:] = gate_b[j]
-                step.invoke()
-                for delay, _, length, *_, x in layers:
-                    delay.ring[t % length] = x
-                np.cumsum(odds, axis=1, out=cumulated)
-                # float32 sums may end below 1, and a uniform above all of them: the last code.
-                code = np.minimum((cumulated < columns[i]).sum(axis=1), CODES - 1)
-                codes[:, i] = code
+                        past.advance(ring, t)
+                    target[...] = gates[j]
+                number[...] = numbers[i]
+                invoke()
+                for ring, length, x in memory:
+                    ring[t % length] = x
                 recent[:, :2] = recent[:, 1:]
-                recent[:, 2] = (code - 128) / 128
-            yield codes
+                recent[:, 2:] = drawn
+                drawings[i] = drawn
+            yield (drawings[:, :, 0].T + 128).astype(np.uint8)
 
 
 # Scoring -------------------------------------------------------------------------------------
@@ -406,27 +464,24 @@ class Scorer:
 
     def __init__(self, weights: Weights, precision: str = "float32", threads: int = 1) -> None:
         n, width = HOP_LENGTH, weights.width
-        self._conditioning = Conditioning(weights, 1, 1)
+        self._conditioning = Conditioning(weights, 1)
         graph = Graph()
         recent = graph.input([n, 3])
-        condition = graph.input([1, weights.skip_width])
-        x = graph.fully_connected(recent, weights.start, weights.start_bias)
-        skips = graph.fully_connected(x, weights.skip_start, weights.skip_start_bias)
-        memories = []
+        output_condition = graph.input([1, weights.skip_width])
+        x = start = graph.fully_connected(recent, weights.start, weights.start_bias)
+        memories, gated = [], []
         for layer in weights.layers:
             d = layer.dilation
-            conditions = [graph.input([1, width]) for _ in range(2)]
+            condition = graph.input([1, 2 * width])
             line = graph.concatenate([graph.input([2 * d, width]), x], axis=0)
-            older = graph.concatenate([graph.slice(line, [0, 0], [n, -1]),
-                                       graph.slice(line, [d, 0], [n, -1])])
+            older, newer = (graph.slice(line, [i, 0], [n, -1]) for i in (0, d))
             memories.append(graph.slice(line, [n, 0], [2 * d, -1]))
-            past = [graph.add(gate, condition) for gate, condition
-                    in zip(_past(graph, layer, older, precision), conditions)]
-            gates = [graph.add(now, then)
-                     for now, then in zip(_gates(graph, layer, x, precision), past)]
-            x, skips = _residual(graph, layer, x, skips, gates, precision,
-                                 layer is weights.layers[-1])
-        graph.output(_odds(graph, weights, skips, condition, 1.0))
+            past = graph.add(_past(graph, layer, older, newer, precision), condition)
+            gates = graph.add(_present(graph, layer, x, precision), past)
+            gated.append(_gated(graph, gates))
+            if layer is not weights.layers[-1]:
+                x = _residual(graph, layer, x, gated[-1], precision)
+        graph.output(_odds(graph, weights, start, gated, output_condition, 1.0, precision))
         for memory in memories:
             graph.output(memory)
         self._runner = Runner(graph.build(), threads)
@@ -447,17 +502,16 @@ class Scorer:
         """
         recent, output_condition, *rest = self._runner.inputs
         odds, *new = self._runner.outputs
-        old = rest[2::3]
+        conditions, old = rest[::2], rest[1::2]
         for memory in old:
             memory[:] = 0
         signal = np.concatenate([np.zeros(3, np.float32), (codes - np.float32(128)) / 128])
         triples = np.lib.stride_tricks.sliding_window_view(signal, 3)
         result = np.empty(len(codes))
         for frame, vector in enumerate(encoding):
-            conditions, output_condition[:] = self._conditioning(vector)
-            for i in range(len(old)):
-                rest[3 * i][:] = conditions[2 * i]
-                rest[3 * i + 1][:] = conditions[2 * i + 1]
+            terms, output_condition[:] = self._conditioning(vector)
+            for condition, term in zip(conditions, terms):
+                condition[:] = term
             now = slice(frame * HOP_LENGTH, (frame + 1) * HOP_LENGTH)
             recent[:] = triples[now]
             self._runner.invoke()

@@ -84,13 +84,14 @@ def main(settings_file, target):
     audio = data["audio"]
     results["encodings"] = fastgen.encode(audio, settings["prefix"], audio.shape[-1])
 
-    # The loss of the training graph is the mean nll in nats.
-    audio = audio[:, :audio.shape[1] // 512 * 512]
-    with tf.Graph().as_default(), tf.Session() as session:
-        wav = tf.placeholder(tf.float32, audio.shape)
-        net = h512_bo16.Config().build({"wav": wav}, is_training=False)
-        tf.train.Saver().restore(session, settings["prefix"])
-        results["loss"] = session.run(net["loss"], {wav: audio})
+    if settings["loss"]:
+        # The loss of the training graph is the mean nll in nats.
+        audio = audio[:, :audio.shape[1] // 512 * 512]
+        with tf.Graph().as_default(), tf.Session() as session:
+            wav = tf.placeholder(tf.float32, audio.shape)
+            net = h512_bo16.Config().build({"wav": wav}, is_training=False)
+            tf.train.Saver().restore(session, settings["prefix"])
+            results["loss"] = session.run(net["loss"], {wav: audio})
 
     encodings, uniforms = data["encodings"], data["uniforms"]
     batch, steps = uniforms.shape

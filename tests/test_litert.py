@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from synths.litert import Graph, Runner
+from synths.litert import Graph, Runner, runners
 
 RNG = np.random.default_rng(7)
 
@@ -148,6 +148,24 @@ def test_several_inputs_and_outputs_keep_their_order():
     runner.invoke()
     np.testing.assert_array_equal(runner.outputs[0], [[3, 4, 5, 1, 2]])
     np.testing.assert_array_equal(runner.outputs[1], [[11, 22]])
+
+
+def test_graphs_that_share_threads():
+    x, weights = normal(300, 64), normal(64, 256)
+    graphs = []
+    for rows in (300, 7):
+        graph = Graph()
+        graph.output(graph.tanh(graph.fully_connected(graph.input([rows, 64]), weights)))
+        graph.output(graph.sum(graph.input([3, rows]), [1]))
+        graphs.append(graph)
+    many, few = runners(graphs, threads=2)
+    for runner, rows in ((many, 300), (few, 7), (many, 300)):
+        runner.inputs[0][:] = x[:rows]
+        runner.inputs[1][:] = 1
+        runner.invoke()
+    np.testing.assert_allclose(many.outputs[0], np.tanh(x @ weights), atol=1e-5)
+    assert np.array_equal(few.outputs[0], many.outputs[0][:7])
+    assert list(few.outputs[1]) == [7, 7, 7] and list(many.outputs[1]) == [300, 300, 300]
 
 
 def test_views_outlive_the_runner():

@@ -23,17 +23,23 @@ def our_sounds(length, *names):
                      for name in names])
 
 
-def reference(folder, sizes, audio, clips, steps):
-    """Weights and what Magenta makes of them, in a process of its own."""
+def reference(folder, sizes, audio, rows, steps):
+    """Weights and what Magenta makes of them, in a process of its own.
+
+    Three of twelve random clips are taken: those (`rows`) where no random number comes within
+    3e-6 of an edge between two codes.  Closer than that, float32's rounding decides, and two
+    correct implementations may part.
+    """
     rng = np.random.default_rng(3)
     frames = -(-steps // 512)
     case = {"prefix": str(folder / "model.ckpt-7"), "audio": audio,
-            "encodings": rng.standard_normal([clips, frames, sizes["num_z"]], dtype=np.float32),
-            "uniforms": rng.random([clips, frames * 512])}
+            "encodings": rng.standard_normal([12, frames, sizes["num_z"]], dtype=np.float32)[rows],
+            "uniforms": rng.random([12, frames * 512])[rows]}
     np.savez(folder / "data.npz", audio=audio, encodings=case["encodings"],
              uniforms=case["uniforms"][:, :steps])
     (folder / "settings.json").write_text(json.dumps(
-        {"sizes": sizes, "prefix": case["prefix"], "data": str(folder / "data.npz")}))
+        {"sizes": sizes, "prefix": case["prefix"], "data": str(folder / "data.npz"),
+         "loss": sizes is SMALL}))
     program = [sys.executable, magenta_nsynth.__file__, str(folder / "settings.json"),
                str(folder / "reference.npz")]
     done = subprocess.run(program, capture_output=True, text=True, encoding="utf-8",
@@ -46,14 +52,14 @@ def reference(folder, sizes, audio, clips, steps):
 def small(tmp_path_factory):
     """Few channels, but more layers than one cycle of dilations and sounds longer than one."""
     return reference(tmp_path_factory.mktemp("small"), SMALL, our_sounds(9000, "meow", "bass"),
-                     clips=3, steps=2000)
+                     rows=[0, 2, 10], steps=2000)
 
 
 @pytest.fixture(scope="module")
 def official(tmp_path_factory):
     """The official shapes: 61.8 million parameters."""
     return reference(tmp_path_factory.mktemp("official"), magenta_nsynth.OFFICIAL,
-                     our_sounds(4096, "flute", "metal"), clips=3, steps=400)
+                     our_sounds(2048, "flute", "metal"), rows=[3, 8, 9], steps=400)
 
 
 def decode(case, *rows, **options):

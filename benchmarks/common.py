@@ -1,0 +1,128 @@
+"""What the benchmarks share: the machine, worker processes, limits of the machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def machine() -> dict:
+    """Where and with what a benchmark ran."""
+    return {
+        "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "processor": processor(), "cores": os.cpu_count(), "system": platform.platform(),
+        "python": platform.python_version(),
+        "load_average": os.getloadavg() if hasattr(os, "getloadavg") else None,
+        "versions": {name: version(name) for name in
+                     ("numpy", "ai-edge-litert", "tensorflow", "magenta")},
+    }
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor()
+
+
+def peak_mb() -> float | None:
+    """Peak resident memory of this process so far."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+def limits() -> dict[str, float]:
+    """What all cores together can do: float32 arithmetic (GFLOP/s) and reading memory (GB/s)."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from synths.litert import Graph, Runner, available_threads
+
+    threads = available_threads()
+    n = 1024
+    graph = Graph()
+    graph.output(graph.fully_connected(graph.input([n, n]), np.ones([n, n], np.float32)))
+    runner = Runner(graph.build(), threads)
+    runner.inputs[0][:] = 1
+    arrays = [np.ones(1 << 25, np.float32) for _ in range(threads)]
+    arithmetic, reading = [], []
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(9):
+            began = time.perf_counter()
+            runner.invoke()
+            arithmetic.append(2 * n ** 3 / (time.perf_counter() - began) / 1e9)
+            began = time.perf_counter()
+            list(pool.map(np.max, arrays))
+            reading.append(sum(a.nbytes for a in arrays) / (time.perf_counter() - began) / 1e9)
+    return {"gflop_per_s": max(arithmetic), "read_gb_per_s": max(reading)}
+
+
+class Worker:
+    """A process that answers a line of JSON with a line of JSON.
+
+    Parameters
+    ----------
+    module : str
+        Run as a program with `--worker` and the arguments; it calls `serve`.
+    """
+
+    def __init__(self, module: str, *arguments: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, "--worker", *arguments], cwd=ROOT,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.start = self._answer()
+
+    def ask(self, **order) -> dict:
+        """Send an order and wait for its answer."""
+        print(json.dumps(order), file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def _answer(self) -> dict:
+        for line in self._process.stdout:
+            if line.startswith("RESULT "):
+                return json.loads(line[7:])
+        raise RuntimeError(f"a worker stopped: exit code {self._process.wait()}")
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def serve(prepare) -> None:
+    """The worker's side: `prepare()` returns a function that carries out an order.
+
+    It gets the order's entries as keywords and returns a dict to be sent back, to which wall and
+    processor seconds and peak memory are added.
+    """
+    def say(**values) -> None:
+        print("RESULT " + json.dumps(values), flush=True)
+
+    began = time.perf_counter()
+    work = prepare()
+    say(prepare_s=time.perf_counter() - began)
+    for line in sys.stdin:
+        order = json.loads(line)
+        began, worked = time.perf_counter(), time.process_time()
+        answer = work(**order) or {}
+        say(seconds=time.perf_counter() - began, cpu_s=time.process_time() - worked,
+            peak_mb=peak_mb(), **answer)

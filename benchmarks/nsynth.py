@@ -1,0 +1,310 @@
+"""NSynth side by side with Magenta: decoding and encoding in the official shapes.
+
+    python -m benchmarks.nsynth             # takes minutes; writes results/nsynth.json
+    python -m benchmarks.nsynth --parts     # what each of our own steps brings
+    python -m benchmarks.nsynth --growth    # cost against batch and length, on the starter
+
+Random weights in the official shapes (30 layers, 512 channels, 61.8 million parameters).
+Magenta's side is its own `fastgen`, unmodified: `generate_audio_sample`, and `encode`.  Every job
+of either side lives in a process of its own, with all cores; rounds alternate, so that both sides
+see the machine in the same state.  The samples of both sides are compared too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.common import RESULTS, ROOT, Worker, limits, machine, serve
+
+sys.path.insert(0, str(ROOT / "tests"))     # magenta_nsynth makes the random weights
+
+FRAME = 512
+CLIPS = (1, 12)     # a single sound, and the book's job
+SOUNDS = ("bass", "flute", "meow", "metal")
+
+
+def inputs(clips: int) -> tuple[np.ndarray, np.ndarray]:
+    """Encodings [clips, 1, 16] and uniforms [clips, 512], the same for both sides."""
+    rng = np.random.default_rng(1)
+    encodings = rng.standard_normal([max(CLIPS), 1, 16], dtype=np.float32)
+    return encodings[:clips], rng.random([max(CLIPS), FRAME])[:clips]
+
+
+def audio() -> np.ndarray:
+    """Four sounds of one second."""
+    import soundfile
+
+    return np.stack([soundfile.read(ROOT / "sounds" / f"{name}.wav", dtype="float32")[0][:15872]
+                     for name in SOUNDS])
+
+
+# Workers -------------------------------------------------------------------------------------
+
+
+def _magenta(job: str, prefix: str):
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    import tensorflow.compat.v1 as tf
+    tf.disable_v2_behavior()
+    from magenta.models.nsynth.wavenet import fastgen
+
+    if job == "encode":
+        return lambda **_: fastgen.encode(audio(), prefix, 16000) is None
+    clips = int(job.split()[1])
+    encodings, uniforms = inputs(clips)
+    session = tf.Session(config=tf.ConfigProto(allow_soft_placement=True))
+    net = fastgen.load_fastgen_nsynth(clips)
+    tf.train.Saver().restore(session, prefix)
+
+    def decode(steps: int) -> dict:
+        session.run(net["init_ops"])
+        generated, samples = np.zeros([clips, 1]), []
+        for i in range(steps):
+            fastgen.np.random.rand = lambda n, i=i: uniforms[:n, i]
+            generated = fastgen.generate_audio_sample(session, net, generated, encodings[:, 0])
+            samples.append(generated[:, 0].tolist())
+        return {"steps": steps, "samples": samples}
+
+    return decode
+
+
+def _ours(job: str, prefix: str, **options):
+    from synths import nsynth, wavenet
+
+    if job == "encode":
+        return lambda **_: nsynth.encode(audio(), prefix, 16000) is None
+    clips, precision = int(job.split()[1]), job.split()[2]
+    encodings, uniforms = inputs(clips)
+    weights = wavenet.load(Path(prefix))
+    options.setdefault("threads", nsynth._threads(None))
+    decoder = wavenet.Decoder(weights, clips, precision, **options)
+    del weights
+
+    def decode(steps: int) -> dict:
+        codes = next(decoder.generate(encodings, uniforms))
+        samples = nsynth.inverse_mu_law(codes.astype(int) - 128)
+        return {"steps": FRAME, "samples": samples[:, :steps].T.tolist()}
+
+    return decode
+
+
+def run(rounds: int, steps: int) -> dict:
+    """Measure both sides in turn.
+
+    Parameters
+    ----------
+    rounds : int
+        How often each job is done; medians are reported.
+    steps : int
+        Time steps of Magenta's decoder in a round (ours makes 512).
+    """
+    import magenta_nsynth
+
+    jobs = {f"decode {clips}": [f"decode {clips} float32", f"decode {clips} int8"]
+            for clips in CLIPS} | {"encode": ["encode"]}
+    result = {"machine": machine(), "rounds": {}, "start": {}, "same_samples": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        prefix = str(Path(folder) / "model.ckpt-200000")
+        magenta_nsynth.save_checkpoint(
+            prefix, magenta_nsynth.random_weights(magenta_nsynth.OFFICIAL))
+        for job, variants in jobs.items():
+            sides = {f"magenta {job}": Worker("benchmarks.nsynth", "magenta", job, prefix)}
+            for variant in variants:
+                sides[f"ours {variant}"] = Worker("benchmarks.nsynth", "ours", variant, prefix)
+            answers = {name: [] for name in sides}
+            samples = {}
+            for number in range(rounds + 1):
+                for name, side in sides.items():
+                    answer = side.ask(steps=steps) if job != "encode" else side.ask()
+                    samples[name] = answer.pop("samples", None)
+                    if number:      # the first round warms up
+                        answers[name].append(answer)
+            for name, side in sides.items():
+                result["start"][name] = side.start
+                side.close()
+            result["rounds"] |= answers
+            if job != "encode":
+                theirs = np.array(samples[f"magenta {job}"])
+                for variant in variants:
+                    ours = np.array(samples[f"ours {variant}"])
+                    result["same_samples"][variant] = float(
+                        np.isclose(ours, theirs, rtol=1e-5, atol=1e-8).mean())
+    result["limits"] = limits()
+    return result
+
+
+def per_step(answers: list[dict], key: str = "seconds") -> float:
+    """Median milliseconds per time step, or seconds per job where there are no steps."""
+    return float(np.median([answer[key] / answer["steps"] * 1e3 if "steps" in answer
+                            else answer[key] for answer in answers]))
+
+
+def bounds(clips: int, precision: str, limit: dict[str, float]) -> dict[str, float]:
+    """The least milliseconds per step that memory and arithmetic allow, in the official shapes.
+
+    Memory: the weights that every step needs (present taps, residual and skip, and both past taps
+    of the layers with dilation 1) are read once; they do not fit in a cache.  Arithmetic: all
+    products, in float32 (int8 could be up to four times as fast).
+    """
+    layer = 512 * 1024 + 512 * 512 + 512 * 256
+    every_step = 30 * layer - 512 * 512 + 3 * 2 * 512 * 1024 + 2 * 256 * 256 + 512 * 256
+    size = 1 if precision == "int8" else 4
+    flops = 2 * clips * (30 * (layer + 2 * 512 * 1024) + 2 * 256 * 256)
+    return {"memory_ms": every_step * size / limit["read_gb_per_s"] / 1e6,
+            "arithmetic_ms": flops / limit["gflop_per_s"] / 1e6}
+
+
+def table(result: dict) -> str:
+    """The results in a few lines of Markdown."""
+    lines = ["| job | Magenta | ours | ratio | processor time | peak memory (MB) | bounds (ms) |",
+             "|---|---|---|---|---|---|---|"]
+    rounds = result["rounds"]
+    for name, answers in rounds.items():
+        if not name.startswith("ours "):
+            continue
+        job = name.removeprefix("ours ")
+        other = rounds["magenta " + (" ".join(job.split()[:2]) if job != "encode" else job)]
+        unit = "s" if job == "encode" else "ms per step"
+        theirs, ours = per_step(other), per_step(answers)
+        cpu = per_step(other, "cpu_s") / per_step(answers, "cpu_s")
+        peaks = [max(answer["peak_mb"] or 0 for answer in side) for side in (other, answers)]
+        least = ""
+        if job != "encode":
+            least = "memory {memory_ms:.1f}, arithmetic {arithmetic_ms:.1f}".format(
+                **bounds(int(job.split()[1]), job.split()[2], result["limits"]))
+        lines.append(f"| {job} | {theirs:.2f} {unit} | {ours:.2f} {unit} | "
+                     f"**{theirs / ours:.1f}x** | {cpu:.1f}x | {peaks[0]:.0f} / {peaks[1]:.0f} | "
+                     f"{least} |")
+    return "\n".join(lines)
+
+
+# Our own steps -------------------------------------------------------------------------------
+
+
+def parts(rounds: int) -> dict:
+    """The decoder with one more of its steps each time.
+
+    Returns
+    -------
+    dict
+        For each number of clips and each variant, wall and processor milliseconds per time step.
+    """
+    import magenta_nsynth
+
+    variants = {
+        "all taps at every step, 1 thread": {"precision": "float32", "shortest_block": 1024,
+                                             "threads": 1},
+        "past taps in blocks": {"precision": "float32", "threads": 1},
+        "all threads": {"precision": "float32"},
+        "int8": {"precision": "int8"},
+    }
+    result = {"machine": machine(), "rounds": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        prefix = str(Path(folder) / "model.ckpt-200000")
+        magenta_nsynth.save_checkpoint(
+            prefix, magenta_nsynth.random_weights(magenta_nsynth.OFFICIAL))
+        for clips in CLIPS:
+            for name, options in variants.items():
+                options = dict(options)
+                work = _ours(f"decode {clips} {options.pop('precision')}", prefix, **options)
+                for _ in range(rounds):
+                    began, worked = time.perf_counter(), time.process_time()
+                    work(1)
+                    result["rounds"].setdefault(f"{clips}: {name}", []).append(
+                        {"seconds": time.perf_counter() - began,
+                         "cpu_s": time.process_time() - worked, "steps": FRAME})
+                del work
+    return result
+
+
+def parts_table(result: dict) -> str:
+    """The results of `parts` in a few lines of Markdown."""
+    lines = ["| clips: variant | ms per step | processor ms |", "|---|---|---|"]
+    for name, answers in result["rounds"].items():
+        lines.append(f"| {name} | {per_step(answers):.2f} | {per_step(answers, 'cpu_s'):.2f} |")
+    return "\n".join(lines)
+
+
+def growth() -> dict:
+    """Seconds for batches of 1..48 clips of one second, and for one clip of 1..8 seconds."""
+    from synths import checkpoints, nsynth
+
+    prefix = checkpoints.resolve(checkpoints.CHECKPOINTS_DIR / "nsynth_starter")
+    rng = np.random.default_rng(0)
+    channels = checkpoints.shapes(prefix)["cond_map_out1/W"][2]
+    result = {"machine": machine(), "batch": {}, "seconds": {}}
+    for kind, jobs in (("batch", [(n, 31) for n in (1, 2, 4, 8, 12, 16, 24, 32, 48)]),
+                       ("seconds", [(4, round(n * 31.25)) for n in (1, 2, 4, 8)])):
+        for clips, frames in jobs:
+            encodings = rng.standard_normal([clips, frames, channels], dtype=np.float32)
+            uniforms = nsynth.draw_uniforms(0, clips, frames * FRAME)
+            began, worked = time.perf_counter(), time.process_time()
+            nsynth.decode(encodings, prefix, uniforms, "float32")
+            result[kind][clips if kind == "batch" else frames * FRAME / 16000] = {
+                "seconds": time.perf_counter() - began, "cpu_s": time.process_time() - worked}
+    return result
+
+
+def growth_plot(result: dict, file: Path) -> None:
+    """Two pictures: processor seconds per clip against batch, and in all against length."""
+    import matplotlib
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.5), constrained_layout=True)
+    for key, label in (("seconds", "wall"), ("cpu_s", "processor")):
+        batch = result["batch"]
+        left.plot(list(batch), [one[key] / n for n, one in batch.items()], "o-", label=label)
+        lengths = result["seconds"]
+        right.plot(list(lengths), [one[key] for one in lengths.values()], "o-", label=label)
+    left.set(xlabel="clips decoded together", ylabel="seconds per clip of 1 s", xscale="log",
+             yscale="log", title="batch")
+    left.set_xticks(list(batch), [str(n) for n in batch])
+    left.minorticks_off()
+    right.set(xlabel="length of 4 clips (s)", ylabel="seconds", ylim=(0, None), xlim=(0, None),
+              title="length")
+    for axes in (left, right):
+        axes.legend()
+        axes.grid(alpha=0.3)
+    figure.suptitle("NSynth starter: cost of decoding")
+    figure.savefig(file, dpi=100)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=48,
+                        help="time steps of Magenta's decoder in a round")
+    parser.add_argument("--parts", action="store_true",
+                        help="instead, measure what each step of ours brings")
+    parser.add_argument("--growth", action="store_true",
+                        help="instead, measure cost against batch and length")
+    parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        side, job, prefix = options.worker
+        serve(lambda: {"magenta": _magenta, "ours": _ours}[side](job, prefix))
+        return
+    RESULTS.mkdir(exist_ok=True)
+    if options.parts:
+        result, name = parts(options.rounds), "nsynth_parts"
+        print(parts_table(result))
+    elif options.growth:
+        result, name = growth(), "nsynth_growth"
+        growth_plot(result, RESULTS / "nsynth_growth.png")
+        print(json.dumps({key: result[key] for key in ("batch", "seconds")}, indent=1))
+    else:
+        result, name = run(options.rounds, options.steps), "nsynth"
+        print(table(result))
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""Everything measured, ours and Magenta's in turn: `python -m benchmarks.run` (about 20 minutes).
+
+Options go to each of the benchmarks: `python -m benchmarks.nsynth --help`.
+"""
+
+import subprocess
+import sys
+
+from benchmarks.common import ROOT, machine
+
+if __name__ == "__main__":
+    for name, value in machine().items():
+        print(f"{name}: {value}", flush=True)
+    for arguments in (["nsynth"], ["nsynth", "--parts"], ["nsynth", "--growth"],
+                      ["gansynth"], ["gansynth", "--parts"]):
+        print(f"\n# {' '.join(arguments)}", flush=True)
+        subprocess.run([sys.executable, "-m", f"benchmarks.{arguments[0]}", *arguments[1:],
+                        *sys.argv[1:]], cwd=ROOT, check=True)
