@@ -52,7 +52,7 @@ class Stage:
 
 STAGES = {
     "broad": Stage(0.42, 0.03, 0.30, 0.25, 1.0, 0.5, 3e-3, 0.999),
-    "near": Stage(0.40, 0.03, 0.31, 0.26, 1.0, 0.35, 1.5e-3, 0.999),
+    "near": Stage(0.50, 0.03, 0.25, 0.22, 1.0, 0.35, 1.5e-3, 0.999),
 }
 
 # Windowed-sinc interpolation, 12 taps at 512 positions between two samples.
@@ -193,7 +193,7 @@ def history(targets: torch.Tensor, encoding: torch.Tensor, network, noise: float
     """What the decoder hears for each clip: the truth, the truth with some noise or with much (so
     that pitch must come from the encoding), or its own guesses."""
     heard = (targets.float() - 128) / 128
-    kinds = rng.choice(4, size=len(targets), p=[0.15, 0.55, 0.18, 0.12])
+    kinds = rng.choice(4, size=len(targets), p=[0.14, 0.46, 0.26, 0.14])
     own = np.flatnonzero(kinds == 3)
     if own.size:
         uniforms = torch.rand(own.size, targets.shape[1], device=targets.device)
