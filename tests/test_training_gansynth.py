@@ -162,6 +162,18 @@ def test_export_has_the_official_names_shapes_and_progress(tmp_path):
     assert "/" not in state_file and prefix.name in state_file
 
 
+def test_weights_without_targets_are_measured_as_far_as_it_goes(tmp_path):
+    pytest.importorskip("tensorflow")
+    np.savez(tmp_path / "state.npz", **random_state())
+    prefix = export.export(tmp_path / "state.npz", tmp_path / "starter")
+    figures = evaluate.evaluate(prefix, 1, tmp_path / "sheets", None, quick=True)
+    notes = figures["random notes"]
+    assert notes["within 50 cents"] < 0.5           # random weights play no tune
+    assert notes["harmonic to residual, dB, median"] < 10
+    assert "variety" not in figures and "left out" in evaluate.summary(figures)
+    assert (tmp_path / "sheets" / "random.png").stat().st_size > 10_000
+
+
 def test_export_refuses_what_is_no_state(tmp_path, capsys):
     pytest.importorskip("tensorflow")
     np.savez(tmp_path / "state.npz", something=np.zeros(3))

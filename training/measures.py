@@ -121,7 +121,7 @@ def harmonic_to_noise(audio: np.ndarray, f0: float, sample_rate: int = 16000) ->
     Returns
     -------
     float
-        dB; NaN for silence.
+        dB, at least -30; NaN for silence.
     """
     if not 0 < f0 < sample_rate / 2:
         raise ValueError(f"f0 must be between 0 and {sample_rate / 2:g} Hz, not {f0:g}.")
@@ -139,8 +139,8 @@ def harmonic_to_noise(audio: np.ndarray, f0: float, sample_rate: int = 16000) ->
     between = heard & ~lobe
     noise_density = spectrum[:, between].sum() / max(1, between.sum())
     noise = noise_density * heard.sum()
-    tone = max(spectrum[:, lobe].sum() - noise_density * lobe.sum(), _TINY)
-    return float(10.0 * np.log10(tone / max(noise, _TINY)))
+    tone = spectrum[:, lobe].sum() - noise_density * lobe.sum()
+    return float(10.0 * np.log10(max(tone, 1e-3 * noise, _TINY) / max(noise, _TINY)))
 
 
 def log_spectra(audio: np.ndarray, sample_rate: int = 16000) -> np.ndarray:
