@@ -170,8 +170,10 @@ def run(rounds: int = 3, count: int = 210) -> dict:
                 save = str(Path(temporary) / f"{name}.npy") if number == 0 else None
                 side.rounds.append(side.play(count=count, whole=False, save=save))
         # One more job: whole notes of 4 s, where nothing can be left out.
-        whole = {name: [side.play(count=BATCH, whole=True)["seconds"] for _ in range(rounds)]
-                 for name, side in sides.items()}
+        whole = {name: [] for name in sides}
+        for _ in range(rounds):
+            for name, side in sides.items():
+                whole[name].append(side.play(count=BATCH, whole=True))
         theirs, ours = (np.load(Path(temporary) / f"{name}.npy", mmap_mode="r")
                         for name in ("magenta", "ours"))
         error = peak = 0.0
@@ -182,13 +184,12 @@ def run(rounds: int = 3, count: int = 210) -> dict:
         for side in sides.values():
             side.close()
 
-    def median(name, key):
-        return float(np.median([one[key] for one in sides[name].rounds]))
-
+    played = {name: side.rounds for name, side in sides.items()}
     ratio = {
-        "score": median("magenta", "seconds") / median("ours", "seconds"),
-        "score_cpu": median("magenta", "cpu_s") / median("ours", "cpu_s"),
-        "whole_notes": float(np.median(whole["magenta"]) / np.median(whole["ours"])),
+        "score": _median(played, "magenta") / _median(played, "ours"),
+        "score_cpu": _median(played, "magenta", "cpu_s") / _median(played, "ours", "cpu_s"),
+        "whole_notes": _median(whole, "magenta") / _median(whole, "ours"),
+        "whole_notes_cpu": _median(whole, "magenta", "cpu_s") / _median(whole, "ours", "cpu_s"),
         "load": model_load / sides["ours"].start["load_s"],
         "load_generator": sides["magenta"].start["load_s"] / sides["ours"].start["load_s"],
         "load_to_first_note": (
@@ -207,8 +208,8 @@ def run(rounds: int = 3, count: int = 210) -> dict:
         "notes": count, "batch": BATCH,
         "model_load_s": model_load,
         "start": {name: side.start for name, side in sides.items()},
-        "score": {name: side.rounds for name, side in sides.items()},
-        "whole_notes_s": whole,
+        "score": played,
+        "whole_notes": whole,
         "largest_difference": error, "largest_sample": peak,
         "relative_difference": error / peak,
         "ratio": ratio,
@@ -295,25 +296,26 @@ def _processor() -> str:
     return platform.processor()
 
 
+def _median(rounds: dict[str, list[dict]], side: str, key: str = "seconds") -> float:
+    return float(np.median([one[key] for one in rounds[side]]))
+
+
 def table(results: dict) -> str:
     """The results in a few lines."""
-    ratio, score_rounds = results["ratio"], results["score"]
+    ratio, played, whole = results["ratio"], results["score"], results["whole_notes"]
 
     def row(what, theirs, ours, factor):
         return f"{what:<42} {theirs:>9.2f} {ours:>9.2f} {factor:>7.1f}x"
 
-    def seconds(side, key="seconds"):
-        return float(np.median([one[key] for one in score_rounds[side]]))
+    def both(rounds, key="seconds"):
+        return (_median(rounds, side, key) for side in ("magenta", "ours"))
 
     start = results["start"]
     lines = [f"{'seconds':<42} {'Magenta':>9} {'ours':>9}",
-             row(f"score, {results['notes']} notes", seconds("magenta"), seconds("ours"),
-                 ratio["score"]),
-             row("the same, processor time", seconds("magenta", "cpu_s"), seconds("ours", "cpu_s"),
-                 ratio["score_cpu"]),
-             row(f"{results['batch']} whole notes of 4 s",
-                 *(float(np.median(results["whole_notes_s"][side]))
-                   for side in ("magenta", "ours")), ratio["whole_notes"]),
+             row(f"score, {results['notes']} notes", *both(played), ratio["score"]),
+             row("    processor time", *both(played, "cpu_s"), ratio["score_cpu"]),
+             row(f"{results['batch']} whole notes of 4 s", *both(whole), ratio["whole_notes"]),
+             row("    processor time", *both(whole, "cpu_s"), ratio["whole_notes_cpu"]),
              row("load (Magenta: all that its Model builds)", results["model_load_s"],
                  start["ours"]["load_s"], ratio["load"]),
              row("load (Magenta: the generator alone)", start["magenta"]["load_s"],
@@ -326,7 +328,7 @@ def table(results: dict) -> str:
                  ratio["from_import_to_first_note"]),
              f"largest difference of a sample: {results['relative_difference']:.1e} of the largest"
              " sample"]
-    peaks = {side: max((one["peak_mb"] or 0) for one in score_rounds[side])
+    peaks = {side: max((one["peak_mb"] or 0) for one in played[side])
              for side in ("magenta", "ours")}
     lines.append(f"peak memory (MB): Magenta {peaks['magenta']:.0f}, ours {peaks['ours']:.0f}")
     return "\n".join(lines)
