@@ -596,5 +596,6 @@ def summary(notes: dict) -> str:
     words = f"{len(notes['pitches'])} notes, {max(notes['end_times']):.1f} s"
     reasons = {"out_of_range": f"outside pitches {MIN_PITCH} to {MAX_PITCH}",
                "silent": "of velocity 0", "drums": "of drums"}
-    left_out = [f"{count} {reasons[reason]}" for reason, count in notes["left_out"].items() if count]
+    left_out = [f"{count} {reasons[reason]}"
+                for reason, count in notes["left_out"].items() if count]
     return words + (f" (left out: {', '.join(left_out)})" if left_out else "")

@@ -209,7 +209,8 @@ def test_tempo_counts_on_whatever_track_it_is(tmp_path, recwarn):
 
 
 def test_tempo_scale():
-    notes = {"pitches": np.array([60]), "start_times": np.array([1.0]), "end_times": np.array([3.0])}
+    notes = {"pitches": np.array([60]), "start_times": np.array([1.0]),
+             "end_times": np.array([3.0])}
     fast = score.tempo_scale(notes, 2)
     assert (fast["start_times"], fast["end_times"]) == ([0.5], [1.5])
     assert notes["end_times"] == [3.0]
