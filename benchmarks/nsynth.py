@@ -82,10 +82,8 @@ def _ours(job: str, prefix: str, **options):
         return lambda **_: nsynth.encode(audio(), prefix, 16000) is None
     clips, precision = int(job.split()[1]), job.split()[2]
     encodings, uniforms = inputs(clips)
-    weights = wavenet.load(Path(prefix))
     options.setdefault("threads", nsynth._threads(None))
-    decoder = wavenet.Decoder(weights, clips, precision, **options)
-    del weights
+    decoder = wavenet.Decoder(Path(prefix), clips, precision, **options)
 
     def decode(steps: int) -> dict:
         codes = next(decoder.generate(encodings, uniforms))

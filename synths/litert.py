@@ -18,6 +18,7 @@ https://github.com/google-ai-edge/LiteRT/blob/main/tflite/converter/schema/schem
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -105,11 +106,11 @@ class Graph:
         Parameters
         ----------
         array : float32, int32 or int8
-            The value; kept by reference until `build`.
+            The value; kept by reference until `build`, which copies it.
         scale : float32 [array.shape[axis]], optional
             For int8: the real value is `array * scale` along `axis`.
         """
-        array = np.ascontiguousarray(array)
+        array = np.asarray(array)
         tensor = self._tensor(array.shape, array.dtype, None)
         self._values[tensor.index] = array
         if scale is not None:
@@ -302,7 +303,7 @@ def build(graphs: Sequence[Graph]) -> bytes:
     """Several graphs as one model, for `runners`.
 
     The weights are laid behind the flatbuffer and referred to by offset (as the format allows
-    for large models), so each is copied once.
+    for large models), so each is copied once, and let go once copied if nothing else holds it.
     """
     model = schema.ModelT()
     model.version = 3
@@ -312,6 +313,8 @@ def build(graphs: Sequence[Graph]) -> bytes:
     codes: dict[tuple[int, int], int] = {}
     pieces: list[np.ndarray] = []
     for number, graph in enumerate(graphs):
+        if len(graph._values) != len(graph._tensors):
+            raise ValueError("a graph can be built once: its constants are gone")
         for tensor, value in zip(graph._tensors, graph._values):
             tensor.buffer = 0
             if value is not None:
@@ -321,6 +324,7 @@ def build(graphs: Sequence[Graph]) -> bytes:
                 buffer.size = value.nbytes
                 model.buffers.append(buffer)
                 pieces.append(value)
+        graph._values.clear()
         for operator, code in zip(graph._operators, graph._codes):
             operator.opcodeIndex = codes.setdefault(code, len(codes))
         subgraph = schema.SubGraphT()
@@ -341,15 +345,17 @@ def build(graphs: Sequence[Graph]) -> bytes:
     builder = flatbuffers.Builder(1 << 16)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     head = bytearray(builder.Output())
-    parts: list[Any] = [head, bytes(_aligned(len(head)) - len(head))]
     end = _aligned(len(head))
     for i, piece in enumerate(pieces):
         place = head.index((_PLACE + i).to_bytes(8, "little"))
         head[place:place + 8] = end.to_bytes(8, "little")
-        parts.append(piece.reshape(-1).view(np.uint8).data)
-        parts.append(bytes(_aligned(piece.nbytes) - piece.nbytes))
         end = _aligned(end + piece.nbytes)
-    return b"".join(parts)
+    model = io.BytesIO()
+    model.write(head)
+    while pieces:
+        model.seek(_aligned(model.tell()))
+        model.write(np.ascontiguousarray(pieces.pop(0)).data)
+    return model.getvalue()
 
 
 def _aligned(size: int) -> int:
@@ -420,9 +426,12 @@ class Runner:
         self.invoke = partial(inner.Invoke, subgraph)
 
 
-def runners(graphs: Sequence[Graph], threads: int | None = None) -> list[Runner]:
-    """A runner for each of several graphs that take turns: they share one team of threads."""
-    interpreter = _load(build(graphs), threads)
+def runners(model: bytes, graphs: Sequence[Graph], threads: int | None = None) -> list[Runner]:
+    """A runner for each of several graphs that take turns: they share one team of threads.
+
+    `model` is what `build` made of the graphs.
+    """
+    interpreter = _load(model, threads)
     result = []
     for number, graph in enumerate(graphs):
         runner = Runner.__new__(Runner)

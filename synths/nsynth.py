@@ -177,8 +177,7 @@ def decode_blocks(encodings: np.ndarray, checkpoint_path: str | Path | None,
                   threads: int | None = None) -> Iterator[Block]:
     """As `decode`, a block of 512 samples of some clips at a time.
 
-    Arguments are checked and weights are prepared at once; the sound is made as the iterator is
-    read.  Large batches are cut into groups of clips, decoded one after the other or, on small
+    Arguments are checked at once; the sound is made as the iterator is read.  Large batches are cut into groups of clips, decoded one after the other or, on small
     networks, a few at a time.
 
     Yields
@@ -194,27 +193,28 @@ def decode_blocks(encodings: np.ndarray, checkpoint_path: str | Path | None,
         raise InputError(f"The precision is float32 or int8, not {precision!r}.")
     if not temperature > 0 or not np.isfinite(temperature):
         raise InputError(f"The temperature is a number above 0, not {temperature}.")
-    weights = wavenet.load(checkpoints.find(checkpoint_path, "nsynth"))
-    if encodings.shape[2] != weights.channels:
-        raise InputError(f"These weights ask for encodings of {weights.channels} channels, and "
-                         f"these have {encodings.shape[2]}: encode the sounds with the same "
-                         "checkpoint.")
-    return _decode_groups(weights, encodings, uniforms, precision, temperature, _threads(threads))
+    prefix = checkpoints.find(checkpoint_path, "nsynth")
+    _, _, channels = wavenet.sizes(prefix)
+    if encodings.shape[2] != channels:
+        raise InputError(f"These weights ask for encodings of {channels} channels, and these have "
+                         f"{encodings.shape[2]}: encode the sounds with the same checkpoint.")
+    return _decode_groups(prefix, encodings, uniforms, precision, temperature, _threads(threads))
 
 
-def _decode_groups(weights, encodings, uniforms, precision, temperature,
+def _decode_groups(prefix, encodings, uniforms, precision, temperature,
                    threads) -> Iterator[Block]:
     from synths import wavenet
 
-    lanes = wavenet.lanes(weights, len(encodings), threads)
-    groups = wavenet.groups(weights, len(encodings), lanes)
+    width, layers, _ = wavenet.sizes(prefix)
+    lanes = wavenet.lanes(width, len(encodings), threads)
+    groups = wavenet.groups(width, layers, len(encodings), lanes)
 
     def lane(groups: list[slice]) -> Iterator[Block]:
         decoder = None
         for clips in groups:
             if decoder is None or decoder.batch != clips.stop - clips.start:
                 decoder = None      # give the old one's memory back first
-                decoder = wavenet.Decoder(weights, clips.stop - clips.start, precision,
+                decoder = wavenet.Decoder(prefix, clips.stop - clips.start, precision,
                                           temperature, threads)
             start = 0
             for codes in decoder.generate(encodings[clips], uniforms[clips]):
@@ -364,7 +364,7 @@ def choose_precision(wav_data: np.ndarray, checkpoint_path: str | Path | None, *
 
     wav_data = _check_audio(wav_data)
     prefix = checkpoints.find(checkpoint_path, "nsynth")
-    if checkpoints.shapes(prefix)["startconv/W"][3] < wavenet.INT8_WIDTH:
+    if wavenet.sizes(prefix)[0] < wavenet.INT8_WIDTH:
         return Choice("float32", "float32, because int8 is no faster on a network this small.")
     frames = max(wav_data.shape[1] // HOP_LENGTH, 1)
     wav_data = wav_data[:, :frames * HOP_LENGTH]
@@ -436,8 +436,8 @@ def nll(wav_data: np.ndarray, checkpoint_path: str | Path | None, precision: str
 def _nll(wav_data, encodings, checkpoint_path, precision, threads, progress=None) -> np.ndarray:
     from synths import wavenet
 
-    weights = wavenet.load(checkpoints.find(checkpoint_path, "nsynth"))
-    scorer = wavenet.Scorer(weights, precision, _threads(threads))
+    scorer = wavenet.Scorer(checkpoints.find(checkpoint_path, "nsynth"), precision,
+                            _threads(threads))
     result = np.empty(len(wav_data))
     for i, (wav, encoding) in enumerate(zip(wav_data, encodings)):
         result[i] = scorer.surprise((mu_law(wav) + 128).astype(np.uint8), encoding).mean()

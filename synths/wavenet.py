@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from synths import CheckpointError, checkpoints
-from synths.litert import Graph, Runner, Tensor, runners
+from synths.litert import Graph, Runner, Tensor, build, runners
 
 HOP_LENGTH = 512    # samples per frame of an encoding
 STAGES = 10         # dilations 1, 2, ... 512, over and over
@@ -88,6 +88,34 @@ class Weights:
         return self.cond_out1.shape[0]
 
 
+def sizes(prefix: Path) -> tuple[int, int, int]:
+    """Width, layers and channels of the encoding of a checkpoint's decoder, all shapes checked.
+
+    Raises
+    ------
+    CheckpointError
+        A variable is missing or its shape does not fit the others'.
+    """
+    shapes = checkpoints.shapes(prefix)
+    check_layers(prefix, shapes, _expected(shapes))
+    return (shapes["startconv/W"][3], count_layers(shapes, "dilatedconv_"),
+            shapes["cond_map_out1/W"][2])
+
+
+def _expected(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The shapes that the decoder's kernels must have, by layer."""
+    width, skip, channels = (shapes.get(name, (0,))[axis] for name, axis in
+                             (("startconv/W", -1), ("skip_start/W", -1), ("cond_map_out1/W", -2)))
+    expected = {"startconv": (1, 3, 1, width), "skip_start": (1, 1, width, skip),
+                "out1": (1, 1, skip, skip), "cond_map_out1": (1, 1, channels, skip),
+                "logits": (1, 1, skip, CODES)}
+    for i in range(1, max(count_layers(shapes, "dilatedconv_"), 1) + 1):
+        expected |= {f"dilatedconv_{i}": (1, 3, width, 2 * width),
+                     f"cond_map_{i}": (1, 1, channels, 2 * width),
+                     f"res_{i}": (1, 1, width, width), f"skip_{i}": (1, 1, width, skip)}
+    return expected
+
+
 def load(prefix: Path) -> Weights:
     """Read the decoder's variables.
 
@@ -104,24 +132,7 @@ def load(prefix: Path) -> Weights:
         A variable is missing or its shape does not fit the others'.
     """
     shapes = checkpoints.shapes(prefix)
-    n_layers = count_layers(shapes, "dilatedconv_")
-    names = ["startconv", "skip_start", "out1", "cond_map_out1", "logits"]
-    for i in range(1, n_layers + 1):
-        names += [f"dilatedconv_{i}", f"cond_map_{i}", f"res_{i}", f"skip_{i}"]
-    expected = {}
-    if n_layers and all(len(shapes.get(f"{name}/W", ())) == 4 for name in names[:4]):
-        width = shapes["startconv/W"][3]
-        skip = shapes["skip_start/W"][3]
-        channels = shapes["cond_map_out1/W"][2]
-        expected = {"startconv": (1, 3, 1, width), "skip_start": (1, 1, width, skip),
-                    "out1": (1, 1, skip, skip), "cond_map_out1": (1, 1, channels, skip),
-                    "logits": (1, 1, skip, CODES)}
-        for i in range(1, n_layers + 1):
-            expected[f"dilatedconv_{i}"] = (1, 3, width, 2 * width)
-            expected[f"cond_map_{i}"] = (1, 1, channels, 2 * width)
-            expected[f"res_{i}"] = (1, 1, width, width)
-            expected[f"skip_{i}"] = (1, 1, width, skip)
-    variables = read_layers(prefix, shapes, names, expected)
+    variables = read_layers(prefix, shapes, _expected(shapes))
 
     def matrix(name: str) -> tuple[np.ndarray, np.ndarray]:
         kernel, bias = variables[name]
@@ -130,7 +141,7 @@ def load(prefix: Path) -> Weights:
     start, start_bias = variables["startconv"]
     weights = Weights(start.reshape(3, -1), start_bias, *matrix("skip_start"), *matrix("out1"),
                       *matrix("cond_map_out1"), *matrix("logits"))
-    for i in range(1, n_layers + 1):
+    for i in range(1, count_layers(shapes, "dilatedconv_") + 1):
         taps, bias = variables[f"dilatedconv_{i}"]
         weights.layers.append(Layer(2 ** ((i - 1) % STAGES), taps[0], bias,
                                     *matrix(f"cond_map_{i}"), *matrix(f"res_{i}"),
@@ -146,29 +157,33 @@ def count_layers(shapes: dict[str, tuple[int, ...]], scope: str) -> int:
     return n
 
 
-def read_layers(prefix: Path, shapes: dict[str, tuple[int, ...]], names: list[str],
-                expected: dict[str, tuple[int, ...]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Kernel and bias of layers, after a look at their shapes.
+def check_layers(prefix: Path, shapes: dict[str, tuple[int, ...]],
+                 expected: dict[str, tuple[int, ...]]) -> None:
+    """Compare shapes of variables with those expected of kernels, by layer.
 
     Raises
     ------
     CheckpointError
-        A variable is missing, or its shape is not `expected` for its layer.
+        A variable is missing, or has another shape.
     """
-    for name in names:
-        for variable in (f"{name}/W", f"{name}/biases"):
+    for name, kernel in expected.items():
+        for variable, shape in ((f"{name}/W", kernel), (f"{name}/biases", kernel[-1:])):
             if variable not in shapes:
                 raise CheckpointError(f"The checkpoint {prefix} lacks the variable {variable}: "
                                       "it is not of NSynth's WaveNet autoencoder.")
-        for variable, shape in ((f"{name}/W", expected.get(name)),
-                                (f"{name}/biases", expected.get(name, ())[-1:])):
-            if shape != shapes[variable]:
+            if shape != shapes[variable] or 0 in shape:
                 raise CheckpointError(
                     f"The variable {variable} of the checkpoint {prefix} has shape "
                     f"{shapes[variable]}, and its neighbours ask for {shape}.")
-    arrays = checkpoints.read(prefix, [f"{name}/{part}" for name in names
+
+
+def read_layers(prefix: Path, shapes: dict[str, tuple[int, ...]],
+                expected: dict[str, tuple[int, ...]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Kernels and biases by layer, after `check_layers`."""
+    check_layers(prefix, shapes, expected)
+    arrays = checkpoints.read(prefix, [f"{name}/{part}" for name in expected
                                        for part in ("W", "biases")])
-    return {name: (arrays[f"{name}/W"], arrays[f"{name}/biases"]) for name in names}
+    return {name: (arrays[f"{name}/W"], arrays[f"{name}/biases"]) for name in expected}
 
 
 # Parts of the network ------------------------------------------------------------------------
@@ -274,18 +289,18 @@ class Conditioning:
         return self._runner.outputs[:-1], self._runner.outputs[-1]
 
 
-def lanes(weights: Weights, batch: int, threads: int) -> int:
-    """How many groups of clips to decode at a time.
+def lanes(width: int, batch: int, threads: int) -> int:
+    """How many groups of clips to decode at a time, for a network of so many channels.
 
     Large networks are cut up among the threads within each product; the products of small ones
     are too short for that, but their groups can run beside each other.
     """
-    return max(min(threads, batch // 6), 1) if weights.width <= _SMALL else 1
+    return max(min(threads, batch // 6), 1) if width <= _SMALL else 1
 
 
-def groups(weights: Weights, batch: int, lanes: int = 1) -> list[slice]:
+def groups(width: int, layers: int, batch: int, lanes: int = 1) -> list[slice]:
     """Cut a batch into groups of clips of nearly the same size, each to be decoded at once."""
-    per_clip = sum(2 * layer.dilation for layer in weights.layers) * weights.width * 4
+    per_clip = sum(2 * 2 ** (i % STAGES) for i in range(layers)) * width * 4    # bytes
     most = min(max(_MEMORY // per_clip, 1), _MOST_CLIPS)
     n = max(-(-batch // most), lanes)
     edges = [batch * i // n for i in range(n + 1)]
@@ -333,7 +348,8 @@ class Decoder:
 
     Parameters
     ----------
-    weights : Weights
+    prefix : Path
+        The checkpoint, from `checkpoints.find` or `checkpoints.resolve`.
     batch : int
         Clips.
     precision : str
@@ -347,9 +363,10 @@ class Decoder:
         costs more in calls than it saves in arithmetic.
     """
 
-    def __init__(self, weights: Weights, batch: int, precision: str = "float32",
+    def __init__(self, prefix: Path, batch: int, precision: str = "float32",
                  temperature: float = 1.0, threads: int = 1,
                  shortest_block: int | None = None) -> None:
+        weights = load(prefix)
         self.batch = batch
         width = weights.width
         if shortest_block is None:
@@ -388,10 +405,12 @@ class Decoder:
         for x in inputs:
             graph.output(x)
         far = [past for past in self._far if past]
-        self._step, *others = runners([graph, *(past.graph for past in far)], threads)
+        graphs = [graph, *(past.graph for past in far)]
+        model = build(graphs)
+        del weights, layer      # XNNPACK is about to make its own copy of them
+        self._step, *others = runners(model, graphs, threads)
         for past, runner in zip(far, others):
             past.attach(runner)
-            del past.graph
 
     def generate(self, encodings: np.ndarray, uniforms: np.ndarray) -> Iterator[np.ndarray]:
         """Generate clips from silence, one frame at a time.
@@ -462,7 +481,8 @@ class Scorer:
     The products are the decoder's own, row for row, so what int8 loses here it loses there.
     """
 
-    def __init__(self, weights: Weights, precision: str = "float32", threads: int = 1) -> None:
+    def __init__(self, prefix: Path, precision: str = "float32", threads: int = 1) -> None:
+        weights = load(prefix)
         n, width = HOP_LENGTH, weights.width
         self._conditioning = Conditioning(weights, 1)
         graph = Graph()
@@ -484,7 +504,9 @@ class Scorer:
         graph.output(_odds(graph, weights, start, gated, output_condition, 1.0, precision))
         for memory in memories:
             graph.output(memory)
-        self._runner = Runner(graph.build(), threads)
+        model = graph.build()
+        del weights, layer
+        self._runner = Runner(model, threads)
 
     def surprise(self, codes: np.ndarray, encoding: np.ndarray) -> np.ndarray:
         """Minus the log probability of every sample, given all before it.

@@ -87,19 +87,14 @@ def load(prefix: Path) -> Encoder:
         A variable is missing or its shape does not fit the others'.
     """
     shapes = checkpoints.shapes(prefix)
-    n_layers = count_layers(shapes, "ae_dilatedconv_")
-    names = ["ae_startconv", "ae_bottleneck"]
+    n_layers = max(count_layers(shapes, "ae_dilatedconv_"), 1)
+    width, channels = (shapes.get(f"{name}/W", (0,))[-1]
+                       for name in ("ae_startconv", "ae_bottleneck"))
+    expected = {"ae_startconv": (1, 3, 1, width), "ae_bottleneck": (1, 1, width, channels)}
     for i in range(1, n_layers + 1):
-        names += [f"ae_dilatedconv_{i}", f"ae_res_{i}"]
-    expected = {}
-    if n_layers and all(len(shapes.get(f"{name}/W", ())) == 4 for name in names[:2]):
-        width = shapes["ae_startconv/W"][3]
-        channels = shapes["ae_bottleneck/W"][3]
-        expected = {"ae_startconv": (1, 3, 1, width), "ae_bottleneck": (1, 1, width, channels)}
-        for i in range(1, n_layers + 1):
-            expected[f"ae_dilatedconv_{i}"] = (1, 3, width, width)
-            expected[f"ae_res_{i}"] = (1, 1, width, width)
-    variables = read_layers(prefix, shapes, names, expected)
+        expected |= {f"ae_dilatedconv_{i}": (1, 3, width, width),
+                     f"ae_res_{i}": (1, 1, width, width)}
+    variables = read_layers(prefix, shapes, expected)
     return Encoder(variables["ae_startconv"],
                    [(*variables[f"ae_dilatedconv_{i}"], *variables[f"ae_res_{i}"])
                     for i in range(1, n_layers + 1)],

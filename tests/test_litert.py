@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from synths.litert import Graph, Runner, runners
+from synths.litert import Graph, Runner, build, runners
 
 RNG = np.random.default_rng(7)
 
@@ -15,10 +15,10 @@ def normal(*shape):
     return RNG.standard_normal(shape).astype(np.float32)
 
 
-def run(build, *arrays, threads=1):
-    """Build a graph of one result with `build(graph, *inputs)` and run it on the arrays."""
+def run(layers, *arrays, threads=1):
+    """Build a graph of one result with `layers(graph, *inputs)` and run it on the arrays."""
     graph = Graph()
-    graph.output(build(graph, *(graph.input(array.shape) for array in arrays)))
+    graph.output(layers(graph, *(graph.input(array.shape) for array in arrays)))
     runner = Runner(graph.build(), threads)
     for target, array in zip(runner.inputs, arrays):
         target[:] = array
@@ -82,7 +82,7 @@ def test_conv2d_without_padding():
     np.testing.assert_allclose(result, np.einsum("bhwiyx,yxio->bhwo", windows, weights), atol=1e-4)
 
 
-@pytest.mark.parametrize("build, expected", [
+@pytest.mark.parametrize("layers, expected", [
     (lambda g, x: g.tanh(x), np.tanh),
     (lambda g, x: g.sigmoid(x), lambda x: 1 / (1 + np.exp(-x))),
     (lambda g, x: g.relu(x), lambda x: np.maximum(x, 0)),
@@ -99,9 +99,9 @@ def test_conv2d_without_padding():
     (lambda g, x: g.slice(x, [0, 1, 2, 0], [1, 3, -1, -1]), lambda x: x[:1, 1:4, 2:]),
     (lambda g, x: g.tanh(g.reshape(x, [-1, 16])), lambda x: np.tanh(x.reshape(-1, 16))),
 ])
-def test_operator(build, expected):
+def test_operator(layers, expected):
     x = normal(2, 4, 6, 8)
-    result = run(build, x)
+    result = run(layers, x)
     np.testing.assert_allclose(result, expected(x), rtol=2e-5, atol=1e-6)
 
 
@@ -158,7 +158,7 @@ def test_graphs_that_share_threads():
         graph.output(graph.tanh(graph.fully_connected(graph.input([rows, 64]), weights)))
         graph.output(graph.sum(graph.input([3, rows]), [1]))
         graphs.append(graph)
-    many, few = runners(graphs, threads=2)
+    many, few = runners(build(graphs), graphs, threads=2)
     for runner, rows in ((many, 300), (few, 7), (many, 300)):
         runner.inputs[0][:] = x[:rows]
         runner.inputs[1][:] = 1
@@ -187,3 +187,11 @@ def test_wrong_sizes_are_refused_while_building():
         graph.fully_connected(x, normal(4, 3))
     with pytest.raises(ValueError, match="does not divide"):
         graph.split(x, 2)
+
+
+def test_a_graph_is_built_once():
+    graph = Graph()
+    graph.output(graph.add(graph.input([1]), 1.0))
+    graph.build()
+    with pytest.raises(ValueError, match="once"):
+        graph.build()

@@ -12,20 +12,26 @@ SIZES = {"width": 16, "skip_width": 8, "num_layers": 12, "num_z": 3, "ae_width":
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
+def prefix(tmp_path_factory):
     prefix = tmp_path_factory.mktemp("weights") / "model.ckpt-1"
     magenta_nsynth.save_checkpoint(prefix, magenta_nsynth.random_weights(SIZES))
+    return prefix
+
+
+@pytest.fixture(scope="module")
+def weights(prefix):
     return wavenet.load(prefix)
 
 
-def test_load_reads_sizes_off_the_shapes(weights):
+def test_load_reads_sizes_off_the_shapes(prefix, weights):
+    assert wavenet.sizes(prefix) == (16, 12, 3)
     assert (weights.width, weights.skip_width, weights.channels) == (16, 8, 3)
     assert [layer.dilation for layer in weights.layers] == [2 ** i for i in range(10)] + [1, 2]
     assert weights.layers[3].taps.shape == (3, 16, 32)
 
 
-def generate(weights, encodings, uniforms, **options):
-    decoder = wavenet.Decoder(weights, len(encodings), **options)
+def generate(prefix, encodings, uniforms, **options):
+    decoder = wavenet.Decoder(prefix, len(encodings), **options)
     return np.concatenate(list(decoder.generate(encodings, uniforms)), axis=1)
 
 
@@ -52,12 +58,12 @@ def forward(weights, codes, encoding):
 
 
 @pytest.mark.parametrize("shortest_block", [1, 2, 8, 1024])
-def test_generated_codes_are_the_networks(weights, shortest_block):
+def test_generated_codes_are_the_networks(prefix, weights, shortest_block):
     """Every code is the one that the plain network, given the codes before it, draws."""
     rng = np.random.default_rng(1)
     encodings = rng.standard_normal([2, 4, 3], dtype=np.float32)
     uniforms = rng.random([2, 2048])
-    codes = generate(weights, encodings, uniforms, shortest_block=shortest_block)
+    codes = generate(prefix, encodings, uniforms, shortest_block=shortest_block)
     assert codes.shape == (2, 2048) and codes.dtype == np.uint8
     assert len(np.unique(codes)) > 100
     for clip in range(2):
@@ -69,10 +75,10 @@ def test_generated_codes_are_the_networks(weights, shortest_block):
         assert (low == high).mean() > 0.98
 
 
-def test_a_second_run_begins_anew(weights):
+def test_a_second_run_begins_anew(prefix):
     rng = np.random.default_rng(2)
     encodings, uniforms = rng.standard_normal([1, 2, 3], dtype=np.float32), rng.random([1, 1024])
-    decoder = wavenet.Decoder(weights, 1)
+    decoder = wavenet.Decoder(prefix, 1)
     first, second = (np.concatenate(list(decoder.generate(encodings, uniforms)), axis=1)
                      for _ in range(2))
     assert np.array_equal(first, second)
@@ -109,20 +115,20 @@ def test_quantised_weights_are_within_half_a_step_in_every_channel():
 
 
 @pytest.mark.parametrize("batch, lanes", [(1, 1), (5, 1), (12, 2), (64, 1), (65, 1), (200, 2)])
-def test_groups_cover_the_batch_evenly(weights, batch, lanes):
-    groups = wavenet.groups(weights, batch, lanes)
+def test_groups_cover_the_batch_evenly(batch, lanes):
+    groups = wavenet.groups(32, 20, batch, lanes)
     assert [i for group in groups for i in range(group.start, group.stop)] == list(range(batch))
     sizes = [group.stop - group.start for group in groups]
     assert max(sizes) - min(sizes) <= 1 and max(sizes) <= 64 and len(groups) >= lanes
 
 
-def test_scorer_gives_what_the_plain_network_gives(weights):
+def test_scorer_gives_what_the_plain_network_gives(prefix, weights):
     rng = np.random.default_rng(4)
     codes = rng.integers(0, 256, 1536).astype(np.uint8)
     encoding = rng.standard_normal([3, 3], dtype=np.float32)
     cumulated = forward(weights, codes, encoding)
     odds = np.diff(np.pad(cumulated, [(0, 0), (1, 0)]), axis=1)
     expected = -np.log(odds[np.arange(1536), codes])
-    scorer = wavenet.Scorer(weights)
+    scorer = wavenet.Scorer(prefix)
     for _ in range(2):      # nothing of a first run is left for the second
         np.testing.assert_allclose(scorer.surprise(codes, encoding), expected, rtol=1e-4, atol=1e-4)
