@@ -15,20 +15,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = Path(__file__).parent / "results" / "gansynth.json"
+from benchmarks.common import RESULTS, ROOT, Worker, limits, machine, serve
+
 BATCH = 16  # the book's
 
 
@@ -72,66 +68,31 @@ _IMPORTS = {"ours": "import synths.gansynth",
 
 
 def _worker(side: str, folder: Path, notes_file: Path) -> None:
-    began = time.perf_counter()
-    exec(_IMPORTS[side])  # noqa: S102  (a constant above)
-    imported = time.perf_counter()
-    play = _LOADERS[side](folder)
-    loaded = time.perf_counter()
-    with np.load(notes_file) as arrays:
-        notes = dict(arrays)
-    first = {name: values[:1] for name, values in notes.items()}
-    play(first, True)
-    ready = time.perf_counter()
-    _say(import_s=imported - began, load_s=loaded - imported, first_note_s=ready - loaded)
-    for line in sys.stdin:
-        order = json.loads(line)
-        chosen = {name: values[:order["count"]] for name, values in notes.items()}
-        began, worked = time.perf_counter(), time.process_time()
-        waves = play(chosen, order["whole"])
-        seconds, cpu = time.perf_counter() - began, time.process_time() - worked
-        if order.get("save"):
-            np.save(order["save"], waves)
-        _say(seconds=seconds, cpu_s=cpu, peak_mb=_peak_mb())
+    start = {}
 
+    def prepare():
+        began = time.perf_counter()
+        exec(_IMPORTS[side])  # noqa: S102  (a constant above)
+        imported = time.perf_counter()
+        play = _LOADERS[side](folder)
+        loaded = time.perf_counter()
+        with np.load(notes_file) as arrays:
+            notes = dict(arrays)
+        play({name: values[:1] for name, values in notes.items()}, True)
+        start.update(import_s=imported - began, load_s=loaded - imported,
+                     first_note_s=time.perf_counter() - loaded)
 
-def _say(**values) -> None:
-    print("RESULT " + json.dumps(values), flush=True)
+        last = [None]
 
+        def work(count: int = 0, whole: bool = False, save: str | None = None) -> dict:
+            if count:
+                last[0] = play({name: values[:count] for name, values in notes.items()}, whole)
+            if save:
+                np.save(save, last[0])
+            return start
+        return work
 
-def _peak_mb() -> float | None:
-    """Peak resident memory of this process so far."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
-
-
-class _Side:
-    """A worker process and its answers."""
-
-    def __init__(self, name: str, folder: Path, notes_file: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.gansynth", "--worker", name, str(folder),
-             str(notes_file)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True)
-        self.start = self._answer()
-        self.rounds: list[dict] = []
-
-    def play(self, **order) -> dict:
-        print(json.dumps(order), file=self.process.stdin, flush=True)
-        return self._answer()
-
-    def _answer(self) -> dict:
-        for line in self.process.stdout:
-            if line.startswith("RESULT "):
-                return json.loads(line[7:])
-        raise RuntimeError(f"a worker stopped: exit code {self.process.wait()}")
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
+    serve(prepare)
 
 
 def run(rounds: int = 3, count: int = 210) -> dict:
@@ -162,18 +123,22 @@ def run(rounds: int = 3, count: int = 210) -> dict:
         model_load = float(subprocess.run(
             [sys.executable, "-m", "benchmarks.magenta_gansynth", "load", str(folder)], cwd=ROOT,
             check=True, capture_output=True, text=True).stdout.split()[-1])
-        sides = {}
-        for name in ("magenta", "ours"):
-            sides[name] = _Side(name, folder, notes_file)
-        for number in range(rounds):
+        sides = {name: Worker("benchmarks.gansynth", name, str(folder), str(notes_file))
+                 for name in ("magenta", "ours")}
+        start = {name: {key: seconds for key, seconds in side.ask().items()
+                        if key in ("import_s", "load_s", "first_note_s")}
+                 for name, side in sides.items()}
+        played = {name: [] for name in sides}
+        for _ in range(rounds):
             for name, side in sides.items():
-                save = str(Path(temporary) / f"{name}.npy") if number == 0 else None
-                side.rounds.append(side.play(count=count, whole=False, save=save))
+                played[name].append(_costs(side.ask(count=count)))
+        for name, side in sides.items():
+            side.ask(save=str(Path(temporary) / f"{name}.npy"))
         # One more job: whole notes of 4 s, where nothing can be left out.
         whole = {name: [] for name in sides}
         for _ in range(rounds):
             for name, side in sides.items():
-                whole[name].append(side.play(count=BATCH, whole=True))
+                whole[name].append(_costs(side.ask(count=BATCH, whole=True)))
         theirs, ours = (np.load(Path(temporary) / f"{name}.npy", mmap_mode="r")
                         for name in ("magenta", "ours"))
         error = peak = 0.0
@@ -184,30 +149,23 @@ def run(rounds: int = 3, count: int = 210) -> dict:
         for side in sides.values():
             side.close()
 
-    played = {name: side.rounds for name, side in sides.items()}
     ratio = {
         "score": _median(played, "magenta") / _median(played, "ours"),
         "score_cpu": _median(played, "magenta", "cpu_s") / _median(played, "ours", "cpu_s"),
         "whole_notes": _median(whole, "magenta") / _median(whole, "ours"),
         "whole_notes_cpu": _median(whole, "magenta", "cpu_s") / _median(whole, "ours", "cpu_s"),
-        "load": model_load / sides["ours"].start["load_s"],
-        "load_generator": sides["magenta"].start["load_s"] / sides["ours"].start["load_s"],
-        "load_to_first_note": (
-            (sides["magenta"].start["load_s"] + sides["magenta"].start["first_note_s"])
-            / (sides["ours"].start["load_s"] + sides["ours"].start["first_note_s"])),
-        "from_import_to_first_note": (sum(sides["magenta"].start.values())
-                                      / sum(sides["ours"].start.values())),
+        "load": model_load / start["ours"]["load_s"],
+        "load_generator": start["magenta"]["load_s"] / start["ours"]["load_s"],
+        "load_to_first_note": (start["magenta"]["load_s"] + start["magenta"]["first_note_s"])
+                              / (start["ours"]["load_s"] + start["ours"]["first_note_s"]),
+        "from_import_to_first_note": (sum(start["magenta"].values())
+                                      / sum(start["ours"].values())),
     }
     return {
-        "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": {"processor": _processor(), "cores": os.cpu_count(),
-                    "system": platform.platform(), "python": platform.python_version(),
-                    "load_average": os.getloadavg() if hasattr(os, "getloadavg") else None},
-        "versions": {name: version(name) for name in
-                     ("numpy", "ai-edge-litert", "tensorflow", "magenta")},
+        "machine": machine(),
         "notes": count, "batch": BATCH,
         "model_load_s": model_load,
-        "start": {name: side.start for name, side in sides.items()},
+        "start": start,
         "score": played,
         "whole_notes": whole,
         "largest_difference": error, "largest_sample": peak,
@@ -222,12 +180,10 @@ def parts(rounds: int = 3, count: int = 24) -> dict:
     Returns
     -------
     dict
-        For each variant the seconds and processor seconds of every round, in turn; and the
-        multiplications and additions of a note (10^9), with the rate of a large matrix product on
-        this machine for comparison.
+        For each variant the seconds and processor seconds of every round, in turn; the
+        multiplications and additions of a note (10^9); and the machine's limits.
     """
     from synths import gansynth, score
-    from synths.litert import available_threads
 
     class Unfolded(gansynth.Model):
         def _grow(self, graph, x, layer, height, rows):
@@ -235,7 +191,6 @@ def parts(rounds: int = 3, count: int = 24) -> dict:
             x = gansynth._activate(graph, gansynth._convolve(graph, x, layer, height))
             return gansynth._first_rows(graph, x, rows)
 
-    cores = available_threads()
     variants = {  # name: the model, whether only what is heard, networks at once
         "every frame": (Unfolded, False, 1),
         "the frames that are heard": (Unfolded, True, 1),
@@ -244,13 +199,11 @@ def parts(rounds: int = 3, count: int = 24) -> dict:
     }
     notes = {name: values[:count] for name, values in score_notes().items()}
     results = {name: {"seconds": [], "cpu_s": []} for name in variants}
-    gflops = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "official"
         subprocess.run([sys.executable, "-m", "benchmarks.magenta_gansynth", "make", str(folder)],
                        cwd=ROOT, check=True, capture_output=True)
         whole = gansynth.Model.load_from_path(folder, BATCH)
-        a = np.ones((2048, 2048), np.float32)
         for _ in range(rounds):
             for name, (kind, heard, workers) in variants.items():
                 model = kind.load_from_path(folder, BATCH)
@@ -261,15 +214,12 @@ def parts(rounds: int = 3, count: int = 24) -> dict:
                 results[name]["seconds"].append(time.perf_counter() - began)
                 results[name]["cpu_s"].append(time.process_time() - worked)
                 gansynth._WORKERS = before
-            began = time.perf_counter()
-            a @ a
-            gflops.append(2 * 2.048**3 / (time.perf_counter() - began))
         frames = whole._inverter.frames_for(score.note_samples(notes["lengths"].min()))
         work = {"every frame": operations(whole, 128, folded=False),
                 "the frames that are heard": operations(whole, frames, folded=False),
                 "scaling and convolving in one": operations(whole, frames, folded=True)}
-    return {"notes": count, "cores": cores, "rounds": results, "gflop_per_note": work,
-            "matrix_product_gflop_per_s": gflops}
+    return {"machine": machine(), "limits": limits(), "notes": count, "rounds": results,
+            "gflop_per_note": work}
 
 
 def operations(model, frames: int, folded: bool) -> float:
@@ -286,14 +236,8 @@ def operations(model, frames: int, folded: bool) -> float:
     return total / 1e9
 
 
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor()
+def _costs(answer: dict) -> dict:
+    return {key: answer[key] for key in ("seconds", "cpu_s", "peak_mb")}
 
 
 def _median(rounds: dict[str, list[dict]], side: str, key: str = "seconds") -> float:
@@ -343,8 +287,10 @@ def parts_table(results: dict) -> str:
         work = results["gflop_per_note"].get(name)
         lines.append(f"{name:<36} {wall:>7.0f} {cpu:>7.0f}"
                      + (f" {work:>6.1f}" if work else ""))
-    lines.append("a matrix product of 2048 x 2048 runs at"
-                 f" {np.median(results['matrix_product_gflop_per_s']):.0f} GFLOP/s")
+    limit = results["limits"]["gflop_per_s"]
+    least = 1e3 * results["gflop_per_note"]["scaling and convolving in one"] / limit
+    lines.append(f"all cores multiply matrices at {limit:.0f} GFLOP/s: a note takes {least:.0f} ms"
+                 " at least")
     return "\n".join(lines)
 
 
@@ -360,14 +306,14 @@ def main() -> None:
         side, folder, notes_file = options.worker
         _worker(side, Path(folder), Path(notes_file))
         return
-    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.mkdir(exist_ok=True)
     if options.parts:
         results = parts(options.rounds, min(options.notes, 24))
-        file = RESULTS.with_name("gansynth_parts.json")
+        file = RESULTS / "gansynth_parts.json"
         text = parts_table(results)
     else:
         results = run(options.rounds, options.notes)
-        file, text = RESULTS, table(results)
+        file, text = RESULTS / "gansynth.json", table(results)
     file.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     print(text)
 
