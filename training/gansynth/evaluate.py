@@ -26,7 +26,7 @@ from training.gansynth import data, spectra
 RATE = spectra.SAMPLE_RATE
 NOTES = Path("training/runs/gansynth/notes.npz")
 VARIETY_PITCHES = (30, 42, 54, 66, 78)
-VARIETY_NOTES = 24
+VARIETY_NOTES = 18
 _SHARE = "share of the target's, mean"
 _DISTANCE = "log-spectral distance to target, dB, mean"
 VARIETY_SPAN = 10.0     # nepers of power (43 dB) under the loudest band: what counts as heard
