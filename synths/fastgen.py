@@ -36,10 +36,10 @@ def official(checkpoint_path: str | Path | None) -> str:
 
 def _fastgen():
     """Import fastgen with TensorFlow's chatter turned down."""
-    import os
     import warnings
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with warnings.catch_warnings():
+
+    from synths.litert import silent_stderr
+    with warnings.catch_warnings(), silent_stderr():
         warnings.simplefilter("ignore")
         import tensorflow as tf
         tf.compat.v1.logging.set_verbosity("ERROR")
@@ -57,7 +57,7 @@ def encode(wav_data: np.ndarray, checkpoint_path: str | Path | None = None,
 
 
 def synthesize(encodings: np.ndarray, save_paths: list[Path],
-               checkpoint_path: str | Path | None = None, *, seed: int = 0, progress=None,
+               checkpoint_path: str | Path | None = None, *, seed: int = 0, fade: float = 0.0,
                **ignored) -> None:
     """`fastgen.synthesize`, seeded through NumPy's global generator, which is all it draws from.
 
@@ -82,6 +82,6 @@ def synthesize(encodings: np.ndarray, save_paths: list[Path],
             fastgen.synthesize(np.asarray(encodings), checkpoint_path=prefix,
                                save_paths=[str(part) for part in parts])
         for part, path in zip(parts, save_paths):
-            nsynth.save_wav(soundfile.read(part, dtype="float32")[0], path)
+            nsynth.write_wav(path, nsynth.faded(soundfile.read(part, dtype="float32")[0], fade))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -363,7 +363,7 @@ def _aligned(size: int) -> int:
 
 
 @contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
+def silent_stderr() -> Iterator[None]:
     """Keeps LiteRT's C++ from announcing on stderr that it uses XNNPACK; it has no setting."""
     try:
         stderr = os.dup(2)
@@ -444,7 +444,7 @@ def _load(model: bytes, threads: int | None) -> Any:
     # The import itself is quick; what is slow is kept out of `import synths.litert`.
     from ai_edge_litert.interpreter import Interpreter
 
-    with warnings.catch_warnings(), _silent_stderr():
+    with warnings.catch_warnings(), silent_stderr():
         warnings.simplefilter("ignore")
         interpreter = Interpreter(model_content=model,
                                   num_threads=threads or available_threads())

@@ -452,7 +452,7 @@ def _nll(wav_data, encodings, checkpoint_path, precision, threads, progress=None
 def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
                checkpoint_path: str | Path | None = "model.ckpt-200000",
                samples_per_save: int = 10000, *, seed: int = 0, precision: str = "auto",
-               temperature: float = 1.0, threads: int | None = None,
+               temperature: float = 1.0, threads: int | None = None, fade: float = 0.0,
                progress: Progress | None = None, reference_audio: np.ndarray | None = None,
                report: Callable[[str], None] | None = None) -> None:
     """Sounds of encodings as WAV files, as `fastgen.synthesize`: 16-bit PCM, 16 kHz.
@@ -475,6 +475,9 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
         The same seed gives the same sounds.
     precision, temperature, threads, progress, reference_audio, report
         As for `decode`.
+    fade : float
+        Seconds faded in at the beginning and out at the end of each file, so that nothing clicks;
+        0 leaves the samples as they are, as Magenta does.
 
     Raises
     ------
@@ -510,7 +513,7 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
     def save(clips: Iterable[int]) -> None:
         for i in clips:
             if made[i] > saved[i]:
-                _write_wav(paths[i], audio[i, :made[i]])
+                write_wav(paths[i], faded(audio[i, :made[i]], fade))
                 saved[i] = made[i]
 
     try:
@@ -529,7 +532,16 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
         raise
 
 
-def _write_wav(path: Path, audio: np.ndarray) -> None:
+def faded(audio: np.ndarray, seconds: float) -> np.ndarray:
+    """A copy with `seconds` (at most half of it) faded in at the beginning and out at the end."""
+    audio, length = audio.copy(), min(round(seconds * SAMPLE_RATE), audio.size // 2)
+    ramp = np.arange(length, dtype=np.float32) / max(1, length)
+    audio[:length] *= ramp
+    audio[audio.size - length:] *= ramp[::-1]
+    return audio
+
+
+def write_wav(path: Path, audio: np.ndarray) -> None:
     """16-bit PCM, beside its place and then put there, so that no half-written file is seen."""
     pcm = np.rint(np.clip(audio, -1, 1) * 32767).astype("<i2")
     handle, beside = tempfile.mkstemp(".wav", f".{path.stem}-", path.absolute().parent)

@@ -349,3 +349,12 @@ def test_nothing_slow_is_imported():
               "sys.exit(any(n in sys.modules for n in ('tensorflow', 'librosa', 'magenta')))"
     root = Path(__file__).resolve().parent.parent
     assert subprocess.run([sys.executable, "-c", program], cwd=root).returncode == 0
+
+
+def test_faded_ends_at_nothing_and_leaves_the_middle():
+    audio = np.ones(1000, np.float32)
+    faded = nsynth.faded(audio, 0.005)
+    assert faded[0] == faded[-1] == 0 and (np.diff(faded[:81]) > 0).all()
+    np.testing.assert_array_equal(faded[80:-80], audio[80:-80])
+    np.testing.assert_array_equal(nsynth.faded(audio, 0.0), audio)
+    assert nsynth.faded(audio[:3], 1.0)[1] == 1
