@@ -52,7 +52,7 @@ class Stage:
 
 STAGES = {
     "broad": Stage(0.42, 0.03, 0.30, 0.25, 1.0, 0.5, 3e-3, 0.999),
-    "near": Stage(0.50, 0.03, 0.25, 0.22, 1.0, 0.35, 1.5e-3, 0.999),
+    "near": Stage(0.58, 0.03, 0.20, 0.19, 1.0, 0.35, 1.5e-3, 0.999),
 }
 
 # Windowed-sinc interpolation, 12 taps at 512 positions between two samples.
