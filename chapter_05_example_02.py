@@ -86,13 +86,14 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
 
     # Generates the audio of each note
     # not in print: only what is heard of a note is computed
+    # not in print: a long note sounds for all of the 4 seconds that the model makes, not for 3
     audio_notes = model.generate_samples_from_z(
         z_notes, notes["pitches"], note_lengths=notes["end_times"] - notes["start_times"],
-        progress=progress)
+        progress=progress, max_note_length=score.WHOLE_NOTE_LENGTH)
 
     # Makes a single audio clip
     return score.combine_notes(audio_notes, notes["start_times"], notes["end_times"],
-                               notes["velocities"])
+                               notes["velocities"], max_note_length=score.WHOLE_NOTE_LENGTH)
 
 
 def save_audio(audio_clip: np.ndarray, name: str = "clip",

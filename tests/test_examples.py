@@ -248,6 +248,14 @@ def test_example_02_plays_scores_of_every_kind(tmp_path, name, tracks, seconds, 
     assert len(check_sound(tmp_path / "out" / "score_seed1.wav")) == seconds * 16000
 
 
+def test_example_02_lets_a_long_note_sound_as_long_as_the_model_can(tmp_path):
+    score = midi(tmp_path / "score.mid", [(0, 20, 60, 90)])
+    good(TWO, "--midi", score, "--seed", 1, "--instruments", "1", "--output", tmp_path / "out")
+    clip = check_sound(tmp_path / "out" / "score_seed1.wav")
+    assert np.abs(clip[int(3.4 * 16000):int(3.6 * 16000)]).max() > 50
+    assert not clip[4 * 16000:].any()
+
+
 def test_example_02_scales_the_tempo_and_plays_several_scores(tmp_path):
     a = midi(tmp_path / "a.mid", [(i, i + 1, 60, 90) for i in range(8)])
     b = midi(tmp_path / "b.mid", [(i, i + 1, 64, 90) for i in range(4)])
