@@ -536,10 +536,9 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.no_export:
         try:
             from training.gansynth.export import export
-        except ImportError:
-            print(f"No TensorFlow here: export {state} with training.gansynth.export elsewhere.")
-            return 0
-        print(export(state, options.export))
+            print(export(state, options.export))
+        except ModuleNotFoundError as error:
+            print(f"No {error.name} here: export {state} with training.gansynth.export elsewhere.")
     return 0
 
 
