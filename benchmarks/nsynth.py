@@ -24,6 +24,7 @@ import numpy as np
 
 from benchmarks.common import RESULTS, ROOT, Worker, limits, machine, serve
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(ROOT / "tests"))     # magenta_nsynth makes the random weights
 
 FRAME = 512
@@ -50,7 +51,6 @@ def audio() -> np.ndarray:
 
 
 def _magenta(job: str, prefix: str):
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     import tensorflow.compat.v1 as tf
     tf.disable_v2_behavior()
     from magenta.models.nsynth.wavenet import fastgen
@@ -62,9 +62,9 @@ def _magenta(job: str, prefix: str):
     session = tf.Session(config=tf.ConfigProto(allow_soft_placement=True))
     net = fastgen.load_fastgen_nsynth(clips)
     tf.train.Saver().restore(session, prefix)
+    session.run(net["init_ops"])    # once: filled queues cannot be filled again
 
     def decode(steps: int) -> dict:
-        session.run(net["init_ops"])
         generated, samples = np.zeros([clips, 1]), []
         for i in range(steps):
             fastgen.np.random.rand = lambda n, i=i: uniforms[:n, i]
@@ -93,7 +93,11 @@ def _ours(job: str, prefix: str, **options):
     return decode
 
 
-def run(rounds: int, steps: int) -> dict:
+JOBS = {f"decode {clips}": [f"decode {clips} float32", f"decode {clips} int8"]
+        for clips in CLIPS} | {"encode": ["encode"]}
+
+
+def run(rounds: int, steps: int, jobs: list[str], save) -> dict:
     """Measure both sides in turn.
 
     Parameters
@@ -102,17 +106,21 @@ def run(rounds: int, steps: int) -> dict:
         How often each job is done; medians are reported.
     steps : int
         Time steps of Magenta's decoder in a round (ours makes 512).
+    jobs : list of str
+        Of `JOBS`.
+    save : callable
+        Gets the result so far after every job.
     """
     import magenta_nsynth
 
-    jobs = {f"decode {clips}": [f"decode {clips} float32", f"decode {clips} int8"]
-            for clips in CLIPS} | {"encode": ["encode"]}
-    result = {"machine": machine(), "rounds": {}, "start": {}, "same_samples": {}}
+    result = {"machine": machine(), "limits": limits(), "rounds": {}, "start": {},
+              "same_samples": {}}
     with tempfile.TemporaryDirectory() as folder:
         prefix = str(Path(folder) / "model.ckpt-200000")
         magenta_nsynth.save_checkpoint(
             prefix, magenta_nsynth.random_weights(magenta_nsynth.OFFICIAL))
-        for job, variants in jobs.items():
+        for job in jobs:
+            variants = JOBS[job]
             sides = {f"magenta {job}": Worker("benchmarks.nsynth", "magenta", job, prefix)}
             for variant in variants:
                 sides[f"ours {variant}"] = Worker("benchmarks.nsynth", "ours", variant, prefix)
@@ -121,8 +129,10 @@ def run(rounds: int, steps: int) -> dict:
             for number in range(rounds + 1):
                 for name, side in sides.items():
                     answer = side.ask(steps=steps) if job != "encode" else side.ask()
-                    samples[name] = answer.pop("samples", None)
-                    if number:      # the first round warms up
+                    taken = answer.pop("samples", None)
+                    if number == 0:     # it warms up, and alone begins in silence on both sides
+                        samples[name] = taken
+                    else:
                         answers[name].append(answer)
             for name, side in sides.items():
                 result["start"][name] = side.start
@@ -134,7 +144,7 @@ def run(rounds: int, steps: int) -> dict:
                     ours = np.array(samples[f"ours {variant}"])
                     result["same_samples"][variant] = float(
                         np.isclose(ours, theirs, rtol=1e-5, atol=1e-8).mean())
-    result["limits"] = limits()
+            save(result)
     return result
 
 
@@ -280,6 +290,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=48,
                         help="time steps of Magenta's decoder in a round")
+    parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=list(JOBS))
     parser.add_argument("--parts", action="store_true",
                         help="instead, measure what each step of ours brings")
     parser.add_argument("--growth", action="store_true",
@@ -299,7 +310,10 @@ def main() -> None:
         growth_plot(result, RESULTS / "nsynth_growth.png")
         print(json.dumps({key: result[key] for key in ("batch", "seconds")}, indent=1))
     else:
-        result, name = run(options.rounds, options.steps), "nsynth"
+        def save(result: dict) -> None:
+            (RESULTS / "nsynth.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+
+        result, name = run(options.rounds, options.steps, options.jobs, save), "nsynth"
         print(table(result))
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
 
