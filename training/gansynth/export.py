@@ -60,7 +60,7 @@ def official(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def experiment(state: Mapping[str, np.ndarray]) -> dict:
-    """Return what ``experiment.json`` must say for Magenta and ``synths`` to load the weights."""
+    """Return what ``experiment.json`` must say for the weights to be loaded, in Magenta's words."""
     base, most = (int(value) for value in state["fmap"])
     return {"data_type": "mel", "total_num_images": GLOBAL_STEP, "train_progressive": True,
             "stable_stage_num_images": 800_000, "transition_stage_num_images": 800_000,
