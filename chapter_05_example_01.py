@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from script_utils import (HERE, find_engine, find_sounds, find_weights, number, option_parser,
-                          progress, results_dir, run, say, shown)
+from script_utils import (HERE, command_line, find_engine, find_sounds, find_weights, number,
+                          option_parser, progress, results_dir, run, say, shown)
 
 import numpy as np
 
@@ -175,6 +175,7 @@ def app(options) -> None:
 
     # Draws every sound as a rainbowgram, and makes the page to listen on
     page = nsynth_page(options, output_dir, names, audios, wavs)
+    say(options, f"again: {command_line(options)}")
     say(options, f"results: {shown(output_dir)} (listen: {shown(page)})")
 
 

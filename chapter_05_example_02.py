@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from script_utils import (HERE, find_weights, number, option_parser, progress, results_dir, run,
-                          say, shown)
+from script_utils import (HERE, command_line, find_weights, number, option_parser, progress,
+                          results_dir, run, say, shown)
 
 import numpy as np
 
@@ -148,6 +148,7 @@ def app(options) -> None:
         clips.append((stem, notes, audio_clip))
 
     page = gansynth_page(options, output_dir, clips)
+    say(options, f"again: {command_line(options)}")
     say(options, f"results: {shown(output_dir)} (listen: {shown(page)})")
 
 

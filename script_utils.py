@@ -152,7 +152,8 @@ def find_weights(options: argparse.Namespace, model: str, official: str,
         with progress(options, f"fetching {name}", 1e-6, "MB") as bar:
             download_checkpoint(name, progress=bar)
     prefix = checkpoints.find(name, model)
-    say(options, f"weights: {checkpoints.describe(prefix, model)}")
+    options.weights = checkpoints.describe(prefix, model)
+    say(options, f"weights: {options.weights}")
     return prefix
 
 

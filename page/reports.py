@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def nsynth_page(options, output_dir: Path, names: Sequence[str], audios: Sequenc
             "diagonal each sound alone, encoded and decoded again.", names, names)]
     elif mixes:
         per_row = options.steps if options.steps and options.steps <= 8 else 4
-        sections.append(Section("The mixes", [clip(wav, name.replace("_", " "), "mix")
+        sections.append(Section("The mixes", [clip(wav, _in_words(name), "mix")
                                               for name, wav in mixes.items()], per_row))
     return write_page(
         output_dir / "index.html", "NSynth: two sounds become one",
@@ -88,6 +89,11 @@ def nsynth_page(options, output_dir: Path, names: Sequence[str], audios: Sequenc
         "mixes decoded sample by sample.",
         sections, _settings(options, sounds=", ".join(names)), command_line(options), overview,
         f"The sounds on the diagonal and their mixes around it. {_RAINBOWGRAM}")
+
+
+def _in_words(name: str) -> str:
+    """ "bass_flute_step2of5" as "bass flute, step 2 of 5"."""
+    return re.sub(r"_step0*(\d+)of(\d+)$", r", step \1 of \2", name).replace("_", " ")
 
 
 def _pictures(options, sounds: dict, draw) -> dict[Path, Path]:
@@ -103,7 +109,7 @@ def _pictures(options, sounds: dict, draw) -> dict[Path, Path]:
 
 def _settings(options, **first) -> dict[str, object]:
     """The run's settings for the page, those worth reading first."""
-    hidden = {"output", "overwrite", "quiet", "download", "threads", "labels", "sounds", "midi"}
+    hidden = {"checkpoint", "output", "overwrite", "quiet", "download", "threads", "labels", "sounds", "midi"}
     rest = {name.replace("_", " "): "yes" if value is True else value
             for name, value in vars(options).items()
             if name not in hidden and value not in (None, False)}

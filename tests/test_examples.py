@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -89,6 +90,20 @@ def test_example_01_repeats_a_run_from_its_seed_and_changes_with_it(tmp_path, de
     first, again = (tmp_path / run / "bass_flute_seed7.wav" for run in "ab")
     assert first.read_bytes() == again.read_bytes()
     assert first.read_bytes() != (tmp_path / "c" / "bass_flute_seed8.wav").read_bytes()
+
+
+def test_the_printed_command_repeats_the_run(tmp_path):
+    wav = tone(tmp_path / "a tone.wav")
+    score = midi(tmp_path / "a score.mid", [(0, 1, 60, 90)])
+    for script, words, clip in ((ONE, ["--sounds", wav, "--seconds", "0.16"], "a-tone_*.wav"),
+                                (TWO, ["--midi", score], "a score_*.wav")):
+        out = tmp_path / script
+        lines = good(script, *words, "--output", out)
+        command = next(line for line in lines if line.startswith("again: "))
+        good(script, *shlex.split(command)[3:])
+        first, = out.glob(clip)
+        again, = (tmp_path / f"{script}-2").glob(clip)
+        assert first.name == again.name and first.read_bytes() == again.read_bytes()
 
 
 def test_example_01_overwrites_nothing_unless_asked(tmp_path):
