@@ -187,9 +187,9 @@ def table(result: dict) -> str:
         if job != "encode":
             least = "memory {memory_ms:.1f}, arithmetic {arithmetic_ms:.1f}".format(
                 **bounds(int(job.split()[1]), job.split()[2], result["limits"]))
+        peak = " / ".join(f"{peak:.0f}" if peak else "not measured" for peak in peaks)
         lines.append(f"| {job} | {theirs:.2f} {unit} | {ours:.2f} {unit} | "
-                     f"**{theirs / ours:.1f}x** | {cpu:.1f}x | {peaks[0]:.0f} / {peaks[1]:.0f} | "
-                     f"{least} |")
+                     f"**{theirs / ours:.1f}x** | {cpu:.1f}x | {peak} | {least} |")
     return "\n".join(lines)
 
 
