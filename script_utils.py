@@ -96,8 +96,9 @@ def run(app: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPars
     options = parser.parse_args()
     if options.seed is None:
         options.seed = secrets.randbelow(10**6)
-    if hasattr(signal, "SIGTERM"):  # a polite kill ends like Ctrl-C: what is done is kept
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A polite kill ends like Ctrl-C, and Ctrl-C works also where a shell has made jobs ignore it.
+    for which in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(which, signal.default_int_handler)
     try:
         app(options)
     except InputError as error:

@@ -288,3 +288,19 @@ def test_shipped_checkpoint_plays_the_shipped_sounds_and_a_mix(starter):
         assert abs(figures["level"]) < 3 and figures["envelope_correlation"] > 0.7
     _, clarity, level = measures.f0_track(decoded[2])
     assert level.max() > 0.05 and np.median(clarity[level > 0.02]) > 0.8
+
+
+def test_training_goes_on_from_the_shipped_checkpoint():
+    from synths import checkpoints
+    from training.nsynth import names
+
+    prefix = checkpoints.find("nsynth_starter", "nsynth")
+    state = names.state_of(prefix)
+    assert int(state["steps"]) == int(prefix.name.split("-")[-1])
+    back = names.official({name[4:]: value for name, value in state.items()
+                           if name.startswith("raw/")})
+    shapes = checkpoints.shapes(prefix)
+    assert set(back) == {name for name in shapes if name.endswith(("/W", "/biases"))}
+    saved = checkpoints.read(prefix, sorted(back))
+    for name, value in back.items():
+        np.testing.assert_array_equal(value, saved[name])

@@ -17,31 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from synths import InputError
-
-_STACKED = ("ae_dilatedconv", "ae_res", "dilatedconv", "cond_map", "res", "skip")
-_SINGLE = ("ae_startconv", "ae_bottleneck", "startconv", "skip_start", "out1", "cond_map_out1",
-           "logits")
-
-
-def official(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The stacked arrays of `training.nsynth.model` under the official names and shapes.
-
-    Kernels become [1, taps, in, out] (`magenta/models/nsynth/wavenet/masked.py`, `conv1d`).
-    """
-    out = {}
-
-    def add(name: str, kernel: np.ndarray, bias: np.ndarray, taps: bool) -> None:
-        if name.endswith("startconv"):
-            kernel = kernel[:, None]  # one input channel
-        out[f"{name}/W"] = np.float32(kernel[None] if taps else kernel[None, None])
-        out[f"{name}/biases"] = np.float32(bias)
-
-    for name in _SINGLE:
-        add(name, values[f"{name}_w"], values[f"{name}_b"], taps=name.endswith("startconv"))
-    for name in _STACKED:
-        for i, (kernel, bias) in enumerate(zip(values[f"{name}_w"], values[f"{name}_b"])):
-            add(f"{name}_{i + 1}", kernel, bias, taps=name.endswith("dilatedconv"))
-    return out
+from training.nsynth.names import official
 
 
 def write(variables: Mapping[str, np.ndarray], prefix: Path) -> Path:

@@ -30,6 +30,7 @@ import torch
 from training.nsynth.fused import Fused
 from training.nsynth.model import HOP, Autoencoder, Size, mu_law
 from training.nsynth.muon import Muon
+from training.nsynth.names import state_of
 
 RUN = Path("training/runs/nsynth")
 TRAIN, HELD_OUT_NOTE, HELD_OUT_INSTRUMENT, SHIPPED = 0, 1, 2, 3
@@ -218,7 +219,10 @@ def pitch_features(pitch: torch.Tensor) -> torch.Tensor:
 
 
 def read_state(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a state file: `ema/...`, `raw/...`, `exp_avg/...`, and counts."""
+    """The arrays of a state file, `ema/...`, `raw/...`, `exp_avg/...`, and counts; or of an exported
+    checkpoint, whose weights stand for both `raw` and `ema`."""
+    if path.suffix != ".npz":
+        return state_of(path)
     with np.load(path, allow_pickle=False) as state:
         return {name: state[name] for name in state.files}
 
@@ -389,7 +393,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=RUN, metavar="DIR",
                         help="data set and state (default: %(default)s)")
     parser.add_argument("--start", type=Path, metavar="FILE",
-                        help="state to go on from (default: state.npz in the folder, if there)")
+                        help="state, or exported checkpoint, to go on from (default: state.npz in "
+                             "the folder, if there)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N")
     parser.add_argument("--clips", type=int, metavar="N", help="crops per step (default: 2, on a GPU 48)")
     parser.add_argument("--length", type=int, default=6144, help="samples per crop (default: %(default)s)")
@@ -414,7 +419,7 @@ def main(arguments: list[str] | None = None) -> int:
     start = options.start or options.folder / "state.npz"
     size = Size(width=options.width, skip=2 * options.width, encoder_width=options.width)
     trainer = Trainer(size, data, options.folder, options.threads, options.seed,
-                      start if start.is_file() else None)
+                      start if options.start or start.is_file() else None)
     clips = options.clips or (48 if trainer.device.type == "cuda" else max(2, options.threads))
     print(f"{asdict(trainer.model.size)} on {trainer.device}"
           f"{' (fused)' if trainer.network is not trainer.model else ''}, from step {trainer.steps}",
