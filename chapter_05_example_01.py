@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from script_utils import (HERE, command_line, find_engine, find_sounds, find_weights, number,
-                          option_parser, progress, results_dir, run, say, shown)
+                          option_parser, progress, results_dir, run, say, say_sounds, shown)
 
 import numpy as np
 
@@ -145,7 +145,7 @@ def app(options) -> None:
     audios = [None if is_encoding(sound) else load_sound(sound, sample_length, **levelled)
               for sound in sounds]
     output_dir = results_dir(options)
-    say(options, f"sounds: {', '.join(names)}; {options.seconds:g} s each; seed {options.seed}")
+    say_sounds(options, sounds, names)
 
     # Encodes the sounds (and saves the encodings for later use)
     encodings = encode(sounds, checkpoint, sample_length, engine=engine, **levelled)
@@ -166,12 +166,13 @@ def app(options) -> None:
 
     # Synthesizes them into WAVs, the sounds themselves too
     clips_name = [f"{name}_seed{options.seed}" for name in clips_name]
+    heard = mixing.stacked([audio for audio in audios if audio is not None])
     with progress(options, f"decoding {len(clips)} clips", 1 / SAMPLE_RATE, "s of sound") as bar:
         wavs = synthesize(np.array(clips), clips_name, checkpoint, output_dir, engine,
                           seed=options.seed, precision=options.precision,
-                          temperature=options.temperature, threads=options.threads, progress=bar,
-                          reference_audio=mixing.stacked([audio for audio in audios
-                                                          if audio is not None]), report=lambda line: say(options, line))
+                          temperature=options.temperature, threads=options.threads,
+                          reference_audio=heard, report=lambda line: say(options, line),
+                          progress=bar)
 
     # Draws every sound as a rainbowgram, and makes the page to listen on
     page = nsynth_page(options, output_dir, names, audios, wavs)

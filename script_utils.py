@@ -191,6 +191,25 @@ def find_sounds(options: argparse.Namespace, shipped: Sequence[str]) -> list[Pat
     return sounds
 
 
+def say_sounds(options: argparse.Namespace, sounds: Sequence[Path], names: Sequence[str]) -> None:
+    """Say what is done to each sound before it is encoded: cut, padded, trimmed, levelled."""
+    import soundfile
+    words = []
+    for path, name in zip(sounds, names):
+        path = path if path.exists() else HERE / "sounds" / path
+        if path.suffix == ".npy":
+            words.append(f"{name} (a saved encoding)")
+            continue
+        length = soundfile.info(path).duration
+        words.append(f"{name} ({length:.2g} s" + (
+            ")" if abs(length - options.seconds) < 0.005 else
+            ", cut)" if length > options.seconds else ", then silence)"))
+    done = [text for flag, text in ((options.trim, "silence at the beginning left out"),
+                                    (options.level, "peaks brought to 0.9")) if flag]
+    say(options, f"sounds, {options.seconds:g} s of each: {', '.join(words)}"
+                 + "".join(f"; {text}" for text in done) + f"; seed {options.seed}")
+
+
 def find_engine(options: argparse.Namespace, checkpoint: Path):
     """The module that encodes and decodes: ours, or with `--engine magenta` Magenta's own.
 

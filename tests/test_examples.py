@@ -152,8 +152,10 @@ def test_example_01_walks_fades_stretches_and_scales(tmp_path):
     assert len(list((tmp_path / "steps").glob("a_b_step?of5_seed1.wav"))) == 5
     good(ONE, *words, tmp_path / "fade", "--crossfade", "--pairs", "b+a")
     assert (tmp_path / "fade" / "b_to_a_seed1.wav").is_file()
-    good(ONE, *words, tmp_path / "long", "--stretch", 2, "--scale", "0.8", "--labels",
-         "--ratio", "0.9", "--temperature", "0.5", "--trim", "--level", "--threads", 1)
+    lines = good(ONE, *words, tmp_path / "long", "--stretch", 2, "--scale", "0.8", "--labels",
+                 "--ratio", "0.9", "--temperature", "0.5", "--trim", "--level", "--threads", 1)
+    assert lines[1] == ("sounds, 0.16 s of each: a (0.3 s, cut), b (0.3 s, cut); silence at the "
+                        "beginning left out; peaks brought to 0.9; seed 1")
     assert soundfile.info(tmp_path / "long" / "a_b_seed1.wav").frames == 2 * 5 * 512
     good(ONE, *words, tmp_path / "mean", "--mix", "mean", "--precision", "float32")
     assert len(list((tmp_path / "mean").glob("?_?_seed1.wav"))) == 1
