@@ -216,12 +216,13 @@ def find_engine(options: argparse.Namespace, checkpoint: Path):
     Raises
     ------
     InputError
-        If Magenta's cannot load the checkpoint.
+        If Magenta's cannot load the checkpoint, or cannot do what is asked.
     """
-    from synths import fastgen, nsynth
     if options.engine == "fast":
+        from synths import nsynth
         return nsynth
-    fastgen.official(checkpoint)
+    from synths import fastgen
+    fastgen.official(checkpoint, options.temperature)
     return fastgen
 
 

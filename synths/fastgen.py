@@ -12,19 +12,24 @@ from pathlib import Path
 import numpy as np
 
 from synths import InputError, checkpoints
+from synths.litert import silent_stderr
 
 HOP_LENGTH = 512
 _WIDTH = 512  # channels of the decoder's dilated layers, h512_bo16.py
 
 
-def official(checkpoint_path: str | Path | None) -> str:
-    """The prefix of the checkpoint, if fastgen can load it.
+def official(checkpoint_path: str | Path | None, temperature: float = 1.0) -> str:
+    """The prefix of the checkpoint, if fastgen can do what is asked.
 
     Raises
     ------
     InputError
-        If its shapes are not those written into Magenta's code.
+        If the checkpoint's shapes are not those written into Magenta's code, or a temperature is
+        asked for, which it does not have.
     """
+    if temperature != 1:
+        raise InputError(f"Magenta's own engine samples at temperature 1 only, not {temperature:g}: "
+                         "leave out --temperature or --engine.")
     prefix = checkpoints.find(checkpoint_path, "nsynth")
     width = checkpoints.shapes(prefix)["res_1/W"][-1]
     if width != _WIDTH:
@@ -38,7 +43,6 @@ def _fastgen():
     """Import fastgen with TensorFlow's chatter turned down."""
     import warnings
 
-    from synths.litert import silent_stderr
     with warnings.catch_warnings(), silent_stderr():
         warnings.simplefilter("ignore")
         import tensorflow as tf
@@ -52,14 +56,19 @@ def encode(wav_data: np.ndarray, checkpoint_path: str | Path | None = None,
     """`fastgen.encode`: float32 [batch, frames, 16]."""
     prefix = official(checkpoint_path)
     tf, fastgen = _fastgen()
-    with tf.Graph().as_default():
+    with tf.Graph().as_default(), silent_stderr():
         return fastgen.encode(np.asarray(wav_data), prefix, sample_length)
 
 
 def synthesize(encodings: np.ndarray, save_paths: list[Path],
                checkpoint_path: str | Path | None = None, *, seed: int = 0, fade: float = 0.0,
-               **ignored) -> None:
+               temperature: float = 1.0, **ignored) -> None:
     """`fastgen.synthesize`, seeded through NumPy's global generator, which is all it draws from.
+
+    Raises
+    ------
+    InputError
+        As for `official`.
 
     Notes
     -----
@@ -72,13 +81,13 @@ def synthesize(encodings: np.ndarray, save_paths: list[Path],
     import soundfile
 
     from synths import nsynth
-    prefix = official(checkpoint_path)
+    prefix = official(checkpoint_path, temperature)
     tf, fastgen = _fastgen()
     folder = Path(tempfile.mkdtemp(prefix=".fastgen-", dir=Path(save_paths[0]).parent))
     try:
         parts = [folder / f"{number}.wav" for number in range(len(save_paths))]
         np.random.seed(seed)
-        with tf.Graph().as_default():
+        with tf.Graph().as_default(), silent_stderr():  # TensorFlow lists every variable there
             fastgen.synthesize(np.asarray(encodings), checkpoint_path=prefix,
                                save_paths=[str(part) for part in parts])
         for part, path in zip(parts, save_paths):

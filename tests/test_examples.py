@@ -174,6 +174,8 @@ def test_example_01_refuses_what_it_cannot_use(tmp_path):
     bad(ONE, *out, "--sounds", wav, "--checkpoint", "gansynth_starter", says="GANSynth")
     bad(ONE, *out, "--sounds", wav, "--pairs", "tone+drum", says="drum")
     bad(ONE, *out, "--sounds", wav, "--engine", "magenta", says="512")
+    bad(ONE, *out, "--sounds", wav, "--engine", "magenta", "--temperature", "0.5",
+        says="temperature 1 only")
     assert not list((tmp_path / "out").glob("*.wav"))
     in_the_way = tmp_path / "file"
     in_the_way.write_text("")
