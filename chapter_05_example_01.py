@@ -59,7 +59,7 @@ def is_encoding(filename: str | Path) -> bool:
 
 def encode(wav_filenames: list[str | Path], checkpoint: str | Path | None = None,
            sample_length: int = 16000, sample_rate: int = SAMPLE_RATE, engine=nsynth,
-           **options) -> np.ndarray:
+           progress=None, **options) -> np.ndarray:
     """
     Loads the sounds and encodes them.
 
@@ -68,6 +68,7 @@ def encode(wav_filenames: list[str | Path], checkpoint: str | Path | None = None
     :param sample_length: the length in samples: the seconds wanted times 16000
     :param sample_rate: the sample rate in Hz, should be 16000
     :param engine: who encodes: synths.nsynth, or synths.fastgen (Magenta's own code)
+    :param progress: called with (samples done, samples in all)
     :return: the encodings, [sounds, frames, 16], a frame for every 512 samples
     """
     if not wav_filenames:
@@ -78,7 +79,8 @@ def encode(wav_filenames: list[str | Path], checkpoint: str | Path | None = None
               for wav_filename in wav_filenames if not is_encoding(wav_filename)]
 
     # Encodes them all
-    encodings = list(engine.encode(np.array(audios), checkpoint, sample_length)) if audios else []
+    encodings = list(engine.encode(np.array(audios), checkpoint, sample_length,
+                                   progress=progress)) if audios else []
 
     # not in print: an encoding that an earlier run has saved takes its place as it is
     for place, filename in enumerate(map(Path, wav_filenames)):
@@ -148,7 +150,9 @@ def app(options) -> None:
     say_sounds(options, sounds, names)
 
     # Encodes the sounds (and saves the encodings for later use)
-    encodings = encode(sounds, checkpoint, sample_length, engine=engine, **levelled)
+    with progress(options, f"encoding {len(sounds)} sounds", 1 / SAMPLE_RATE, "s of sound") as bar:
+        encodings = encode(sounds, checkpoint, sample_length, engine=engine, progress=bar,
+                           **levelled)
     audio_utils.save_encoding(encodings, names, output_dir / "encodings")
 
     # Mixes the encodings in pairs: 4 sounds make 12 mixes

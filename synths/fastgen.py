@@ -52,8 +52,8 @@ def _fastgen():
 
 
 def encode(wav_data: np.ndarray, checkpoint_path: str | Path | None = None,
-           sample_length: int = 64000) -> np.ndarray:
-    """`fastgen.encode`: float32 [batch, frames, 16]."""
+           sample_length: int = 64000, *, progress=None) -> np.ndarray:
+    """`fastgen.encode`: float32 [batch, frames, 16]; it says nothing of its progress."""
     prefix = official(checkpoint_path)
     tf, fastgen = _fastgen()
     with tf.Graph().as_default(), silent_stderr():
