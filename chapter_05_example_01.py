@@ -8,10 +8,12 @@ tagged, and listed in the README.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
-from script_utils import (HERE, command_line, find_engine, find_sounds, find_weights, number,
-                          option_parser, progress, results_dir, run, say, say_sounds, shown)
+from script_utils import (HERE, find_engine, find_pairs, find_sounds, find_weights, number,
+                          option_parser, page_at_end, progress, results_dir, run, say, say_sounds,
+                          sound_path)
 
 import numpy as np
 
@@ -38,6 +40,7 @@ def download_checkpoint(checkpoint_name: str, target_dir: str | Path = HERE / "c
     checkpoints.download(checkpoint_name, Path(target_dir), progress=progress)
 
 
+@functools.cache  # what is encoded is also saved and drawn
 def load_sound(wav_filename: str | Path, sample_length: int, sample_rate: int = SAMPLE_RATE,
                **options) -> np.ndarray:
     """
@@ -45,11 +48,10 @@ def load_sound(wav_filename: str | Path, sample_length: int, sample_rate: int = 
 
     :param wav_filename: a path, or the name of a file in the "sounds" folder
     """
-    path = Path(wav_filename)
-    if not path.exists() and (HERE / "sounds" / path).exists():
-        path = HERE / "sounds" / path
     # not in print: short sounds are padded, so that they stack; any format libsndfile reads
-    return audio_utils.load_audio(path, sample_length, sample_rate, **options)
+    audio = audio_utils.load_audio(sound_path(wav_filename), sample_length, sample_rate, **options)
+    audio.flags.writeable = False  # whoever asks again gets the same
+    return audio
 
 
 def is_encoding(filename: str | Path) -> bool:
@@ -141,11 +143,13 @@ def app(options) -> None:
     sounds = find_sounds(options, WAV_FILENAMES)
     names = mixing.short_names(sounds)
     engine = find_engine(options, checkpoint)
-    chosen = mixing.chosen_pairs(names, options.pairs) if options.pairs else None
+    weights = mixing.weights(options.mix, options.ratio)
+    pairs = find_pairs(options, names, weights)
     sample_length = round(options.seconds * SAMPLE_RATE)
-    levelled = {"trim_silence": options.trim, "peak": 0.9 if options.level else None}
-    audios = [None if is_encoding(sound) else load_sound(sound, sample_length, **levelled)
-              for sound in sounds]
+    levelled = {"trim_silence": options.trim, "peak": 0.9 if options.level else None,
+                "report": functools.partial(say, options)}
+    audios = [None if is_encoding(sound) else
+              load_sound(sound, sample_length, SAMPLE_RATE, **levelled) for sound in sounds]
     output_dir = results_dir(options)
     say_sounds(options, sounds, names)
 
@@ -159,58 +163,55 @@ def app(options) -> None:
     encodings = options.scale * audio_utils.timestretch(encodings, options.stretch)
     clips, clips_name = list(encodings), [f"{name}_reconstructed" for name in names]
     if options.steps:
-        mixed = mixing.paths(encodings, names, options.steps, chosen)
+        mixed = mixing.paths(encodings, names, options.steps, pairs)
     elif options.crossfade:
-        mixed = mixing.crossfades(encodings, names, chosen)
+        mixed = mixing.crossfades(encodings, names, pairs)
     else:
-        mixed = mix_encoding_pairs(encodings, names, mixing.weights(options.mix, options.ratio),
-                                   chosen)
+        mixed = mix_encoding_pairs(encodings, names, weights, pairs)
     clips.extend(mixed[0])
     clips_name.extend(mixed[1])
 
-    # Synthesizes them into WAVs, the sounds themselves too
+    # Synthesizes them into WAVs, the sounds themselves too; at the end, or when stopped, draws every
+    # sound as a rainbowgram and makes the page to listen on
     clips_name = [f"{name}_seed{options.seed}" for name in clips_name]
     heard = mixing.stacked([audio for audio in audios if audio is not None])
-    with progress(options, f"decoding {len(clips)} clips", 1 / SAMPLE_RATE, "s of sound") as bar:
-        wavs = synthesize(np.array(clips), clips_name, checkpoint, output_dir, engine,
-                          seed=options.seed, precision=options.precision,
-                          temperature=options.temperature, threads=options.threads,
-                          reference_audio=heard, report=lambda line: say(options, line),
-                          progress=bar)
-
-    # Draws every sound as a rainbowgram, and makes the page to listen on
-    page = nsynth_page(options, output_dir, names, audios, wavs)
-    say(options, f"again: {command_line(options)}")
-    say(options, f"results: {shown(output_dir)} (listen: {shown(page)})")
+    with page_at_end(options, output_dir, lambda: nsynth_page(
+            options, output_dir, names, audios, pairs, clips_name)), progress(
+            options, f"decoding {len(clips)} clips", 1 / SAMPLE_RATE, "s of sound") as bar:
+        synthesize(np.array(clips), clips_name, checkpoint, output_dir, engine, seed=options.seed,
+                   precision=options.precision, temperature=options.temperature,
+                   threads=options.threads, reference_audio=heard,
+                   report=functools.partial(say, options), progress=bar)
 
 
 def parse_options():
     parser = option_parser(__doc__, "output/nsynth", "wavenet-ckpt, wavenet-voice-ckpt")
-    parser.add_argument("--sounds", nargs="+", metavar="FILE|FOLDER",
-                        help="any sounds, or encodings saved as .npy (default: those in sounds/)")
+    parser.add_argument("--sounds", nargs="+", metavar=("FILE", "FOLDER"),
+                        help="sounds, saved encodings (default: sounds/)")
     parser.add_argument("--seconds", type=number(float, 0.1, 60, "seconds"), default=1.0,
                         metavar="S", help="length of each sound, 0.1 to 60 (default: 1)")
     parser.add_argument("--trim", action="store_true", help="leave out silence at the beginning")
     parser.add_argument("--level", action="store_true", help="bring each sound to a peak of 0.9")
     parser.add_argument("--mix", choices=mixing.WEIGHTS, default="lean",
-                        help="weights 2/3 1/3 (default), 1/2 1/2, or as printed 1 1/2")
+                        help="weights 2/3 1/3 (default), 1/2 1/2, or 1 1/2")
     parser.add_argument("--ratio", type=number(float, 0, 1), metavar="R",
                         help="share of the first sound instead, 0 to 1")
-    parser.add_argument("--pairs", nargs="+", metavar="A+B", help="mix only these, by short name")
+    parser.add_argument("--pairs", nargs="+", metavar=("A+B", "C+D"),
+                        help="mix only these, by short name")
     parser.add_argument("--steps", type=number(int, 2, 99), metavar="N",
-                        help="walk from one sound of a pair to the other in N steps, 2 to 99")
+                        help="from one sound to the other, 2 to 99 steps")
     parser.add_argument("--crossfade", action="store_true",
-                        help="let one sound of a pair become the other over time")
+                        help="let one sound become the other over time")
     parser.add_argument("--stretch", type=number(float, 0.1, 10), default=1.0, metavar="F",
-                        help="time stretch of the encodings, 0.1 to 10: 2 is twice as long")
+                        help="stretch in time, 0.1 to 10: 2 is twice as long")
     parser.add_argument("--scale", type=number(float, -10, 10), default=1.0, metavar="F",
                         help="factor on the encodings, -10 to 10")
     parser.add_argument("--temperature", type=number(float, 0.01, 2), default=1.0, metavar="T",
-                        help="of the sampling, 0.01 to 2: less is cleaner, more is noisier")
+                        help="0.01 to 2: less is cleaner, more is noisier")
     parser.add_argument("--precision", choices=["auto", "float32", "int8"], default="auto",
-                        help="auto takes int8 where it is as good as float32 (default)")
+                        help="auto (default): int8 where as good as float32")
     parser.add_argument("--engine", choices=["fast", "magenta"], default="fast",
-                        help="magenta: Magenta's own fastgen, official weights only, slow")
+                        help="magenta: Magenta's own, official weights, slow")
     return parser
 
 

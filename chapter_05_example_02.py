@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from script_utils import (HERE, command_line, find_weights, number, option_parser, progress,
-                          results_dir, run, say, shown)
+from script_utils import (HERE, find_weights, number, option_parser, page_at_end, progress,
+                          results_dir, run, say, score_names)
 
 import numpy as np
 
@@ -125,31 +125,29 @@ def app(options) -> None:
         scores = {f"instrument{number:02d}": score.preview_phrase()
                   for number in range(1, options.preview + 1)}
     else:
-        scores = {Path(midi).stem: score.tempo_scale(get_midi_notes(midi), options.tempo)
-                  for midi in options.midi}
+        scores = {name: score.tempo_scale(get_midi_notes(midi), options.tempo)
+                  for name, midi in zip(score_names(options.midi), options.midi)}
     output_dir = results_dir(options)
 
+    # At the end, or when stopped, draws the scores and makes the page to listen on
     clips = []
-    for place, (name, notes) in enumerate(scores.items(), 1):
-        say(options, f"{name}: {score.summary(notes)}; seed {options.seed}")
-        stem = f"{name}_seed{options.seed}"
-        instruments = str(place) if options.preview else options.instruments
+    with page_at_end(options, output_dir, lambda: gansynth_page(options, output_dir, clips)):
+        for place, (name, notes) in enumerate(scores.items(), 1):
+            say(options, f"{name}: {score.summary(notes)}; seed {options.seed}")
+            stem = f"{name}_seed{options.seed}"
+            instruments = str(place) if options.preview else options.instruments
 
-        # Generates the audio clip from the notes
-        with progress(options, f"playing {name}", unit="notes") as bar:
-            audio_clip = generate_audio(
-                notes, options.seconds_per_instrument, checkpoint_dir=checkpoint,
-                seed=options.seed, instruments=instruments,
-                instruments_path=output_dir / f"{stem}_instruments.npz",
-                threads=options.threads, progress=bar)
+            # Generates the audio clip from the notes
+            with progress(options, f"playing {name}", unit="notes") as bar:
+                audio_clip = generate_audio(
+                    notes, options.seconds_per_instrument, checkpoint_dir=checkpoint,
+                    seed=options.seed, instruments=instruments,
+                    instruments_path=output_dir / f"{stem}_instruments.npz",
+                    threads=options.threads, progress=bar)
 
-        # Saves the clip and its picture
-        save_audio(audio_clip, stem, output_dir, options.labels)
-        clips.append((stem, notes, audio_clip))
-
-    page = gansynth_page(options, output_dir, clips)
-    say(options, f"again: {command_line(options)}")
-    say(options, f"results: {shown(output_dir)} (listen: {shown(page)})")
+            # Saves the clip and its picture
+            save_audio(audio_clip, stem, output_dir, options.labels)
+            clips.append((stem, notes, audio_clip))
 
 
 def parse_options():

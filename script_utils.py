@@ -15,6 +15,7 @@ import shlex
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from synths import InputError
 
 HERE = Path(__file__).resolve().parent
 INSTALL = "pip install --no-deps -r requirements.txt"
-PACKAGES = ("ai_edge_litert", "jinja2", "matplotlib", "numpy", "pretty_midi", "scipy", "soundfile",
+PACKAGES = ("PIL", "ai_edge_litert", "jinja2", "matplotlib", "numpy", "pretty_midi", "soundfile",
             "soxr", "tqdm")
 # What a run leaves in its folder; a folder that holds any of it belongs to that run.
 RESULTS = ("*.wav", "*.png", "*.html")
@@ -80,9 +81,9 @@ def option_parser(description: str, output: str, checkpoints: str) -> argparse.A
     group.add_argument("--output", type=Path, default=HERE / output, metavar="DIR",
                        help=f"folder of the results (default: {output})")
     group.add_argument("--overwrite", action="store_true",
-                       help="replace an earlier run's results instead of a new folder")
+                       help="replace an earlier run's results")
     group.add_argument("--seed", type=number(int, 0, 2**32 - 1), metavar="N",
-                       help="repeats a run exactly (default: a new one, printed)")
+                       help="repeats a run exactly (default: new, printed)")
     group.add_argument("--labels", action="store_true",
                        help="pictures with axes: seconds, notes and Hz")
     group.add_argument("--threads", type=number(int, 1, 1024), metavar="N",
@@ -177,11 +178,12 @@ def find_sounds(options: argparse.Namespace, shipped: Sequence[str]) -> list[Pat
         with progress(options, "fetching the book's sounds", 1e-6, "MB") as bar:
             downloads.fetch_book_sounds(folder, bar)
     if not wanted:
-        return book if all(path.is_file() for path in book) else [folder / name for name in shipped]
+        return book if all(path.is_file() for path in book) else [
+            sound_path(name) for name in shipped]
     sounds: list[Path] = []
     for path in wanted:
         if not path.is_dir():
-            sounds.append(path)
+            sounds.append(sound_path(path))
             continue
         inside = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in SOUNDS)
         if not inside:
@@ -191,12 +193,45 @@ def find_sounds(options: argparse.Namespace, shipped: Sequence[str]) -> list[Pat
     return sounds
 
 
+def sound_path(filename: str | Path) -> Path:
+    """A path as it is, or else the file of that name in the "sounds" folder."""
+    path, shipped = Path(filename), HERE / "sounds" / filename
+    return shipped if shipped.exists() and not path.exists() else path
+
+
+def find_pairs(options: argparse.Namespace, names: Sequence[str],
+               weights: tuple[float, float]) -> list[tuple[int, int]]:
+    """The pairs to mix, by place: `--pairs`, else all; each once where its order does not matter.
+
+    Raises
+    ------
+    InputError
+        If one of `--pairs` is none.
+    """
+    from synths import mixing
+    if options.pairs:
+        return mixing.chosen_pairs(names, options.pairs)
+    ordered = not options.steps and (options.crossfade or weights[0] != weights[1])
+    return list(mixing.pairs(len(names), ordered))
+
+
+def score_names(paths: Sequence[str | Path]) -> list[str]:
+    """The names of the files without ending, unlike each other and unlike "overview"."""
+    names: list[str] = []
+    for path in map(Path, paths):
+        name, count = path.stem, 1
+        while name.lower() in {"overview", *map(str.lower, names)}:
+            count += 1
+            name = f"{path.stem}-{count}"
+        names.append(name)
+    return names
+
+
 def say_sounds(options: argparse.Namespace, sounds: Sequence[Path], names: Sequence[str]) -> None:
     """Say what is done to each sound before it is encoded: cut, padded, trimmed, levelled."""
     import soundfile
     words = []
     for path, name in zip(sounds, names):
-        path = path if path.exists() else HERE / "sounds" / path
         if path.suffix == ".npy":
             words.append(f"{name} (a saved encoding)")
             continue
@@ -249,6 +284,31 @@ def results_dir(options: argparse.Namespace) -> Path:
         say(options, f"{shown(wanted)} holds an earlier run, so this one goes to {shown(folder)} "
                      "(--overwrite replaces it)")
     return folder
+
+
+@contextlib.contextmanager
+def page_at_end(options: argparse.Namespace, output_dir: Path,
+                make_page: Callable[[], Path | None]) -> Iterator[None]:
+    """Make the page after the work, also when it is stopped: then of what is finished.
+
+    Parameters
+    ----------
+    make_page : callable
+        Returns the page, or None if there is nothing to show.  It finds when the work began in
+        `options.began` (seconds since the epoch), and whether it was stopped in `options.stopped`.
+    """
+    options.began, options.stopped = time.time(), False
+    try:
+        yield
+    except KeyboardInterrupt:
+        options.stopped = True
+        page = make_page()
+        if page is not None:
+            say(options, f"finished so far: {shown(output_dir)} (listen: {shown(page)})")
+        raise
+    page = make_page()
+    say(options, f"again: {command_line(options)}")
+    say(options, f"results: {shown(output_dir)} (listen: {shown(page)})")
 
 
 def shown(path: Path) -> str:

@@ -1,0 +1,336 @@
+"""What is seen of a sound: the transform, its colours, and the sheets of a whole run."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from audio_utils import save_picture, save_rainbowgram_plot, save_spectrogram_plot
+from pictures import overviews, spectra
+from pictures.overviews import Cell, Score
+from pictures.sheet import Sheet, second_marks, wrapped
+from pictures.spectra import RAINBOWGRAM, SPECTROGRAM, constant_q, phase_and_brightness
+from synths import InputError
+
+ROOT = Path(__file__).parents[1]
+RATE = 16000
+
+
+def tone(frequency, seconds=1.0, rate=RATE, amplitude=0.5):
+    return amplitude * np.sin(2 * np.pi * frequency * np.arange(round(seconds * rate)) / rate)
+
+
+def chirp(low, high, seconds=1.0, rate=RATE, amplitude=0.5):
+    t = np.arange(round(seconds * rate)) / rate
+    return amplitude * np.sin(2 * np.pi * (low * t + (high - low) * t * t / (2 * seconds)))
+
+
+def read_png(path):
+    from matplotlib.image import imread
+
+    return imread(path)[..., :3]
+
+
+# The constant-Q transform
+
+
+LIBROSAS = ROOT / "tests" / "data" / "librosa_cqt.npz"
+TRANSFORMS = {"rainbowgram": (RAINBOWGRAM, 256), "spectrogram": (SPECTROGRAM, 2048)}
+
+
+def three_kinds_of_sound():
+    noise = np.random.RandomState(3).normal(size=RATE) * 0.1  # of a stream that is frozen
+    return np.concatenate([chirp(80, 4000), tone(440) + tone(1234.5), noise]).astype(np.float32)
+
+
+def save_librosas():
+    """Write what librosa makes of it, every third bin: `python -m tests.test_pictures`.
+
+    Kept, because librosa compiles for most of a minute before its first transform.
+    """
+    import librosa
+
+    transforms = {name: librosa.cqt(
+        three_kinds_of_sound(), sr=RATE, hop_length=hop, fmin=parameters["fmin"],
+        n_bins=parameters["octaves"] * parameters["bins_per_octave"],
+        bins_per_octave=parameters["bins_per_octave"], filter_scale=parameters["filter_scale"])
+        for name, (parameters, hop) in TRANSFORMS.items()}
+    np.savez_compressed(LIBROSAS, version=librosa.__version__,
+                        **{name: transform[::3] for name, transform in transforms.items()})
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_constant_q_is_librosas(name):
+    parameters, hop = TRANSFORMS[name]
+    ours = constant_q(three_kinds_of_sound(), RATE, hop, **parameters)[::3]
+    with np.load(LIBROSAS) as file:
+        theirs = file[name]
+    assert ours.shape == theirs.shape
+    # librosa drops 1 % of each filter, rounds its length and resamples between octaves
+    error = np.abs(np.abs(ours) - np.abs(theirs))
+    assert error.max() < 0.01 * np.abs(theirs).max()
+    assert error.mean() < 0.02 * np.abs(theirs).mean()
+    loud = np.abs(theirs) > 0.05 * np.abs(theirs).max()
+    loud = loud[:, 1:] & loud[:, :-1]
+    turn = ours[:, 1:] * ours[:, :-1].conj() * (theirs[:, 1:] * theirs[:, :-1].conj()).conj()
+    assert loud.sum() > 20
+    assert np.abs(np.angle(turn[loud])).max() < 0.05 * np.pi
+
+
+def test_constant_q_of_a_sine_is_what_the_definition_says():
+    for octave in range(6):
+        frequency = RAINBOWGRAM["fmin"] * 2**octave
+        transform = np.abs(constant_q(tone(frequency, 3), RATE, 256, **RAINBOWGRAM))
+        column = transform[:, transform.shape[1] // 2]
+        window = 0.8 * (2**0.05 + 1) / (2**0.05 - 1) * RATE / frequency
+        assert column.argmax() == 40 * octave
+        assert column.max() == pytest.approx(0.5 / 2 * math.sqrt(window), rel=0.002)
+
+
+def test_constant_q_does_not_wrap_round():
+    click = np.zeros(RATE)
+    click[-1] = 1
+    transform = np.abs(constant_q(click, RATE, 256, **RAINBOWGRAM))
+    assert transform[:, 0].max() < 1e-3 * transform.max()
+
+
+def test_constant_q_has_nothing_above_half_the_sample_rate():
+    transform = constant_q(tone(440, rate=4000), 4000, 256, **RAINBOWGRAM)
+    frequencies = RAINBOWGRAM["fmin"] * 2 ** (np.arange(240) / 40)
+    assert not transform[frequencies > 2000].any() and transform[frequencies < 2000].all(1).any()
+
+
+# Rainbowgrams
+
+
+@pytest.mark.parametrize("frequency", [110.0, 440.0, 1000.0, 2637.0])
+def test_a_steady_tone_keeps_one_colour(frequency):
+    dphase, brightness = phase_and_brightness(tone(frequency, 2))
+    middle = slice(dphase.shape[1] // 4, -dphase.shape[1] // 4)
+    bright = brightness[:, middle] > 0.8
+    assert bright.all(1).sum() >= 3  # a line through the whole picture
+    expected = (frequency * 2 * 256 / RATE + 1) % 2 - 1  # half turns
+    assert np.abs(dphase[:, middle][bright] - expected).max() < 0.02
+
+
+@pytest.mark.parametrize("frequency", [440.0, 531.25, 593.75])
+def test_a_steady_tone_is_painted_in_one_colour(tmp_path, frequency):
+    # 531.25 and 593.75 Hz advance by exactly half a turn: 8.5 and 9.5 turns in 256 samples
+    noise = np.random.default_rng(6).normal(size=2 * RATE) * 1e-3
+    picture = read_png(save_rainbowgram_plot(tone(frequency, 2) + noise, RATE, "t", tmp_path))
+    row = round(960 * (1 - math.log2(frequency / RAINBOWGRAM["fmin"]) / 6))
+    colours = picture[row, 100:-100]
+    assert colours.max(1).min() > 0.5 and np.ptp(colours, axis=0).max() < 0.1
+
+
+def test_a_gliding_tone_runs_through_the_colours():
+    dphase, brightness = phase_and_brightness(chirp(400, 1600, 2))
+    bin_, column = np.nonzero(brightness > 0.9)
+    values = dphase[bin_, column]
+    assert np.histogram(values, 8, (-1, 1))[0].min() > 0.05 * len(values) / 2
+
+
+def test_silence_is_black_and_a_quiet_hum_is_not_amplified_to_full_brightness():
+    assert phase_and_brightness(np.zeros(RATE))[1].max() == 0
+    assert phase_and_brightness(tone(440, amplitude=1e-5))[1].max() < 0.7
+    loud, quiet = (phase_and_brightness(tone(440, amplitude=a))[1] for a in (0.5, 0.05))
+    np.testing.assert_allclose(loud, quiet, atol=1e-3)  # brightness is relative to the loudest
+
+
+def test_rainbowgram_picture_shows_tones_where_they_are(tmp_path):
+    sound = np.concatenate([tone(130.8), np.zeros(RATE), tone(2093.0)])
+    picture = read_png(save_rainbowgram_plot(sound, RATE, "three", tmp_path))
+    assert picture.shape == (960, 1280, 3)
+    brightness = picture.max(2)
+    low, high = int(960 * (1 - 1.5 / 6 + 0.5 / 6)), int(960 * (1 - 5 / 6))
+    first, second, third = brightness[:, 100:330], brightness[:, 600:680], brightness[:, 950:1180]
+    assert abs(first.mean(1).argmax() - low) <= 8 and abs(third.mean(1).argmax() - high) <= 8
+    assert second.max() < 0.5 < first.max()
+
+
+def test_spectrogram_picture_shows_tones_where_they_are(tmp_path):
+    sound = np.concatenate([tone(130.8, 4), tone(1046.5, 4)])
+    picture = read_png(save_spectrogram_plot(sound, RATE, "two.png", tmp_path)).sum(2)
+    first, second = picture[:, 200:400].mean(1), picture[:, 900:1100].mean(1)
+    assert abs(first.argmax() - 960 * 4 / 5) <= 8 and abs(second.argmax() - 960 * 1 / 5) <= 8
+
+
+# Colours
+
+
+def test_the_colours_are_matplotlibs():
+    import matplotlib
+
+    table = matplotlib.colormaps["magma"](np.arange(256), bytes=True)[:, :3].astype(int)
+    assert np.abs(spectra.magma().astype(int) - table).max() <= 1
+    theirs = 255 * matplotlib.colormaps["rainbow"](np.linspace(0, 1, 232))[:, :3]
+    ours = spectra.rainbow()
+    assert np.abs(ours[12:-12] - theirs).max() < 3  # theirs goes in steps
+    assert np.abs(np.diff(ours, axis=0, append=ours[:1])).max() < 11  # and round without a jump
+
+
+def test_a_spectrogram_is_as_bright_as_the_transform_is_loud():
+    sound = tone(440, 2) + tone(1000, 2, amplitude=0.005)
+    spectrum = spectra.spectrogram(sound, RATE, 512)
+    level = np.abs(constant_q(sound, RATE, 512, **SPECTROGRAM))
+    level = 20 * np.log10(level / level.max())
+    shown = spectra.magma().astype(int)
+    for row, column in ((88, 30), (126, 30), (110, 20), (20, 40)):
+        nearest = np.abs(shown - spectrum.pixels[row, column]).sum(1).argmin()
+        assert nearest == pytest.approx(255 * np.clip(level[row, column] / 80 + 1, 0, 1), abs=1.5)
+    assert (spectrum.length, spectrum.seconds) == (2 * RATE / 512, 2)
+
+
+def test_a_long_sound_costs_no_more_columns_than_are_drawn():
+    assert spectra.rainbowgram(tone(440, 1)).pixels.shape == (240, 252, 3)
+    assert spectra.rainbowgram(tone(440, 20)).pixels.shape[1] < 1.1 * spectra.COLUMNS
+
+
+# Sheets
+
+
+def cells(*sounds, kind="mix", titles=None):
+    titles = titles or [str(place) for place in range(len(sounds))]
+    return [Cell(spectra.rainbowgram(sound), title, kind) for sound, title in zip(sounds, titles)]
+
+
+def frames(picture, colour=(1, 0.498, 0.055)):
+    """Left, top, right and bottom of every frame of that colour."""
+    from scipy import ndimage
+
+    marks, _ = ndimage.label(np.abs(picture - np.array(colour)).max(2) < 0.02)
+    return [(box[1].start, box[0].start, box[1].stop, box[0].stop)
+            for box in ndimage.find_objects(marks) if box[0].stop - box[0].start > 20]
+
+
+def tones_in(cell, pitches):
+    """Which of the pitches a rainbowgram shows."""
+    level = cell.max(2)[:, 8:-8].mean(1)
+    rows = [round(len(level) * (1 - math.log2(pitch / 65.4) / 6)) for pitch in pitches]
+    return [pitch for pitch, row in zip(pitches, rows) if level[row - 4:row + 5].max() > 0.5]
+
+
+def test_the_square_has_every_cell_in_its_place(tmp_path):
+    pitches = (130.8, 523.3, 2093.0)
+    sources = [tone(pitch) for pitch in pitches]
+    mixes = {(i, j): spectra.rainbowgram((sources[i] + sources[j]) / 2)
+             for i in range(3) for j in range(3) if i != j and (i, j) != (2, 0)}
+    image = overviews.square(cells(*sources, kind="source"), ["low", "mid_$x^2", "high" * 20],
+                             mixes, title="$three_tones")
+    picture = read_png(save_picture(image, "overview", tmp_path))
+    places = sorted(frames(picture))
+    assert len(places) == 3
+    for i, (_, top, _, bottom) in enumerate(places):
+        for j, (left, _, right, _) in enumerate(places):
+            cell = picture[top:bottom, left:right]
+            if (i, j) == (2, 0):
+                assert np.abs(cell[8:-8, 8:-8] - 0.94).max() < 0.01
+                continue
+            assert tones_in(cell, pitches) == [pitches[k] for k in sorted({i, j})]
+
+
+def test_strips_show_each_row_in_order(tmp_path):
+    low, middle, high = 130.8, 523.3, 2093.0
+    row = [*cells(tone(low), kind="source"), *cells(tone(low) + tone(high), tone(middle)),
+           *cells(tone(high), kind="source")]
+    for rows in ([row], [row] * 5):
+        picture = read_png(save_picture(overviews.strips(rows, "a note"), "strips", tmp_path))
+        places = sorted(frames(picture), key=lambda box: (box[1], box[0]))
+        assert len(places) == 2 * len(rows)
+        first, last = places[:2]
+        width = last[2] - last[0]
+        step = (last[0] - first[0]) / 3
+        found = []
+        for place in range(4):
+            left = round(first[0] + place * step)
+            found.append(tones_in(picture[first[1]:first[3], left:left + width],
+                                  (low, middle, high)))
+        assert found == [[low], [low, high], [middle], [high]]
+
+
+def test_a_long_path_goes_on_in_the_next_line():
+    sound = cells(tone(440, 0.2))[0]
+    image = overviews.strips([[Cell(sound.spectrum, f"{i} of 40") for i in range(1, 41)]])
+    assert 0.5 < image.width / image.height < 3
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 12, 50, 200])
+def test_a_contact_sheet_of_any_number_is_neither_a_tower_nor_a_ribbon(count):
+    spectrum = spectra.spectrogram(tone(440, 0.5), RATE, 512)
+    image = overviews.strips([[Cell(spectrum, str(i))] for i in range(count)])
+    assert count < 3 or 0.6 < image.width / image.height < 2.4
+    assert max(image.size) < 4000
+
+
+def test_names_too_long_for_their_cells_become_numbers_that_are_explained():
+    sound = cells(tone(440, 0.2), kind="source")[0]
+    short, long = (overviews.square([sound] * 9, [f"{i}{word}" for i in range(9)], {})
+                   for word in ("", "-a-name-that-no-cell-can-hold"))
+    assert long.width == short.width and long.height > short.height + 15  # room for the legend
+    first = np.asarray(short)[:int(short.height * 0.05)]
+    assert first.shape == np.asarray(long)[:len(first)].shape
+    sheet = Sheet(100, 100, 150)
+    lines = wrapped(sheet, ["1 one", "2 two", "3 " + "w" * 100, "4"], 80, 8)
+    assert " ".join(lines).count("1 one   2 two") == 1 and len(lines) > 2
+    assert all(sheet.width_of(line, 8) <= 80 for line in lines)
+
+
+def test_overviews_refuse():
+    sound = cells(tone(440, 0.2))[0]
+    with pytest.raises(InputError, match="1 sounds and 2 names"):
+        overviews.square([sound], ["a", "b"], {})
+    for pair in ((0, 0), (0, 2), (-1, 0)):
+        with pytest.raises(InputError, match="A mix is of two"):
+            overviews.square([sound, sound], ["a", "b"], {pair: sound.spectrum})
+
+
+def test_seconds_are_round_and_not_too_many():
+    assert second_marks(1) == {0: "0", 0.2: "0.2", 0.4: "0.4", 0.6000000000000001: "0.6",
+                               0.8: "0.8", 1: "1"}
+    for seconds in (0.003, 0.7, 4.99, 28, 61, 3600):
+        marks = second_marks(seconds)
+        assert 2 <= len(marks) <= 8 and all(0 <= place <= 1 + 1e-9 for place in marks)
+        assert all(float(words) == pytest.approx(place * seconds, rel=1e-5, abs=1e-9)
+                   for place, words in marks.items())
+
+
+NOTES = {"pitches": np.array([60, 64, 67, 72]), "velocities": np.array([127, 127, 127, 20]),
+         "start_times": np.array([0.0, 1.0, 2.0, 3.0]), "end_times": np.array([1.0, 2.0, 3.0, 4.0])}
+
+
+def test_score_sheet_draws_each_note_in_its_instruments_colour(tmp_path):
+    sound = np.concatenate([tone(440 * 2 ** ((p - 69) / 12)) for p in NOTES["pitches"]])
+    image = overviews.score_sheet([Score(NOTES, sound, [0, 2], ["3", "$7_"], "a_$b")])
+    picture = np.asarray(image)[:460].astype(int)
+
+    def area(colour):
+        return (np.abs(picture - np.array(colour)).max(2) <= 2).sum()
+
+    first, second = overviews.INSTRUMENT_COLOURS[:2]
+    between = np.rint((np.array(first) + second) / 2)
+    note = area(first)
+    assert note > 2000
+    assert area(between) == pytest.approx(note, rel=0.1)
+    assert area(second) == pytest.approx(note, rel=0.1)
+    pale = 255 - (255 - np.array(second)) * (0.35 + 0.65 * 20 / 127)
+    assert area(pale) == pytest.approx(note, rel=0.1)
+
+
+def test_score_sheet_of_odd_scores():
+    nothing = {key: np.array([]) for key in NOTES}
+    many = np.linspace(0, 4, 300)
+    for notes, times in ((nothing, ()), (NOTES, many), (NOTES, [1.0]), (NOTES, [0, 0, 9])):
+        image = overviews.score_sheet([Score(notes, tone(440, 4), times)], dpi=60)
+        assert image.size == (720, 450)
+    for count in (2, 3, 8):
+        image = overviews.score_sheet([Score(NOTES, tone(440, 4), title="a")] * count, dpi=60)
+        assert 0.6 < image.width / image.height < 2.5
+    with pytest.raises(InputError, match="2 instruments and 1 names"):
+        Score(NOTES, tone(440), [0, 1], ["a"])
+
+
+if __name__ == "__main__":
+    save_librosas()
