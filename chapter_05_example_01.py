@@ -8,7 +8,6 @@ tagged, and listed in the README.
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 from script_utils import (HERE, find_engine, find_pairs, find_sounds, find_weights, number,
@@ -40,7 +39,6 @@ def download_checkpoint(checkpoint_name: str, target_dir: str | Path = HERE / "c
     checkpoints.download(checkpoint_name, Path(target_dir), progress=progress)
 
 
-@functools.cache  # what is encoded is also saved and drawn
 def load_sound(wav_filename: str | Path, sample_length: int, sample_rate: int = SAMPLE_RATE,
                **options) -> np.ndarray:
     """
@@ -49,9 +47,7 @@ def load_sound(wav_filename: str | Path, sample_length: int, sample_rate: int = 
     :param wav_filename: a path, or the name of a file in the "sounds" folder
     """
     # not in print: short sounds are padded, so that they stack; any format libsndfile reads
-    audio = audio_utils.load_audio(sound_path(wav_filename), sample_length, sample_rate, **options)
-    audio.flags.writeable = False  # whoever asks again gets the same
-    return audio
+    return audio_utils.load_audio(sound_path(wav_filename), sample_length, sample_rate, **options)
 
 
 def is_encoding(filename: str | Path) -> bool:
@@ -61,7 +57,7 @@ def is_encoding(filename: str | Path) -> bool:
 
 def encode(wav_filenames: list[str | Path], checkpoint: str | Path | None = None,
            sample_length: int = 16000, sample_rate: int = SAMPLE_RATE, engine=nsynth,
-           progress=None, **options) -> np.ndarray:
+           progress=None, audios: list[np.ndarray | None] | None = None, **options) -> np.ndarray:
     """
     Loads the sounds and encodes them.
 
@@ -71,18 +67,22 @@ def encode(wav_filenames: list[str | Path], checkpoint: str | Path | None = None
     :param sample_rate: the sample rate in Hz, should be 16000
     :param engine: who encodes: synths.nsynth, or synths.fastgen (Magenta's own code)
     :param progress: called with (samples done, samples in all)
+    :param audios: the sounds of the files where they are loaded already, None for an encoding
     :return: the encodings, [sounds, frames, 16], a frame for every 512 samples
     """
     if not wav_filenames:
         return np.zeros((0, sample_length // 512, 16), np.float32)
 
     # Loads the audio of each file
-    audios = [load_sound(wav_filename, sample_length, sample_rate, **options)
-              for wav_filename in wav_filenames if not is_encoding(wav_filename)]
+    if audios is None:
+        audios = [None if is_encoding(wav_filename) else
+                  load_sound(wav_filename, sample_length, sample_rate, **options)
+                  for wav_filename in wav_filenames]
 
     # Encodes them all
-    encodings = list(engine.encode(np.array(audios), checkpoint, sample_length,
-                                   progress=progress)) if audios else []
+    sounds = [audio for audio in audios if audio is not None]
+    encodings = list(engine.encode(np.array(sounds), checkpoint, sample_length,
+                                   progress=progress)) if sounds else []
 
     # not in print: an encoding that an earlier run has saved takes its place as it is
     for place, filename in enumerate(map(Path, wav_filenames)):
@@ -146,17 +146,16 @@ def app(options) -> None:
     weights = mixing.weights(options.mix, options.ratio)
     pairs = find_pairs(options, names, weights)
     sample_length = round(options.seconds * SAMPLE_RATE)
-    levelled = {"trim_silence": options.trim, "peak": 0.9 if options.level else None,
-                "report": functools.partial(say, options)}
-    audios = [None if is_encoding(sound) else
-              load_sound(sound, sample_length, SAMPLE_RATE, **levelled) for sound in sounds]
+    audios = [None if is_encoding(sound) else load_sound(
+        sound, sample_length, trim_silence=options.trim, peak=0.9 if options.level else None,
+        report=lambda line: say(options, line)) for sound in sounds]
     output_dir = results_dir(options)
     say_sounds(options, sounds, names)
 
     # Encodes the sounds (and saves the encodings for later use)
     with progress(options, f"encoding {len(sounds)} sounds", 1 / SAMPLE_RATE, "s of sound") as bar:
         encodings = encode(sounds, checkpoint, sample_length, engine=engine, progress=bar,
-                           **levelled)
+                           audios=audios)
     audio_utils.save_encoding(encodings, names, output_dir / "encodings")
 
     # Mixes the encodings in pairs: 4 sounds make 12 mixes
@@ -181,7 +180,7 @@ def app(options) -> None:
         synthesize(np.array(clips), clips_name, checkpoint, output_dir, engine, seed=options.seed,
                    precision=options.precision, temperature=options.temperature,
                    threads=options.threads, reference_audio=heard,
-                   report=functools.partial(say, options), progress=bar)
+                   report=lambda line: say(options, line), progress=bar)
 
 
 def parse_options():

@@ -198,6 +198,21 @@ def test_load_audio_resamples_and_mixes_down(tmp_path, rate):
     assert np.abs(load_audio(path, 8000) - load_audio(path)[:8000]).max() < 1e-4
 
 
+def test_load_audio_of_channels_that_cancel_each_other_out(tmp_path):
+    path, said = tmp_path / "wide.wav", []
+    wave = tone(440)
+    cases = {"left": [wave, -wave], "right": [0 * wave, wave], "2.": [0 * wave, wave, -wave],
+             None: [wave, -0.9 * wave]}
+    for which, channels in cases.items():
+        soundfile.write(path, np.stack(channels, axis=1), RATE, subtype="FLOAT")
+        audio = load_audio(path, report=said.append)
+        if which in ("left", "2."):
+            assert np.array_equal(audio, load_audio(path)) and len(said) == 1
+            assert f"the {which} channel is used" in said.pop() and audio.max() > 0.49
+        else:
+            assert not said and audio == pytest.approx(np.mean(channels, axis=0), abs=1e-6)
+
+
 def test_load_audio_pads_and_trims(tmp_path):
     path = tmp_path / "a.wav"
     soundfile.write(path, tone(440), RATE, subtype="FLOAT")

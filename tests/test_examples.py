@@ -1,5 +1,8 @@
 """Both examples as a user runs them: from the command line, on the starters, and gone wrong."""
 
+import argparse
+import base64
+import importlib
 import os
 import re
 import shlex
@@ -13,6 +16,8 @@ import mido
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
+from scipy import ndimage
 
 from check_results import check_gansynth, check_nsynth, check_sound
 
@@ -75,6 +80,7 @@ def default_mixes(tmp_path_factory):
 def test_example_01_makes_twelve_mixes_of_four_sounds(default_mixes):
     folder, lines = default_mixes
     check_nsynth(folder)
+    assert framed(overview(folder, 7)) == 4
     assert lines[0].startswith("weights: shipped starter nsynth_starter")
     assert any("seed 7" in line for line in lines)
     assert lines[-1].startswith("results: ") and str(folder.name) in lines[-1]
@@ -195,23 +201,128 @@ def test_bad_options_say_the_rule(tmp_path):
         assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to a process on Windows")
-def test_example_01_keeps_what_is_done_when_stopped(tmp_path):
-    wav = tone(tmp_path / "tone.wav", seconds=1.0)
+def overview(folder, seed):
+    """The run's one overview sheet: on the page too, and more than a blank one."""
+    sheets = list(folder.glob("overview*.png"))
+    assert [sheet.name for sheet in sheets] == [f"overview_seed{seed}.png"]
+    page = (folder / "index.html").read_text("utf-8")
+    assert base64.b64encode(sheets[0].read_bytes()).decode("ascii") in page
+    picture = np.asarray(Image.open(sheets[0]).convert("RGB")).astype(int)
+    assert np.ptp(picture, axis=2).max() > 100
+    return picture
+
+
+def framed(picture, colour=(255, 127, 14)):
+    """How many cells of a sheet are framed in that colour."""
+    return ndimage.label((picture == colour).all(2))[1]
+
+
+@pytest.mark.parametrize("words, frames, ratio", [
+    ([], 3, 1.2), (["--mix", "mean"], 3, 1.2), (["--stretch", 1.5, "--scale", 0.9], 3, 1.2),
+    (["--steps", 3], 6, 1.7), (["--steps", 14, "--pairs", "a+c"], 2, 1.2),
+    (["--crossfade"], 12, 2.2), (["--pairs", "c+a", "b+c"], 4, 1.7)])
+def test_example_01_leaves_one_overview_whatever_is_asked(tmp_path, words, frames, ratio):
+    wavs = [tone(tmp_path / f"{name}.wav", frequency, 0.16)
+            for name, frequency in (("a", 220), ("b", 440), ("c", 1200))]
+    good(ONE, "--sounds", *wavs, "--seconds", "0.16", "--seed", 3, "--output", tmp_path / "out",
+         *words)
+    picture = overview(tmp_path / "out", 3)
+    assert framed(picture) == frames
+    assert picture.shape[1] / picture.shape[0] == pytest.approx(ratio, rel=0.35)
+
+
+def test_example_01_leaves_an_overview_of_one_sound_of_many_and_of_encodings(tmp_path):
+    (tmp_path / "many").mkdir()
+    for i in range(8):
+        tone(tmp_path / "many" / f"{'a-name-of-some-length' * (i == 3)}{i}.wav", 200 + 90 * i, 0.1)
+    words = ["--seconds", "0.1", "--seed", 3, "--output"]
+    good(ONE, "--sounds", tmp_path / "many", *words, tmp_path / "out")
+    many = overview(tmp_path / "out", 3)
+    assert framed(many) == 8 and max(many.shape) < 2500
+    good(ONE, "--sounds", tmp_path / "many" / "0.wav", *words, tmp_path / "one", "--stretch", 2)
+    assert framed(overview(tmp_path / "one", 3)) == 1
+    good(ONE, "--sounds", tmp_path / "out" / "encodings" / "0.npy", tmp_path / "many" / "1.wav",
+         *words, tmp_path / "both")
+    both = overview(tmp_path / "both", 3)
+    assert framed(both) == framed(both, (0, 114, 178)) == 1
+
+
+def test_example_01_says_when_channels_cancel_each_other_out_and_uses_the_left_one(tmp_path):
+    wave = 0.5 * np.sin(2 * np.pi * 220 * np.arange(4800) / 16000)
+    soundfile.write(tmp_path / "wide.wav", np.stack([wave, -wave], 1), 16000)
+    tone(tmp_path / "left.wav")
+    for name in ("wide", "left"):
+        lines = good(ONE, "--sounds", tmp_path / f"{name}.wav", "--seconds", "0.16", "--seed", 1,
+                     "--output", tmp_path / name)
+        said = [line for line in lines if "opposite phase" in line]
+        assert len(said) == (name == "wide") and all("left channel" in line for line in said)
+    wide, left = (soundfile.read(tmp_path / name / f"source_{name}.wav")[0]
+                  for name in ("wide", "left"))
+    assert np.array_equal(wide, left) and np.abs(left).max() > 0.4
+
+
+def test_example_01_loads_each_sound_once(tmp_path, monkeypatch):
+    example = importlib.import_module("chapter_05_example_01")
+    loaded, load = [], example.audio_utils.load_audio
+    monkeypatch.setattr(example.audio_utils, "load_audio",
+                        lambda path, *rest, **more: loaded.append(path) or load(path, *rest, **more))
+    wavs = [tone(tmp_path / "a.wav"), tone(tmp_path / "b.wav", 330)]
+    monkeypatch.setattr(sys, "argv", [ONE, "--sounds", *map(str, wavs), "--seconds", "0.1",
+                                      "--quiet", "--output", str(tmp_path / "out")])
+    options = example.parse_options().parse_args()
+    options.seed = 1
+    example.app(options)
+    assert [path for path in loaded if path in wavs] == wavs
+    del loaded[:]
+    encodings = example.encode(wavs, sample_length=1600)
+    assert loaded == wavs and encodings.shape == (2, 3, 16)
+
+
+def stopped(script, words, when, seconds=0.0):
+    """Start a script, send it Ctrl-C once `when()`, and return what it said."""
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / ONE), "--sounds", str(wav), "--seconds", "60", "--seed", "1",
-         "--output", str(tmp_path / "out")], stderr=subprocess.PIPE, stdout=subprocess.PIPE,
-        text=True)
+        [sys.executable, str(ROOT / script), *map(str, words)], stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not list((tmp_path / "out").glob("encodings/*.npy")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(6)
+    while not when() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(seconds)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and "Traceback" not in errors and "stopped" in errors
-    clip = tmp_path / "out" / "tone_reconstructed_seed1.wav"
-    assert 512 < soundfile.info(clip).frames < 60 * 16000
-    assert not list((tmp_path / "out").glob("*.part"))
+    said, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in errors, (said, errors)
+    assert "stopped" in errors
+    return said
+
+
+unix = pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to a process on Windows")
+
+
+@unix
+def test_example_01_keeps_what_is_done_when_stopped(tmp_path):
+    wavs = [tone(tmp_path / f"{name}.wav", seconds=1.0) for name in "ab"]
+    out = tmp_path / "out"
+    said = stopped(ONE, ["--sounds", *wavs, "--seconds", "60", "--seed", 1, "--output", out],
+                   lambda: list(out.glob("*_seed1.wav")), 0.5)
+    clips = ["a_b", "a_reconstructed", "b_a", "b_reconstructed"]
+    assert sorted(out.glob("*_seed1.wav")) == [out / f"{clip}_seed1.wav" for clip in clips]
+    for clip in clips:
+        assert 512 < soundfile.info(out / f"{clip}_seed1.wav").frames < 60 * 16000
+    page = (out / "index.html").read_text("utf-8")
+    assert page.count("<audio") == 6 and page.count("as far as it got: ") == 4
+    assert "The run was stopped" in page and "index.html" in said
+    overview(out, 1)
+    assert not list(out.glob("*.part"))
+
+
+def test_a_run_stopped_before_its_first_sound_has_no_page(tmp_path):
+    from page import reports
+
+    tone(tmp_path / "a_reconstructed_seed1.wav")  # an earlier run's
+    options = argparse.Namespace(stopped=True, began=time.time() + 60, seed=1)
+    assert reports.nsynth_page(options, tmp_path, ["a"], [np.zeros(16000, np.float32)], [],
+                               ["a_reconstructed_seed1"]) is None
+    assert reports.gansynth_page(options, tmp_path, []) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["a_reconstructed_seed1.wav"]
 
 
 # Example 2 -------------------------------------------------------------------------------------
@@ -228,6 +339,7 @@ def test_example_02_plays_the_prelude(default_clip):
     assert lines[0].startswith("weights: shipped starter gansynth_starter")
     assert any("210 notes, 28.0 s; seed 7" in line for line in lines)
     assert soundfile.info(folder / "cs1-1pre-short_seed7.wav").frames == 30 * 16000
+    assert overview(folder, 7).shape == (1125, 1800, 3)
 
 
 def test_example_02_repeats_a_lucky_find(tmp_path, default_clip):
@@ -245,6 +357,8 @@ def test_example_02_previews_instruments_and_places_them(tmp_path):
     lines = good(TWO, "--preview", 3, "--seed", 5, "--output", tmp_path / "preview")
     check_gansynth(tmp_path / "preview", clips=3)
     assert sum("instrument0" in line for line in lines) == 3
+    sheet = overview(tmp_path / "preview", 5)
+    assert sheet.shape[1] / sheet.shape[0] == pytest.approx(1.6, rel=0.5)
     words = ["--midi", score, "--seed", 5, "--output"]
     good(TWO, *words, tmp_path / "two", "--instruments", "3,1@2.0")
     good(TWO, *words, tmp_path / "one", "--instruments", "3")
@@ -278,9 +392,38 @@ def test_example_02_lets_a_long_note_sound_as_long_as_the_model_can(tmp_path):
 def test_example_02_scales_the_tempo_and_plays_several_scores(tmp_path):
     a = midi(tmp_path / "a.mid", [(i, i + 1, 60, 90) for i in range(8)])
     b = midi(tmp_path / "b.mid", [(i, i + 1, 64, 90) for i in range(4)])
-    lines = good(TWO, "--midi", a, b, "--tempo", 2, "--labels", "--output", tmp_path / "out")
+    (tmp_path / "more").mkdir()
+    c = midi(tmp_path / "more" / "a.mid", [(0, 1, 67, 90)])
+    lines = good(TWO, "--midi", a, b, c, "--tempo", 2, "--labels", "--seed", 2,
+                 "--output", tmp_path / "out")
     assert any(line.startswith("a: 8 notes, 2.0 s") for line in lines)
-    check_gansynth(tmp_path / "out", clips=2)
+    check_gansynth(tmp_path / "out", clips=3)
+    assert {wav.name for wav in (tmp_path / "out").glob("*.wav")} == {
+        "a_seed2.wav", "b_seed2.wav", "a-2_seed2.wav"}
+    assert len(list((tmp_path / "out").glob("*_score.png"))) == 3
+    overview(tmp_path / "out", 2)
+
+
+def test_a_score_called_overview_does_not_overwrite_the_overview(tmp_path):
+    score = midi(tmp_path / "Overview.mid", [(0, 1, 60, 90)])
+    good(TWO, "--midi", score, "--seed", 2, "--output", tmp_path / "out")
+    assert (tmp_path / "out" / "Overview-2_seed2.wav").is_file()
+    overview(tmp_path / "out", 2)
+
+
+@unix
+def test_example_02_leaves_a_page_of_the_scores_that_were_finished(tmp_path):
+    scores = [midi(tmp_path / f"score{i}.mid", [(j / 4, j / 4 + 1, 60 + j % 12, 90)
+                                                for j in range(100)]) for i in range(8)]
+    out = tmp_path / "out"
+    said = stopped(TWO, ["--midi", *scores, "--seed", 1, "--output", out],
+                   lambda: (out / "score1_seed1.wav").is_file(), 0.2)
+    page = (out / "index.html").read_text("utf-8")
+    finished = re.findall(r'href="(score\d)_seed1.wav"', page)
+    assert finished[:2] == ["score0", "score1"] and len(finished) < 8
+    assert all((out / f"{name}_seed1.wav").is_file() for name in finished)
+    assert "The run was stopped" in page and "index.html" in said
+    overview(out, 1)
 
 
 def test_example_02_refuses_what_it_cannot_use(tmp_path):
