@@ -2,7 +2,7 @@
 
     python -m benchmarks.nsynth             # takes minutes; writes results/nsynth.json
     python -m benchmarks.nsynth --parts     # what each of our own steps brings
-    python -m benchmarks.nsynth --growth    # cost against batch and length, on the starter
+    python -m benchmarks.nsynth --growth    # cost against batch and length
 
 Random weights in the official shapes (30 layers, 512 channels, 61.8 million parameters).
 Magenta's side is its own `fastgen`, unmodified: `generate_audio_sample`, and `encode`.  Every job
@@ -240,48 +240,92 @@ def parts_table(result: dict) -> str:
     return "\n".join(lines)
 
 
+BATCHES = (1, 2, 4, 8, 12, 16, 24, 32, 48)
+
+
 def growth() -> dict:
-    """Seconds for batches of 1..48 clips of one second, and for one clip of 1..8 seconds."""
-    from synths import checkpoints, nsynth
+    """Cost against the number of clips and against their length.
+
+    Returns
+    -------
+    dict
+        `starter`: seconds of whole calls of `nsynth.decode`, for batches of 1..48 clips of one
+        second (`batch`), and for 4 clips of 1..8 seconds (`length`).  `float32`, `int8`: in the
+        official shapes, milliseconds per time step for batches of 1..48, generation alone (the
+        groups that `nsynth.decode` makes of a batch, one after the other).
+    """
+    import magenta_nsynth
+    from synths import checkpoints, nsynth, wavenet
 
     prefix = checkpoints.resolve(checkpoints.CHECKPOINTS_DIR / "nsynth_starter")
     rng = np.random.default_rng(0)
     channels = checkpoints.shapes(prefix)["cond_map_out1/W"][2]
-    result = {"machine": machine(), "batch": {}, "seconds": {}}
-    for kind, jobs in (("batch", [(n, 31) for n in (1, 2, 4, 8, 12, 16, 24, 32, 48)]),
-                       ("seconds", [(4, round(n * 31.25)) for n in (1, 2, 4, 8)])):
+
+    def timed(work) -> dict[str, float]:
+        began, worked = time.perf_counter(), time.process_time()
+        work()
+        return {"seconds": time.perf_counter() - began, "cpu_s": time.process_time() - worked}
+
+    result = {"machine": machine(), "starter": {"batch": {}, "length": {}},
+              "float32": {}, "int8": {}}
+    for kind, jobs in (("batch", [(n, 31) for n in BATCHES]),
+                       ("length", [(4, round(n * 31.25)) for n in (1, 2, 4, 8)])):
         for clips, frames in jobs:
             encodings = rng.standard_normal([clips, frames, channels], dtype=np.float32)
             uniforms = nsynth.draw_uniforms(0, clips, frames * FRAME)
-            began, worked = time.perf_counter(), time.process_time()
-            nsynth.decode(encodings, prefix, uniforms, "float32")
-            result[kind][clips if kind == "batch" else frames * FRAME / 16000] = {
-                "seconds": time.perf_counter() - began, "cpu_s": time.process_time() - worked}
+            result["starter"][kind][clips if kind == "batch" else frames * FRAME / 16000] = timed(
+                lambda: nsynth.decode(encodings, prefix, uniforms, "float32"))
+    with tempfile.TemporaryDirectory() as folder:
+        prefix = Path(folder) / "model.ckpt-200000"
+        weights = magenta_nsynth.random_weights(magenta_nsynth.OFFICIAL)
+        magenta_nsynth.save_checkpoint(str(prefix), weights)
+        width, layers, channels = wavenet.sizes(prefix)
+        for precision in ("float32", "int8"):
+            by_size = {}
+            for clips in BATCHES:
+                sizes = [group.stop - group.start
+                         for group in wavenet.groups(width, layers, clips)]
+                for size in set(sizes) - set(by_size):
+                    decoder = wavenet.Decoder(prefix, size, precision, threads=nsynth._threads(None))
+                    encodings = rng.standard_normal([size, 1, channels], dtype=np.float32)
+                    uniforms = nsynth.draw_uniforms(0, size, FRAME)
+                    by_size[size] = timed(lambda: next(decoder.generate(encodings, uniforms)))
+                    del decoder
+                result[precision][clips] = {
+                    "ms": sum(by_size[size]["seconds"] for size in sizes) / FRAME * 1e3,
+                    "cpu_ms": sum(by_size[size]["cpu_s"] for size in sizes) / FRAME * 1e3,
+                    "groups": sizes}
     return result
 
 
 def growth_plot(result: dict, file: Path) -> None:
-    """Two pictures: processor seconds per clip against batch, and in all against length."""
-    import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    """Three pictures of `growth`'s result."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.5), constrained_layout=True)
+    figure = Figure(figsize=(13, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    official, batch, length = figure.subplots(1, 3)
+    for precision in ("float32", "int8"):
+        official.plot(BATCHES, [result[precision][n]["ms"] / n for n in BATCHES], "o-",
+                      label=precision)
     for key, label in (("seconds", "wall"), ("cpu_s", "processor")):
-        batch = result["batch"]
-        left.plot(list(batch), [one[key] / n for n, one in batch.items()], "o-", label=label)
-        lengths = result["seconds"]
-        right.plot(list(lengths), [one[key] for one in lengths.values()], "o-", label=label)
-    left.set(xlabel="clips decoded together", ylabel="seconds per clip of 1 s", xscale="log",
-             yscale="log", title="batch")
-    left.set_xticks(list(batch), [str(n) for n in batch])
-    left.minorticks_off()
-    right.set(xlabel="length of 4 clips (s)", ylabel="seconds", ylim=(0, None), xlim=(0, None),
-              title="length")
-    for axes in (left, right):
+        values = result["starter"]["batch"]
+        batch.plot(BATCHES, [values[n][key] / n for n in BATCHES], "o-", label=label)
+        values = result["starter"]["length"]
+        length.plot(list(values), [one[key] for one in values.values()], "o-", label=label)
+    official.set(xlabel="clips decoded together", ylabel="ms per time step and clip",
+                 title="official shapes")
+    batch.set(xlabel="clips decoded together", ylabel="seconds per clip of 1 s", title="starter")
+    length.set(xlabel="length of 4 clips (s)", ylabel="seconds", ylim=(0, None), xlim=(0, None),
+               title="starter")
+    for axes in (official, batch):
+        axes.set(xscale="log", yscale="log")
+        axes.set_xticks(BATCHES, [str(n) for n in BATCHES])
+        axes.minorticks_off()
+    for axes in (official, batch, length):
         axes.legend()
         axes.grid(alpha=0.3)
-    figure.suptitle("NSynth starter: cost of decoding")
     figure.savefig(file, dpi=100)
 
 
@@ -308,7 +352,7 @@ def main() -> None:
     elif options.growth:
         result, name = growth(), "nsynth_growth"
         growth_plot(result, RESULTS / "nsynth_growth.png")
-        print(json.dumps({key: result[key] for key in ("batch", "seconds")}, indent=1))
+        print(json.dumps({key: result[key] for key in ("starter", "float32", "int8")}, indent=1))
     else:
         def save(result: dict) -> None:
             (RESULTS / "nsynth.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")

@@ -358,3 +358,57 @@ def test_faded_ends_at_nothing_and_leaves_the_middle():
     np.testing.assert_array_equal(faded[80:-80], audio[80:-80])
     np.testing.assert_array_equal(nsynth.faded(audio, 0.0), audio)
     assert nsynth.faded(audio[:3], 1.0)[1] == 1
+
+
+# Killed, and side by side --------------------------------------------------------------------
+
+_RUN = """
+import sys
+import numpy as np
+from synths import nsynth, wavenet
+
+prefix, out, die = sys.argv[1:]
+if die:     # as the system would kill it: in the middle of preparing, with no way to tidy up
+    import os
+    build = wavenet.build
+    def killed(*arguments):
+        build(*arguments)
+        os._exit(9)
+    wavenet.build = killed
+encodings = np.random.default_rng(1).standard_normal([3, 1, 5]).astype(np.float32)
+nsynth.synthesize(encodings, [f"{out}/{i}.wav" for i in range(3)], prefix, seed=2)
+"""
+
+
+def test_a_killed_run_leaves_nothing_and_two_runs_do_not_meet(small, tmp_path):
+    import os
+
+    home, temporary = tmp_path / "home", tmp_path / "temporary"
+    names = ("killed", "alone", "first", "second")
+    for folder in (home, temporary, *(tmp_path / name for name in names)):
+        folder.mkdir()
+    before = sorted(Path(small["prefix"]).parent.iterdir())
+    places = {name: str(home) for name in ("HOME", "USERPROFILE", "LOCALAPPDATA", "APPDATA",
+                                           "XDG_CACHE_HOME", "XDG_DATA_HOME")}
+    places |= {name: str(temporary) for name in ("TMPDIR", "TEMP", "TMP")}
+    root = str(SOUNDS.parent)
+
+    def start(name, die=""):
+        return subprocess.Popen(
+            [sys.executable, "-c", _RUN, small["prefix"], str(tmp_path / name), die], cwd=root,
+            env=os.environ | places, stderr=subprocess.PIPE, text=True)
+
+    def result(name):
+        return [(tmp_path / name / f"{i}.wav").read_bytes() for i in range(3)]
+
+    killed = start("killed", "die")
+    killed.communicate()
+    assert killed.returncode == 9
+    for folder in (home, temporary, tmp_path / "killed"):
+        assert not list(folder.iterdir())
+    assert sorted(Path(small["prefix"]).parent.iterdir()) == before
+    alone = start("alone")
+    assert not alone.communicate()[1] and alone.returncode == 0
+    both = [start("first"), start("second")]
+    assert [(run.communicate()[1], run.returncode) for run in both] == [("", 0)] * 2
+    assert result("alone") == result("first") == result("second")

@@ -54,6 +54,29 @@ def test_shipped_sounds_are_taken_apart_along_their_own_pitch():
         assert left < 0.05, name
 
 
+def test_mixes_with_the_metal_hit_are_theirs_alone():
+    found = {name: partials for name, (_, partials) in data.shipped_partials().items()}
+    sounds = evaluate.shipped_sounds(ROOT / "sounds")
+    for other in ("bass", "flute", "meow"):
+        mix = data.shipped_morph(("metal", other), found, 1 / 3)[:evaluate.FRAMES * evaluate.HOP]
+        assert min(evaluate.distance(mix, sounds[name]) for name in ("metal", other)) > 5
+        # The lowest mode lies between the bar's and the other's pitch, two thirds of the way.
+        middle = slice(4000, 4000 + 8192)
+        lowest, goal = 311.0, float(found[other].frequency[0, middle].mean())
+        spectrum = np.abs(np.fft.rfft(mix[middle] * np.hanning(8192)))
+        wanted = lowest * (goal / lowest) ** (2 / 3)
+        near = np.abs(np.fft.rfftfreq(8192, 1 / 16000) / wanted - 1) < 0.06
+        assert spectrum[near].max() > 0.5 * spectrum.max()
+
+
+def test_at_equal_shares_both_are_heard():
+    found = {name: partials for name, (_, partials) in data.shipped_partials().items()}
+    mix = data.shipped_morph(("bass", "flute"), found, 0.5)
+    both = [np.abs(data.partials(mix, found[name].frequency[:1], 60.0).amplitude[0, 4000:9000]).mean()
+            for name in ("bass", "flute")]
+    assert min(both) > 0.1 * max(both)
+
+
 # -- export -------------------------------------------------------------------------------------
 def stacked(width, skip, layers, encoder_width, encoder_layers, channels):
     w, s, n, e, m, z = width, skip, layers, encoder_width, encoder_layers, channels
@@ -135,12 +158,12 @@ def test_evaluation_rows_of_a_perfect_and_of_a_deaf_engine():
         # An "encoding" that is simply the audio itself, 512 channels wide.
         return evaluate.Engine(encode=lambda a: a.reshape(len(a), -1, 512) * hear,
                                decode=lambda e, u: e.reshape(len(e), -1) + 1e-4 * u,
-                               nll=lambda a: np.ones(len(a)))
+                               nll=lambda a, precision: np.ones(len(a)) + (precision == "int8"))
 
     rows = evaluate.evaluate(engine(1.0), sounds, notes, {})["rows"]
     assert rows["sounds_within_50_cents_lowest"] > 0.98 and rows["notes_within_50_cents"] == 1
     assert abs(rows["sounds_hnr"] - rows["sounds_source_hnr"]) < 1
-    assert rows["mixes_audible"] == 1
+    assert rows["mixes_audible"] == 1 and rows["sounds_int8_gap_largest"] == 1
     rows = evaluate.evaluate(engine(0.0), sounds, notes, {})["rows"]
     assert rows["sounds_within_50_cents"] < 0.1 and rows["mixes_audible"] == 0
 
@@ -237,6 +260,29 @@ def test_crops_resample_in_tune():
     wanted = 0.5 * np.sin(2 * np.pi * 400 * (100 + np.arange(8192) * rate) / 16000)
     assert np.abs(moved - wanted)[20:-20].max() < 2e-3
     assert np.all(crop(audio, positions(-600, 1.0, 1024))[:599] == 0)
+
+
+def test_where_the_pitch_strays_the_encoding_is_still_of_the_true_one(monkeypatch):
+    pytest.importorskip("torch")
+    from training.nsynth import train
+
+    stage = train.Stage(1.0, 0, 0, 0, 0.0, 0.0, 1e-3, 0.9)
+    off, wandering = {}, {}
+    for share in (0.0, 1.0):
+        monkeypatch.setattr(train, "WOBBLES", share)
+        monkeypatch.setattr(train.Crops, "_start", lambda self: 1000.0)
+        crops = train.Crops(small_data(), stage, 8192, np.random.default_rng(7))
+        off[share], wandering[share] = [], []
+        for _ in range(40):
+            target, (source,), _ = crops()
+            if np.ptp(source.pitch) > 0.01:     # a glide
+                continue
+            off[share].append(np.abs(target - source.audio).max())
+            heard, true = measures.f0_track(target)[0], measures.f0_track(source.audio)[0]
+            wandering[share].append(np.abs(measures.cents(heard, true)).max())
+    assert np.max(off[0.0]) == 0 and np.mean(wandering[0.0]) == 0
+    assert np.median(off[1.0]) > 0.01
+    assert 10 < np.median(wandering[1.0]) < 300
 
 
 # -- what ships ---------------------------------------------------------------------------------

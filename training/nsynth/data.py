@@ -5,7 +5,9 @@ Everything comes from the FluidR3 General MIDI font (MIT licence) and from `soun
 
 A morph is what a mix of two encodings ought to sound like: it keeps the pitch, the phases and the
 timing of the sound that leads, and moves the level of every partial, in decibels, towards the
-level that the other sound has at that frequency and time.
+level that the other sound has at that frequency and time.  The metal hit has no pitch to keep:
+where it leads, its modes are tuned towards the other's pitch; where another leads, they ring along
+softly.  At equal shares nothing leads, and the partials of both are heard.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +40,9 @@ TRAIN, HELD_OUT_NOTE, HELD_OUT_INSTRUMENT, SHIPPED = 0, 1, 2, 3
 BROAD_MORPHS = 300
 # The morph goes somewhat further towards the second sound than the encodings' weights say, so
 # that a mix is heard as one.
-REACH = 2.0
+REACH = 2.4
 SHIPPED_SHARES = (0.2, 1 / 3, 0.4)
+UNPITCHED, TUNING, RING = "metal", 2.0, 0.25
 
 
 @dataclass
@@ -117,6 +121,26 @@ def morph(lead: Partials, other: Partials, share: float) -> np.ndarray:
     gain = 10 ** (np.clip(gain, -40, 30) / 20)
     tone = np.sum(np.real(gain * lead.amplitude * np.exp(1j * lead.phase)), axis=0)
     return tone + 0.3 * (1 - share) * lead.rest
+
+
+def shipped_morph(pair: tuple[str, str], found: dict[str, Partials], share: float) -> np.ndarray:
+    """The morph of two of the shipped sounds, the leading one first; see the module's head."""
+    lead, other = (found[name] for name in pair)
+    reach = min(1.0, REACH * share)
+    if share == 0.5:
+        return morph(lead, other, 0.5) + morph(other, lead, 0.5)
+    if pair[0] == UNPITCHED:
+        return morph(tuned(lead, other.frequency[0], TUNING * share), other, reach)
+    audio = morph(lead, other, reach)
+    return audio + RING * morph(other, lead, 1 - reach) if pair[1] == UNPITCHED else audio
+
+
+def tuned(sound: Partials, frequency: np.ndarray, share: float) -> Partials:
+    """A sound with its lowest partial moved towards a frequency [samples], the others with it."""
+    moved = sound.frequency * (frequency / sound.frequency[0]) ** share
+    kept = moved.max(axis=1) < 7600
+    phase = 2 * np.pi * np.cumsum(moved[kept], axis=1) / SAMPLE_RATE
+    return Partials(moved[kept], phase, sound.amplitude[kept], sound.rest)
 
 
 def _normalise(audio: np.ndarray) -> np.ndarray:
@@ -220,12 +244,13 @@ def render(progress: Callable[[int, int], None] | None = None, seed: int = 0) ->
         shares.append(share)
         if progress:
             progress(len(jobs) + len(morphs), len(jobs) + BROAD_MORPHS)
-    for i, (_, lead) in enumerate(shipped.values()):
-        for j, (_, other) in enumerate(shipped.values()):
-            for share in SHIPPED_SHARES if i != j else ():
-                morphs.append(_normalise(morph(lead, other, REACH * share)))
-                sources.append((first + i, first + j))
-                shares.append(share)
+    shipped_found = {name: split for name, (_, split) in shipped.items()}
+    for i, j in permutations(range(len(shipped)), 2):
+        pair = (list(shipped)[i], list(shipped)[j])
+        for share in SHIPPED_SHARES + ((0.5,) if i < j else ()):
+            morphs.append(_normalise(shipped_morph(pair, shipped_found, share)))
+            sources.append((first + i, first + j))
+            shares.append(share)
     program, pitch, split = np.array(labels, np.int16).T
     track = np.repeat(pitch[:, None].astype(np.float32), SAMPLES // TRACK_HOP, axis=1)
     for k, name in enumerate(shipped):

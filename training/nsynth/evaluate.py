@@ -37,11 +37,11 @@ LEAN = (2 / 3, 1 / 3)
 @dataclass
 class Engine:
     """encode(audio [n, samples]) -> [n, frames, 16]; decode(encodings, uniforms) -> audio;
-    nll(audio) -> [n]."""
+    nll(audio, precision) -> [n]."""
 
     encode: Callable[[np.ndarray], np.ndarray]
     decode: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    nll: Callable[[np.ndarray], np.ndarray]
+    nll: Callable[[np.ndarray, str], np.ndarray]
 
 
 def _unit(audio: np.ndarray) -> np.ndarray:
@@ -130,13 +130,16 @@ def evaluate(engine: Engine, sounds: dict[str, np.ndarray], notes: dict[str, np.
         if not clips:
             continue
         stack = np.stack(list(clips.values())).astype(np.float32)
-        found, nll = engine.encode(stack), engine.nll(stack)
+        found, nll = engine.encode(stack), engine.nll(stack, "float32")
         figures[title] = {}
         for name, encoding, source, decoded, nats in zip(clips, found, stack, decode(found), nll):
             if title == "sounds":
                 encodings[name] = encoding
             keep(f"{title}_{name}", decoded)
             figures[title][name] = dict(compare(decoded, source), nll=float(nats))
+        if title == "sounds":
+            for name, nats in zip(clips, engine.nll(stack, "int8")):
+                figures[title][name]["nll_int8"] = float(nats)
     pairs = [(a, b) for a in sounds for b in sounds if a != b]
     mixed = decode(np.stack([LEAN[0] * encodings[a] + LEAN[1] * encodings[b] for a, b in pairs]))
     mixes = {f"{a}_{b}": audio for (a, b), audio in zip(pairs, mixed)}
@@ -163,6 +166,8 @@ def evaluate(engine: Engine, sounds: dict[str, np.ndarray], notes: dict[str, np.
         sounds_hnr_lowest=min((r["hnr"] for r in shipped), default=None),
         sounds_source_hnr=_mean(shipped, "source_hnr"),
         sounds_nll=_mean(list(figures["sounds"].values()), "nll"),
+        sounds_int8_gap_largest=max(abs(row["nll_int8"] - row["nll"])
+                                    for row in figures["sounds"].values()),
         mixes_audible=float(np.mean([mix["rms"] > 1e-3 for mix in table])),
         pitched_mixes_clear=float(np.mean(np.array(pitched) > 0.8)) if pitched else None,
         pitched_mixes_clarity_lowest=min(pitched, default=None),
@@ -271,7 +276,7 @@ def main(arguments: list[str] | None = None) -> int:
             decode=lambda encodings, uniforms: nsynth.decode(encodings, prefix, uniforms,
                                                              precision="float32",
                                                              temperature=options.temperature),
-            nll=lambda audio: nsynth.nll(audio, prefix))
+            nll=lambda audio, precision: nsynth.nll(audio, prefix, precision))
         decoded: dict[str, np.ndarray] = {}
 
         def keep(name: str, audio: np.ndarray) -> None:

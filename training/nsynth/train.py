@@ -11,7 +11,8 @@ first 55 % of the time are broad and the rest near.
 
 What keeps the free-running sound clean is what the decoder hears while it learns: the past it is
 given is wrong most of the time, by noise or by its own guesses, and the future it must predict is
-right.  And the encoder is told to tell the pitch: a linear reading of its encodings has to give it.
+right; and where the past has strayed from the encoding's pitch, the future comes back to it.  The
+encoder is told to tell the pitch: a linear reading of its encodings has to give it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from training.nsynth.names import state_of
 RUN = Path("training/runs/nsynth")
 TRAIN, HELD_OUT_NOTE, HELD_OUT_INSTRUMENT, SHIPPED = 0, 1, 2, 3
 PITCH_WEIGHT = 0.5
+# Share of crops whose pitch strays from what the encoding says, and comes back.
+WOBBLES = 0.4
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Stage:
 
 STAGES = {
     "broad": Stage(0.42, 0.03, 0.30, 0.25, 1.0, 0.5, 3e-3, 0.999),
-    "near": Stage(0.58, 0.03, 0.20, 0.19, 1.0, 0.35, 1.5e-3, 0.999),
+    "near": Stage(0.58, 0.03, 0.17, 0.22, 1.5, 0.35, 1.5e-3, 0.999),
 }
 
 # Windowed-sinc interpolation, 12 taps at 512 positions between two samples.
@@ -128,6 +131,18 @@ class Crops:
             return 1.0
         return float(2 ** (self.rng.uniform(-1, 1) * semitones / 12))
 
+    def _wobble(self) -> np.ndarray | float:
+        """How much faster than it should the sound plays, over time: off at a few moments, and
+        back within a few hundredths of a second."""
+        rng = self.rng
+        if rng.random() > WOBBLES:
+            return 1.0
+        semitones, time = np.zeros(self.length), np.arange(self.length)
+        for at in rng.integers(-200, self.length, rng.integers(1, 4)):
+            fall = np.exp(-np.maximum(time - at, 0) / rng.uniform(200, 1200))
+            semitones += np.where(time >= at, rng.normal(0, 0.7) * fall, 0)
+        return 2 ** (semitones / 12)
+
     def _source(self, i: int, start: float, rate: float | np.ndarray, level: float) -> Source:
         at = positions(start, rate, self.length)
         audio = level * crop(self.data["audio"][i], at)
@@ -150,13 +165,16 @@ class Crops:
             rate = self._rate(stage.semitones if kind == 0 else stage.shipped_semitones)
             if kind == 0 and rng.random() < 0.12:  # a glide, as in the meow
                 rate = rate * 2 ** (np.linspace(0, rng.uniform(-4, 4), self.length) / 12)
-            source = self._source(i, start, rate, level)
-            return source.audio, [source], [1.0]
+            source, wobble = self._source(i, start, rate, level), self._wobble()
+            audio = source.audio if np.ndim(wobble) == 0 else level * crop(
+                self.data["audio"][i], positions(start, rate * wobble, self.length))
+            return audio, [source], [1.0]
         k = rng.choice(self.morphs if kind == 1 else self.shipped_morphs)
         semitones = stage.semitones if kind == 1 else stage.shipped_semitones
         lead, other = self.data["morph_sources"][k]
         rate, share = self._rate(semitones), float(self.data["morph_share"][k])
-        audio = level * crop(self.data["morph_audio"][k], positions(start, rate, self.length))
+        audio = level * crop(self.data["morph_audio"][k],
+                             positions(start, rate * self._wobble(), self.length))
         return audio, [self._source(lead, start, rate, level),
                        self._source(other, start, self._rate(semitones), level)], [1 - share, share]
 
@@ -356,20 +374,22 @@ class Trainer:
             report: Callable[[str], None] = print) -> None:
         """Train for a time, the learning rate falling along half a cosine to `end` of its peak."""
         crops = Crops(self.data, stage, length, self.rng)
-        began = shown = time.monotonic()
+        last = time.monotonic()
+        passed = shown = 0.0
         first, before, peak, losses = self.samples, self.seconds, rate or stage.rate, []
-        while (passed := time.monotonic() - began) < 60 * minutes:
+        while passed < 60 * minutes:
             now = peak * min(1.0, (len(losses) + 1) / 100)
             now *= end + (1 - end) * 0.5 * (1 + math.cos(math.pi * passed / (60 * minutes)))
             losses.append(self.step(batch(crops, clips), noise, now, stage.ema))
-            if time.monotonic() - shown > every:
-                shown = time.monotonic()
-                self.seconds = before + shown - began
-                self._show(losses, length, (self.samples - first) / (shown - began), report)
+            # A machine that slept, or a process that was stopped, did not train meanwhile.
+            passed += min(time.monotonic() - last, 30.0)
+            last = time.monotonic()
+            self.seconds = before + passed
+            if passed - shown > every:
+                shown = passed
+                self._show(losses, length, (self.samples - first) / passed, report)
                 self.save()
-        self.seconds = before + time.monotonic() - began
-        self._show(losses, length, (self.samples - first) / max(1e-9, time.monotonic() - began),
-                   report)
+        self._show(losses, length, (self.samples - first) / passed, report)
         self.save()
 
     def _show(self, losses: list[float], length: int, speed: float, report) -> None:
