@@ -302,6 +302,8 @@ def page_at_end(options: argparse.Namespace, output_dir: Path,
         yield
     except KeyboardInterrupt:
         options.stopped = True
+        print("\nstopping: making the page of what is finished (Ctrl-C again: without)",
+              file=sys.stderr)
         page = make_page()
         if page is not None:
             say(options, f"finished so far: {shown(output_dir)} (listen: {shown(page)})")

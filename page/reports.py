@@ -182,7 +182,8 @@ def _settings(options, **first) -> dict[str, object]:
     """The run's settings for the page, those worth reading first."""
     hidden = {"checkpoint", "output", "overwrite", "quiet", "download", "threads", "labels", "sounds",
               "midi", "began", "stopped"}
-    rest = {name.replace("_", " "): "yes" if value is True else value
+    rest = {name.replace("_", " "): "yes" if value is True else
+            ", ".join(value) if isinstance(value, list) else value
             for name, value in vars(options).items()
             if name not in hidden and value not in (None, False)}
     return {**first, **rest}

@@ -17,7 +17,7 @@ from pictures.spectra import (RAINBOWGRAM, RAINBOWGRAM_HOP, SPECTROGRAM_RANGE, S
 INK = (38, 38, 38)
 SOFT = (120, 120, 120)
 ORANGE = (255, 127, 14)
-BLUE = (0, 114, 178)
+BLUE = (86, 180, 233)
 EMPTY = (240, 240, 240)
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 

@@ -27,7 +27,7 @@ def check_sound(wav: Path) -> np.ndarray:
 
 
 def check_nsynth(folder: Path, mixes: int = 12, sources: int = 4) -> None:
-    """The mixes, the sources, the sources reconstructed, and the page."""
+    """The mixes, the sources, the sources reconstructed, the overview and the page."""
     wavs = sorted(folder.glob("*.wav"))
     kinds = ["source" if wav.name.startswith("source_") else
              "reconstructed" if "_reconstructed" in wav.name else "mix" for wav in wavs]
@@ -38,16 +38,18 @@ def check_nsynth(folder: Path, mixes: int = 12, sources: int = 4) -> None:
     assert all(not np.array_equal(a, b) for i, a in enumerate(mixed) for b in mixed[:i])
     assert len(list((folder / "encodings").glob("*.npy"))) == sources
     assert (folder / "index.html").is_file()
+    assert len(list(folder.glob("overview_seed*.png"))) == 1
 
 
 def check_gansynth(folder: Path, clips: int = 1) -> None:
-    """The clips, the instruments that play them, and the page."""
+    """The clips, the instruments that play them, the overview and the page."""
     wavs = sorted(folder.glob("*.wav"))
     assert len(wavs) == clips, [wav.name for wav in wavs]
     for wav in wavs:
         check_sound(wav)
         assert wav.with_name(f"{wav.stem}_instruments.npz").is_file()
     assert (folder / "index.html").is_file()
+    assert len(list(folder.glob("overview_seed*.png"))) == 1
 
 
 if __name__ == "__main__":

@@ -244,7 +244,7 @@ def test_example_01_leaves_an_overview_of_one_sound_of_many_and_of_encodings(tmp
     good(ONE, "--sounds", tmp_path / "out" / "encodings" / "0.npy", tmp_path / "many" / "1.wav",
          *words, tmp_path / "both")
     both = overview(tmp_path / "both", 3)
-    assert framed(both) == framed(both, (0, 114, 178)) == 1
+    assert framed(both) == framed(both, (86, 180, 233)) == 1
 
 
 def test_example_01_says_when_channels_cancel_each_other_out_and_uses_the_left_one(tmp_path):
