@@ -347,8 +347,9 @@ def load_audio(path: str | Path, sample_length: int | None = None, sample_rate: 
     Returns
     -------
     float32 [samples] in [-1, 1), all channels averaged; where that leaves less than a hundredth of
-    the loudest (channels in opposite phase), the first channel that is heard.  Only a sound above full scale (a float
-    file, or between the samples of a loud one) is scaled, down to it; +1 itself has no mu-law code.
+    the loudest (channels in opposite phase), the first channel that is heard.  Only a sound above
+    full scale (a float file, or between the samples of a loud one) is scaled, down to it; +1 itself
+    has no mu-law code.
 
     Raises
     ------

@@ -170,13 +170,13 @@ def app(options) -> None:
     clips.extend(mixed[0])
     clips_name.extend(mixed[1])
 
-    # Synthesizes them into WAVs, the sounds themselves too; at the end, or when stopped, draws every
-    # sound as a rainbowgram and makes the page to listen on
+    # Synthesizes them into WAVs, the sounds themselves too; at the end, or when stopped, draws
+    # every sound as a rainbowgram and makes the page to listen on
     clips_name = [f"{name}_seed{options.seed}" for name in clips_name]
     heard = mixing.stacked([audio for audio in audios if audio is not None])
-    with page_at_end(options, output_dir, lambda: nsynth_page(
-            options, output_dir, names, audios, pairs, clips_name)), progress(
-            options, f"decoding {len(clips)} clips", 1 / SAMPLE_RATE, "s of sound") as bar:
+    with (page_at_end(options, output_dir, lambda: nsynth_page(
+              options, output_dir, names, audios, pairs, clips_name)),
+          progress(options, f"decoding {len(clips)} clips", 1 / SAMPLE_RATE, "s of sound") as bar):
         synthesize(np.array(clips), clips_name, checkpoint, output_dir, engine, seed=options.seed,
                    precision=options.precision, temperature=options.temperature,
                    threads=options.threads, reference_audio=heard,

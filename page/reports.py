@@ -1,4 +1,4 @@
-"""What a run leaves beside its sounds: a picture of each, an overview, and the page to listen on."""
+"""What a run leaves beside its sounds: a picture of each, an overview, the page to listen on."""
 
 from __future__ import annotations
 
@@ -165,7 +165,8 @@ def _nsynth_overview(options, output_dir: Path, names, sources, decoded, pairs, 
                        {pair: drawn[wav] for pair, wav in zip(pairs, mixes) if wav},
                        "; ".join(notes))
     else:
-        image = strips([[item for item in row if item] for row in rows], "; ".join(notes))
+        rows = [[item for item in row if item] for row in rows]
+        image = strips([row for row in rows if row], "; ".join(notes))
     return audio_utils.save_picture(image, _overview_name(options), output_dir), alt
 
 
@@ -180,8 +181,8 @@ def _in_words(name: str) -> str:
 
 def _settings(options, **first) -> dict[str, object]:
     """The run's settings for the page, those worth reading first."""
-    hidden = {"checkpoint", "output", "overwrite", "quiet", "download", "threads", "labels", "sounds",
-              "midi", "began", "stopped"}
+    hidden = {"checkpoint", "output", "overwrite", "quiet", "download", "threads", "labels",
+              "sounds", "midi", "began", "stopped"}
     rest = {name.replace("_", " "): "yes" if value is True else
             ", ".join(value) if isinstance(value, list) else value
             for name, value in vars(options).items()

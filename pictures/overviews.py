@@ -86,7 +86,8 @@ def square(sources: Sequence[Cell | None], names: Sequence[str],
     Raises
     ------
     InputError
-        If there is no source, there are not as many names as sources, or a mix is of a source that is not there.
+        If there is no source, there are not as many names as sources, or a mix is of a source that
+        is not there.
     """
     count = len(sources)
     if not count or len(names) != count:

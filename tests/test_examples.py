@@ -264,8 +264,8 @@ def test_example_01_says_when_channels_cancel_each_other_out_and_uses_the_left_o
 def test_example_01_loads_each_sound_once(tmp_path, monkeypatch):
     example = importlib.import_module("chapter_05_example_01")
     loaded, load = [], example.audio_utils.load_audio
-    monkeypatch.setattr(example.audio_utils, "load_audio",
-                        lambda path, *rest, **more: loaded.append(path) or load(path, *rest, **more))
+    monkeypatch.setattr(example.audio_utils, "load_audio", lambda path, *rest, **more: (
+        loaded.append(path) or load(path, *rest, **more)))
     wavs = [tone(tmp_path / "a.wav"), tone(tmp_path / "b.wav", 330)]
     monkeypatch.setattr(sys, "argv", [ONE, "--sounds", *map(str, wavs), "--seconds", "0.1",
                                       "--quiet", "--output", str(tmp_path / "out")])

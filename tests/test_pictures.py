@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from audio_utils import save_picture, save_rainbowgram_plot, save_spectrogram_plot
+from audio_utils import draw_rainbowgram, save_picture, save_rainbowgram_plot, save_spectrogram_plot
 from pictures import overviews, spectra
 from pictures.overviews import Cell, Score
 from pictures.sheet import Sheet, second_marks, wrapped
@@ -187,6 +188,26 @@ def test_a_spectrogram_is_as_bright_as_the_transform_is_loud():
 def test_a_long_sound_costs_no_more_columns_than_are_drawn():
     assert spectra.rainbowgram(tone(440, 1)).pixels.shape == (240, 252, 3)
     assert spectra.rainbowgram(tone(440, 20)).pixels.shape[1] < 1.1 * spectra.COLUMNS
+
+
+def test_a_rainbowgram_on_matplotlibs_axes_knows_its_seconds_and_octaves():
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    draw_rainbowgram(axes, tone(440, 2), RATE)
+    image, = axes.get_images()
+    left, right, bottom, top = image.get_extent()
+    assert axes.get_xlim() == (0, 2) and left < 0 and right > 2
+    row = (math.log2(440 / RAINBOWGRAM["fmin"]) - bottom) / (top - bottom) * 240
+    assert abs(image.get_array().max(2)[:, 250].argmax() - math.floor(row)) <= 1
+
+
+def test_the_benchmark_times_functions_that_are_there():
+    from benchmarks.pictures import EXAMPLES
+
+    for parts in EXAMPLES.values():
+        for module, name in parts["synthesis"] + parts["pictures"]:
+            assert callable(getattr(importlib.import_module(module), name))
 
 
 # Sheets
