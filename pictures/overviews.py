@@ -121,8 +121,9 @@ def strips(rows: Sequence[Sequence[Cell]], note: str = "", title: str = "",
     across = min(fits, key=lambda across: abs(math.log(
         across * longest * 1.2 / math.ceil(len(rows) / across) / (4 / 3))))
     lines: list[list[Cell | None]] = []
-    if longest > 12:
-        columns = min(range(4, 13), key=lambda columns: abs(math.log(
+    if longest > 8:
+        even = {math.ceil(longest / parts) for parts in range(1, longest)}
+        columns = min((n for n in even if 4 <= n <= 12), key=lambda columns: abs(math.log(
             columns * 1.2 / (len(rows) * math.ceil(longest / columns)) / (4 / 3))))
         for row in rows:
             lines += [list(row[i:i + columns]) for i in range(0, len(row), columns)]

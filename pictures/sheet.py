@@ -135,7 +135,8 @@ class Sheet:
         self.frame(box)
         self.ticks_beside(box, marks, right_side=True)
         width = max(self.width_of(mark, 8) for mark in marks.values())
-        self.text(box[2] + width + 14, (box[1] + box[3]) / 2, words, 9, turned=True)
+        size = 9 * min(1.0, max(0.65, (box[3] - box[1]) / self.width_of(words, 9)))
+        self.text(box[2] + width + 14, (box[1] + box[3]) / 2, words, size, turned=True)
 
     def scale_of(self, box: Box, transform: Mapping[str, float]) -> None:
         """The colour bar of rainbowgrams or of spectrograms."""
