@@ -41,10 +41,7 @@ def official(checkpoint_path: str | Path | None, temperature: float = 1.0) -> st
 
 def _fastgen():
     """Import fastgen with TensorFlow's chatter turned down."""
-    import warnings
-
-    with warnings.catch_warnings(), silent_stderr():
-        warnings.simplefilter("ignore")
+    with silent_stderr():
         import tensorflow as tf
         tf.compat.v1.logging.set_verbosity("ERROR")
         from magenta.models.nsynth.wavenet import fastgen

@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -362,9 +363,21 @@ def _aligned(size: int) -> int:
     return -(-size // _ALIGNMENT) * _ALIGNMENT
 
 
+# stderr and the warnings' settings are the whole process's: one thread at a time may set them aside,
+# or the last to put them back puts back what another had set.
+_ASIDE = threading.RLock()
+
+
 @contextlib.contextmanager
 def silent_stderr() -> Iterator[None]:
-    """Keeps LiteRT's C++ from announcing on stderr that it uses XNNPACK; it has no setting."""
+    """Keeps LiteRT's C++ from announcing on stderr that it uses XNNPACK (it has no setting), and
+    Python from warning."""
+    with _ASIDE, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield from _stderr_aside()
+
+
+def _stderr_aside() -> Iterator[None]:
     try:
         stderr = os.dup(2)
     except OSError:  # closed, as under pythonw
@@ -444,8 +457,7 @@ def _load(model: bytes, threads: int | None) -> Any:
     # The import itself is quick; what is slow is kept out of `import synths.litert`.
     from ai_edge_litert.interpreter import Interpreter
 
-    with warnings.catch_warnings(), silent_stderr():
-        warnings.simplefilter("ignore")
+    with silent_stderr():
         interpreter = Interpreter(model_content=model,
                                   num_threads=threads or available_threads())
         interpreter.allocate_tensors()

@@ -12,7 +12,7 @@ Magenta 2.1.4, `magenta/models/nsynth/wavenet/h512_bo16.py`, `fastgen.py`, `mask
 from __future__ import annotations
 
 import os
-import tempfile
+import threading
 import wave
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -544,14 +544,15 @@ def faded(audio: np.ndarray, seconds: float) -> np.ndarray:
 def write_wav(path: Path, audio: np.ndarray) -> None:
     """16-bit PCM, beside its place and then put there, so that no half-written file is seen."""
     pcm = np.rint(np.clip(audio, -1, 1) * 32767).astype("<i2")
-    handle, beside = tempfile.mkstemp(".wav", f".{path.stem}-", path.absolute().parent)
+    # a name of its own, and the rights that any new file gets (mkstemp's would be the user's alone)
+    beside = path.with_name(f".{path.stem}-{os.getpid()}-{threading.get_ident()}.wav")
     try:
-        with os.fdopen(handle, "wb") as file, wave.open(file, "wb") as wav:
+        with open(beside, "wb") as file, wave.open(file, "wb") as wav:
             wav.setnchannels(1)
             wav.setsampwidth(2)
             wav.setframerate(SAMPLE_RATE)
             wav.writeframes(pcm.tobytes())
         os.replace(beside, path)
     except BaseException:
-        Path(beside).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         raise

@@ -1,6 +1,9 @@
 """Each operator of `synths.litert` against NumPy, and the runner's promises."""
 
 import gc
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -178,6 +181,32 @@ def test_views_outlive_the_runner():
     del runner
     gc.collect()
     np.testing.assert_allclose(result, np.tanh(1), rtol=1e-6)
+
+
+_TOGETHER = """
+import sys, threading, time
+from synths.litert import silent_stderr
+
+def aside(start, stop):
+    time.sleep(start)
+    with silent_stderr():
+        time.sleep(stop - start)
+
+# the second begins while the first is at it, and ends after it
+threads = [threading.Thread(target=aside, args=times) for times in ((0, 0.3), (0.1, 0.5))]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print("still heard", file=sys.stderr)
+"""
+
+
+def test_threads_that_silence_stderr_at_once_give_it_back():
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run([sys.executable, "-c", _TOGETHER], cwd=root, capture_output=True,
+                          text=True)
+    assert (done.returncode, done.stderr.split("\n")) == (0, ["still heard", ""])
 
 
 def test_wrong_sizes_are_refused_while_building():

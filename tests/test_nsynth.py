@@ -258,6 +258,9 @@ def test_synthesize_writes_what_decode_gives(small, tmp_path):
     for path, clip in zip(paths, audio):
         assert np.array_equal(read_wav(path), np.rint(clip * 32767))
     assert sorted(tmp_path.iterdir()) == paths
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert paths[0].stat().st_mode == plain.stat().st_mode      # the rights of any new file
 
 
 def test_an_interrupt_keeps_what_is_done(small, tmp_path):
