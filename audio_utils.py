@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pictures import spectra
+from pictures import sheets, spectra
 from synths import InputError
 
 if TYPE_CHECKING:
@@ -269,15 +269,11 @@ def spectrum_image(spectrum: spectra.Spectrum, labelled: bool = False, title: st
                    dpi: int = 200) -> Image:
     """A spectrum as an image of 6.4 by 4.8 inches, bare or with axes."""
     if labelled:
-        from pictures.overviews import labelled as with_axes
-
-        return with_axes(spectrum, title, FIGURE_SIZE, dpi)
-    from pictures.sheet import scaled
-
+        return sheets.labelled(spectrum, title, FIGURE_SIZE, dpi)
     # not in print: the picture is all sound, and 200 dpi are enough: 600, margins included, took
     # seconds
     width, height = (round(inches * dpi) for inches in FIGURE_SIZE)
-    return scaled(spectrum, width, height)
+    return spectra.scaled(spectrum, width, height)
 
 
 def save_picture(image: Image, filename: str | None = None, output_dir: str | Path = "output",
@@ -307,14 +303,7 @@ def save_picture(image: Image, filename: str | None = None, output_dir: str | Pa
 
 def draw_rainbowgram(axes: Axes, audio: Any, sample_rate: int = 16000) -> None:
     """Show a rainbowgram on Matplotlib's axes: seconds, and octaves above C2."""
-    spectrum = spectra.rainbowgram(audio, sample_rate)
-    column = spectrum.seconds / spectrum.length
-    row = 1 / spectrum.transform["bins_per_octave"]
-    # not in print: the axes know fmin, bins and hop (the book's bare picture hid that they did not)
-    axes.imshow(spectrum.pixels, origin="lower", aspect="auto", interpolation="nearest",
-                extent=(-column / 2, (spectrum.pixels.shape[1] - 0.5) * column,
-                        -row / 2, spectrum.transform["octaves"] - row / 2))
-    axes.set_xlim(0, spectrum.seconds)
+    sheets.show(axes, spectra.rainbowgram(audio, sample_rate))
     axes.set_axis_off()
 
 

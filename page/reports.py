@@ -10,6 +10,7 @@ import numpy as np
 
 import audio_utils
 from page import Clip, Section, write_page
+from pictures.sheets import Cell, Score, score_sheet, square, strips
 from pictures.spectra import Spectrum, rainbowgram, spectrogram
 from script_utils import command_line, progress
 from synths import score
@@ -121,8 +122,6 @@ def _draw(options, sounds: dict[Path, np.ndarray]) -> dict[Path, Spectrum]:
 def _nsynth_overview(options, output_dir: Path, names, sources, decoded, pairs, mixes,
                      drawn: dict[Path, Spectrum]) -> tuple[Path, str]:
     """All rainbowgrams of a run on one sheet; returns it, and what it shows in words."""
-    from pictures.overviews import Cell, square, strips
-
     # An encoding has no sound of its own: what was decoded from it stands in its place.
     def cell(place: int) -> Cell | None:
         if sources[place]:
@@ -239,8 +238,6 @@ def gansynth_page(options, output_dir: Path,
 def _draw_scores(options, output_dir: Path, clips, titles: Sequence[str]
                  ) -> tuple[list[Path], Path | None]:
     """Draw the clips; returns the picture of each, and the overview where that is another one."""
-    from pictures.overviews import Cell, score_sheet, strips
-
     name = _overview_name(options)
     if options.preview:
         loud = [np.flatnonzero(np.abs(audio) > 1e-3) for _, _, audio in clips]
@@ -265,8 +262,6 @@ def _draw_scores(options, output_dir: Path, clips, titles: Sequence[str]
 
 def _score(options, output_dir: Path, stem: str, notes: dict, audio: np.ndarray, title: str):
     """What is drawn of a score, with the instruments where the run has placed them."""
-    from pictures.overviews import Score
-
     _, times = score.load_instruments(output_dir / f"{stem}_instruments.npz")
     names = None
     if options.instruments and not Path(options.instruments).suffix:

@@ -9,11 +9,14 @@ import functools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from synths import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 # Constant-Q transform of the book's spectrogram: from MIDI 36 up to twice the frequency of MIDI 84.
 SPECTROGRAM = {"fmin": 440.0 * 2 ** ((36 - 69) / 12), "octaves": 5, "bins_per_octave": 32,
@@ -30,7 +33,8 @@ COLUMNS = 1500  # more than the widest picture of one sound draws
 # A picture's full brightness never stands for less than this below a full-scale sine (dB).
 QUIETEST_REFERENCE = -60
 # Every fifth of the 256 colours of "magma" (N. Smith and S. van der Walt, CC0); straight lines
-# between them are within one of 255 levels of the whole table.
+# between them are within one of 255 levels of the whole table.  Importing Matplotlib for it would
+# take longer than a run's pictures of single sounds.
 _MAGMA = (
     "00000301010b04041509071f0e0a2a140d351a104120114d281159301065390f6e420f744a107952127c"
     "5a157e61187f691c80711f81792281812581892881912a80992d7fa12f7ea9327cb1357ab93778c23a75"
@@ -89,6 +93,19 @@ def _spectrum(pixels: np.ndarray, samples: int, hop_length: int, sample_rate: in
               transform: Mapping[str, float]) -> Spectrum:
     pixels = np.concatenate([pixels, pixels[:, -1:]], axis=1)
     return Spectrum(pixels, samples / hop_length, samples / sample_rate, transform)
+
+
+def scaled(spectrum: Spectrum, width: int, height: int) -> Image:
+    """The spectrum as an image of that many pixels, from the sound's beginning to its end.
+
+    Each pixel shows its bin as it is; where there are fewer pixels than bins, their mean.
+    """
+    from PIL import Image
+
+    image = Image.fromarray(np.ascontiguousarray(spectrum.pixels[::-1]))
+    fewer = width < spectrum.length or height < image.height
+    return image.resize((width, height), Image.Resampling.BOX if fewer else
+                        Image.Resampling.NEAREST, (0.5, 0, 0.5 + spectrum.length, image.height))
 
 
 def phase_and_brightness(audio: np.ndarray, sample_rate: int = 16000,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import math
 from pathlib import Path
@@ -10,9 +11,8 @@ import numpy as np
 import pytest
 
 from audio_utils import draw_rainbowgram, save_picture, save_rainbowgram_plot, save_spectrogram_plot
-from pictures import overviews, spectra
-from pictures.overviews import Cell, Score
-from pictures.sheet import Sheet, second_marks, wrapped
+from pictures import sheets, spectra
+from pictures.sheets import Cell, Score
 from pictures.spectra import RAINBOWGRAM, SPECTROGRAM, constant_q, phase_and_brightness
 from synths import InputError
 
@@ -218,6 +218,22 @@ def cells(*sounds, kind="mix", titles=None):
     return [Cell(spectra.rainbowgram(sound), title, kind) for sound, title in zip(sounds, titles)]
 
 
+def drawn(sheet, *arguments, **options):
+    """The Matplotlib figure of which a sheet is the image."""
+    import matplotlib
+
+    with matplotlib.rc_context(sheets.STYLE):
+        figure = sheet.__wrapped__(*arguments, **options)
+        figure.canvas.draw()
+    return figure
+
+
+def texts(figure):
+    from matplotlib.text import Text
+
+    return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
+
+
 def frames(picture, colour=(1, 0.498, 0.055)):
     """Left, top, right and bottom of every frame of that colour."""
     from scipy import ndimage
@@ -239,7 +255,7 @@ def test_the_square_has_every_cell_in_its_place(tmp_path):
     sources = [tone(pitch) for pitch in pitches]
     mixes = {(i, j): spectra.rainbowgram((sources[i] + sources[j]) / 2)
              for i in range(3) for j in range(3) if i != j and (i, j) != (2, 0)}
-    image = overviews.square(cells(*sources, kind="source"), ["low", "mid_$x^2", "high" * 20],
+    image = sheets.square(cells(*sources, kind="source"), ["low", "mid_$x^2", "high" * 20],
                              mixes, title="$three_tones")
     picture = read_png(save_picture(image, "overview", tmp_path))
     places = sorted(frames(picture))
@@ -258,7 +274,7 @@ def test_strips_show_each_row_in_order(tmp_path):
     row = [*cells(tone(low), kind="source"), *cells(tone(low) + tone(high), tone(middle)),
            *cells(tone(high), kind="source")]
     for rows in ([row], [row] * 5):
-        picture = read_png(save_picture(overviews.strips(rows, "a note"), "strips", tmp_path))
+        picture = read_png(save_picture(sheets.strips(rows, "a note"), "strips", tmp_path))
         places = sorted(frames(picture), key=lambda box: (box[1], box[0]))
         assert len(places) == 2 * len(rows)
         first, last = places[:2]
@@ -274,48 +290,46 @@ def test_strips_show_each_row_in_order(tmp_path):
 
 def test_a_long_path_goes_on_in_the_next_line():
     sound = cells(tone(440, 0.2))[0]
-    image = overviews.strips([[Cell(sound.spectrum, f"{i} of 40") for i in range(1, 41)]])
+    image = sheets.strips([[Cell(sound.spectrum, f"{i} of 40") for i in range(1, 41)]])
     assert 0.5 < image.width / image.height < 3
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 12, 50, 200])
 def test_a_contact_sheet_of_any_number_is_neither_a_tower_nor_a_ribbon(count):
     spectrum = spectra.spectrogram(tone(440, 0.5), RATE, 512)
-    image = overviews.strips([[Cell(spectrum, str(i))] for i in range(count)])
+    image = sheets.strips([[Cell(spectrum, str(i))] for i in range(count)])
     assert count < 3 or 0.6 < image.width / image.height < 2.4
     assert max(image.size) < 4000
 
 
 def test_names_too_long_for_their_cells_become_numbers_that_are_explained():
     sound = cells(tone(440, 0.2), kind="source")[0]
-    short, long = (overviews.square([sound] * 9, [f"{i}{word}" for i in range(9)], {})
+    short, long = (sheets.square([sound] * 9, [f"{i}{word}" for i in range(9)], {})
                    for word in ("", "-a-name-that-no-cell-can-hold"))
     assert long.width == short.width and long.height > short.height + 15  # room for the legend
-    first = np.asarray(short)[:int(short.height * 0.05)]
-    assert first.shape == np.asarray(long)[:len(first)].shape
-    sheet = Sheet(100, 100, 150)
-    lines = wrapped(sheet, ["1 one", "2 two", "3 " + "w" * 100, "4"], 80, 8)
-    assert " ".join(lines).count("1 one   2 two") == 1 and len(lines) > 2
-    assert all(sheet.width_of(line, 8) <= 80 for line in lines)
 
 
-def test_overviews_refuse():
+def test_sheets_refuse():
     sound = cells(tone(440, 0.2))[0]
     with pytest.raises(InputError, match="1 sounds and 2 names"):
-        overviews.square([sound], ["a", "b"], {})
+        sheets.square([sound], ["a", "b"], {})
     for pair in ((0, 0), (0, 2), (-1, 0)):
         with pytest.raises(InputError, match="A mix is of two"):
-            overviews.square([sound, sound], ["a", "b"], {pair: sound.spectrum})
+            sheets.square([sound, sound], ["a", "b"], {pair: sound.spectrum})
 
 
 def test_seconds_are_round_and_not_too_many():
-    assert second_marks(1) == {0: "0", 0.2: "0.2", 0.4: "0.4", 0.6000000000000001: "0.6",
-                               0.8: "0.8", 1: "1"}
-    for seconds in (0.003, 0.7, 4.99, 28, 61, 3600):
-        marks = second_marks(seconds)
-        assert 2 <= len(marks) <= 8 and all(0 <= place <= 1 + 1e-9 for place in marks)
-        assert all(float(words) == pytest.approx(place * seconds, rel=1e-5, abs=1e-9)
-                   for place, words in marks.items())
+    spectrum = spectra.rainbowgram(tone(440, 0.2))
+    for seconds in (0.003, 0.7, 1, 4.99, 28, 61, 3600):
+        axes = drawn(sheets.labelled, dataclasses.replace(spectrum, seconds=seconds)).axes[0]
+        marks = dict(zip([label.get_text() for label in axes.get_xticklabels()],
+                         axes.get_xticks()))
+        assert 2 <= len(marks) <= 8 and axes.get_xlim() == (0, seconds)
+        assert all(0 <= place <= seconds * (1 + 1e-9) for place in marks.values())
+        assert all(float(words) == pytest.approx(place, rel=1e-5, abs=1e-9)
+                   for words, place in marks.items())
+        if seconds == 1:
+            assert list(marks) == ["0", "0.2", "0.4", "0.6", "0.8", "1"]
 
 
 NOTES = {"pitches": np.array([60, 64, 67, 72]), "velocities": np.array([127, 127, 127, 20]),
@@ -324,13 +338,13 @@ NOTES = {"pitches": np.array([60, 64, 67, 72]), "velocities": np.array([127, 127
 
 def test_score_sheet_draws_each_note_in_its_instruments_colour(tmp_path):
     sound = np.concatenate([tone(440 * 2 ** ((p - 69) / 12)) for p in NOTES["pitches"]])
-    image = overviews.score_sheet([Score(NOTES, sound, [0, 2], ["3", "$7_"], "a_$b")])
+    image = sheets.score_sheet([Score(NOTES, sound, [0, 2], ["3", "$7_"], "a_$b")])
     picture = np.asarray(image)[:460].astype(int)
 
     def area(colour):
         return (np.abs(picture - np.array(colour)).max(2) <= 2).sum()
 
-    first, second = overviews.INSTRUMENT_COLOURS[:2]
+    first, second = sheets.INSTRUMENT_COLOURS[:2]
     between = np.rint((np.array(first) + second) / 2)
     note = area(first)
     assert note > 2000
@@ -340,14 +354,63 @@ def test_score_sheet_draws_each_note_in_its_instruments_colour(tmp_path):
     assert area(pale) == pytest.approx(note, rel=0.1)
 
 
+LONG = [f"{place} a name that no cell can hold, ${name}_^" for place, name in enumerate("abcdefghi")]
+NOTE = "framed orange: the sounds; elsewhere: the row's sound mixed with the column's"
+
+
+def every_kind_of_sheet():
+    spectrum = spectra.rainbowgram(tone(440, 1))
+    level = spectra.spectrogram(tone(440, 3.3), RATE, 512)
+    source, mix = Cell(spectrum, "a_$b^2", "source"), Cell(spectrum, "with")
+    everything = {(i, j): spectrum for i in range(9) for j in range(9) if i != j}
+    few = {(i, j): spectrum for i, j in everything if max(i, j) < 4}
+    yield drawn(sheets.labelled, spectrum, "a_$b^2"), ["a_$b^2", "C2", "2093", "Hz", "seconds"]
+    yield drawn(sheets.labelled, level, "w" * 200), ["C2", "1047", "\u221280"]
+    yield drawn(sheets.square, [source] * 4, ["a_$b^2", *"bcd"], few, NOTE, "title $_"), [
+        "title $_", "a_$b^2", "d", "0.5", "C4", NOTE]
+    yield drawn(sheets.square, [source, None], ["a", "b"], {}, NOTE), ["b", "0.5"]
+    yield drawn(sheets.square, [source] * 9, LONG, everything, NOTE), ["9", *LONG]
+    yield drawn(sheets.square, [source] * 9, list("abcdefghi"), everything), ["i"]
+    steps = [source, *[Cell(spectrum, f"{step} of 5") for step in range(1, 6)], source]
+    for row, count in ((steps, 1), (steps, 6), ([source, mix, source], 12), ([source, mix], 1),
+                       ([source, *[mix] * 40, source], 2), ([source], 9)):
+        yield drawn(sheets.strips, [row] * count, NOTE), ["a_$b^2", row[-1].title, "C2", "0"]
+    yield drawn(sheets.strips, [[Cell(level, words)] for words in LONG], NOTE), ["9", *LONG]
+    for count in (1, 4, 50, 200):
+        yield drawn(sheets.strips, [[Cell(level, str(i))] for i in range(count)], NOTE), [
+            str(count - 1), "dB below the loudest"]
+    sound = tone(440, 4)
+    five = Score(NOTES, sound, [0, 1, 2, 3, 4], ["1", "$x_", "3", "1", "a-long-name"])
+    yield drawn(sheets.score_sheet, [five]), ["1", "$x_", "a-long-name", "score", "C4", "C5"]
+    yield drawn(sheets.score_sheet, [Score(NOTES, sound, np.linspace(0, 4, 300))]), ["1"]
+    for count in (2, 3, 8):
+        yield drawn(sheets.score_sheet, [Score(NOTES, sound, [0, 4], title="a_$b")] * count), [
+            "a_$b", "1", "2", "seconds"]
+
+
+def test_every_sheet_says_what_it_shows_legibly():
+    for figure, words in every_kind_of_sheet():
+        found = texts(figure)
+        whole = " ".join(text.get_text() for text in found).replace("\xa0", " ").split()
+        assert all(word in whole for line in words for word in line.split())
+        boxes = np.array([text.get_window_extent().padded(-1).extents for text in found])
+        width, height = figure.canvas.get_width_height()
+        assert boxes.min() >= 0 and boxes[:, 2].max() <= width and boxes[:, 3].max() <= height
+        left, low, right, high = boxes.T[..., None]
+        over = np.triu((left < right.T) & (left.T < right) & (low < high.T) & (low.T < high), 1)
+        assert not over.any(), [[found[place].get_text() for place in pair]
+                                for pair in np.argwhere(over)]
+        assert min(text.get_fontsize() for text in found) >= 7
+
+
 def test_score_sheet_of_odd_scores():
     nothing = {key: np.array([]) for key in NOTES}
     many = np.linspace(0, 4, 300)
     for notes, times in ((nothing, ()), (NOTES, many), (NOTES, [1.0]), (NOTES, [0, 0, 9])):
-        image = overviews.score_sheet([Score(notes, tone(440, 4), times)], dpi=60)
+        image = sheets.score_sheet([Score(notes, tone(440, 4), times)], dpi=60)
         assert image.size == (720, 450)
     for count in (2, 3, 8):
-        image = overviews.score_sheet([Score(NOTES, tone(440, 4), title="a")] * count, dpi=60)
+        image = sheets.score_sheet([Score(NOTES, tone(440, 4), title="a")] * count, dpi=60)
         assert 0.6 < image.width / image.height < 2.5
     with pytest.raises(InputError, match="2 instruments and 1 names"):
         Score(NOTES, tone(440), [0, 1], ["a"])

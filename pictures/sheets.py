@@ -1,0 +1,478 @@
+"""Sheets: one spectrum with its axes, all those of a run, a score above its sound.
+
+Drawn with Matplotlib, which is imported by the first of them.  Places and sizes are in points (1/72
+inch) from the upper left corner; every axes has its place, for a layout engine would take seconds.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pictures.spectra import (RAINBOWGRAM, RAINBOWGRAM_HOP, SPECTROGRAM, SPECTROGRAM_RANGE,
+                              Spectrum, checked, octave_name, rainbow, spectrogram)
+from synths import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
+
+NOTE_NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+# Okabe and Ito's colours, told apart by all eyes, but for black and yellow (pale on white)
+INSTRUMENT_COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233),
+                      (230, 159, 0))
+FRAMES = {"source": "#ff7f0e", "reconstruction": "#56b4e9"}
+EMPTY = "#f0f0f0"
+STYLE = {"font.size": 9, "axes.labelsize": 9, "axes.titlesize": 11, "axes.titlelocation": "left",
+         "axes.titley": 1.0, "axes.titlepad": 4, "axes.linewidth": 0.5, "xtick.labelsize": 8,
+         "ytick.labelsize": 8, "xtick.major.size": 3, "ytick.major.size": 3,
+         "xtick.major.pad": 2, "ytick.major.pad": 2, "text.parse_math": False}
+_CELL = (172.8, 144.0)  # the largest cell
+_ACROSS = 792.0  # what the cells of a sheet share where there are many
+
+
+def _drawn(draw: Callable[..., Figure]) -> Callable[..., Image]:
+    """The function, which returns the image of its figure."""
+    @functools.wraps(draw)
+    def image(*arguments: Any, **options: Any) -> Image:
+        import matplotlib
+        from PIL import Image
+
+        with matplotlib.rc_context(STYLE):
+            canvas = draw(*arguments, **options).canvas
+            canvas.draw()
+        return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+    return image
+
+
+def _figure(width: float, height: float, dpi: int) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure((width / 72, height / 72), dpi=dpi)
+    FigureCanvasAgg(figure)  # of its own, outside pyplot's global state
+    return figure
+
+
+def _share(figure: Figure, left: float, top: float, width: float = 0, height: float = 0
+           ) -> tuple[float, float, float, float]:
+    """A box as Matplotlib places it: left, bottom, width and height as shares of the figure."""
+    across, down = figure.get_size_inches() * 72
+    return left / across, 1 - (top + height) / down, width / across, height / down
+
+
+def _width(words: str, size: float, weight: str = "normal") -> float:
+    """How wide the words are."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(size=size, weight=weight)
+    return text_to_path.get_text_width_height_descent(words or " ", font, ismath=False)[0]
+
+
+def _wrapped(words: Sequence[str], width: float, size: float, joint: str = " ") -> list[str]:
+    """The words joined to lines about that wide; one that is wider is broken."""
+    if not words:
+        return []
+    widest = max(_width(word, size) / max(len(word), 1) for word in words)
+    whole = joint.join(word.replace(" ", "\N{NO-BREAK SPACE}") for word in words)
+    return textwrap.wrap(whole, max(1, int(width / widest)), break_on_hyphens=False)
+
+
+def _fitted(words: str, width: float, size: float) -> str:
+    """The words, cut where they are wider than that."""
+    length = int(len(words) * width / _width(words, size))
+    return words if len(words) <= length else f"{words[:length - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def show(axes: Axes, spectrum: Spectrum, seconds: float | None = None) -> None:
+    """Show a spectrum on Matplotlib's axes: seconds, and octaves above C2.
+
+    Parameters
+    ----------
+    seconds : float, optional
+        What the axes show, black after the sound.  None: the sound.
+    """
+    column = spectrum.seconds / spectrum.length
+    row = 1 / spectrum.transform["bins_per_octave"]
+    # not in print: the axes know fmin, bins and hop (the book's bare picture hid that they did not)
+    fewer = axes.bbox.width < spectrum.length or axes.bbox.height < len(spectrum.pixels)
+    axes.imshow(spectrum.pixels, origin="lower", aspect="auto",
+                interpolation="auto" if fewer else "nearest",
+                extent=(-column / 2, (spectrum.pixels.shape[1] - 0.5) * column,
+                        -row / 2, spectrum.transform["octaves"] - row / 2))
+    axes.set_xlim(0, seconds or spectrum.seconds)
+    axes.set_facecolor("black")
+
+
+def _mark_seconds(axes: Axes, seconds: float, most: int = 7, last: float = 1.0) -> None:
+    """Round numbers of seconds below the axes, up to that share of them."""
+    from matplotlib.ticker import MaxNLocator
+
+    marks = MaxNLocator(most, steps=(1, 2, 5, 10)).tick_values(0, seconds)
+    marks = np.minimum(marks[marks <= seconds * last * (1 + 1e-9)], seconds)
+    axes.set_xticks(marks, [f"{mark:.6g}" for mark in marks])
+
+
+def _mark_octaves(axes: Axes, transform: Mapping[str, float], step: int = 1) -> None:
+    octaves = range(0, transform["octaves"], step)
+    axes.set_yticks(octaves, [octave_name(transform, octave) for octave in octaves])
+
+
+def _colour_bar(figure: Figure, place: tuple[float, float, float, float],
+                transform: Mapping[str, float]) -> None:
+    """The scale of a rainbowgram's or a spectrogram's colours."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, Normalize
+
+    axes = figure.add_axes(_share(figure, *place))
+    if transform is RAINBOWGRAM:
+        bar = figure.colorbar(
+            ScalarMappable(Normalize(-1, 1), ListedColormap(rainbow() / 255)), axes,
+            label=f"phase advance\nover {RAINBOWGRAM_HOP} samples")
+        bar.set_ticks([-1, 0, 1], labels=["\N{MINUS SIGN}\N{GREEK SMALL LETTER PI}", "0",
+                                          "\N{GREEK SMALL LETTER PI}"])
+    else:
+        figure.colorbar(ScalarMappable(Normalize(-SPECTROGRAM_RANGE, 0), "magma"), axes,
+                        label="dB below the loudest", ticks=range(-SPECTROGRAM_RANGE, 1, 20))
+
+
+@_drawn
+def labelled(spectrum: Spectrum, title: str | None = None, size: tuple[float, float] = (6.4, 4.8),
+             dpi: int = 200) -> Figure:
+    """One spectrum with axes (note names, Hz, seconds) and the scale of its colours.
+
+    Parameters
+    ----------
+    size : (float, float)
+        Of the sheet, in inches.
+    """
+    width, height = size[0] * 72, size[1] * 72
+    figure = _figure(width, height, dpi)
+    left, top, right, bottom = 30, 26, width - 110, height - 34
+    axes = figure.add_axes(_share(figure, left, top, right - left, bottom - top))
+    show(axes, spectrum)
+    _mark_seconds(axes, spectrum.seconds)
+    _mark_octaves(axes, spectrum.transform)
+    axes.set_xlabel("seconds")
+    axes.set_title(_fitted(title or "", right - left, 11))
+    hertz = axes.secondary_yaxis("right")
+    octaves = range(spectrum.transform["octaves"])
+    hertz.set_yticks(octaves, [f"{spectrum.transform['fmin'] * 2 ** octave:.0f}"
+                               for octave in octaves])
+    axes.annotate("Hz", (1, 1), (5, 4), "axes fraction", "offset points", fontsize=8)
+    _colour_bar(figure, (width - 68, top, 12, bottom - top), spectrum.transform)
+    return figure
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A spectrum on a sheet.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+    title : str
+        Above it.
+    kind : str
+        A key of `FRAMES`, or anything else for no frame.
+    """
+
+    spectrum: Spectrum
+    title: str = ""
+    kind: str = "mix"
+
+
+@_drawn
+def square(sources: Sequence[Cell | None], names: Sequence[str],
+           mixes: Mapping[tuple[int, int], Spectrum], note: str = "", title: str = "",
+           dpi: int = 150) -> Figure:
+    """All sources and all mixes in a square.
+
+    The sources stand on the diagonal, framed; the mix of sources i and j in row i and column j.
+
+    Parameters
+    ----------
+    sources : sequence of n cells or None
+    names : sequence of n str
+    mixes : mapping of (i, j), counted from 0, to spectra
+        A mix that is missing leaves its place empty.
+    note : str
+        Below.
+
+    Raises
+    ------
+    InputError
+        If there is no source, there are not as many names as sources, or a mix is of a source that
+        is not there.
+    """
+    count = len(sources)
+    if not count or len(names) != count:
+        raise InputError("Each sound of an overview needs one name: there are "
+                         f"{count} sounds and {len(names)} names.")
+    if any(not (0 <= i < count and 0 <= j < count and i != j) for i, j in mixes):
+        raise InputError(f"A mix is of two of the {count} sounds, counted from 0; "
+                         f"there are mixes of {sorted(mixes)}.")
+    cells = [[sources[i] if i == j else Cell(mixes[i, j]) if (i, j) in mixes else None
+              for j in range(count)] for i in range(count)]
+    return _table(cells, names, title, note, dpi)
+
+
+@_drawn
+def strips(rows: Sequence[Sequence[Cell]], note: str = "", title: str = "",
+           dpi: int = 150) -> Figure:
+    """Rows of cells that belong together, each cell under its title.
+
+    Short rows stand side by side and long ones go on in the next line, so that the sheet is about
+    as high as it is wide.
+
+    Parameters
+    ----------
+    rows : sequence of sequences of cells
+        At least one cell in all.
+    note : str
+        Below: what the rows are.
+    """
+    longest = max(map(len, rows))
+    if longest > 8:
+        even = {math.ceil(longest / parts) for parts in range(1, longest)}
+        columns = min((n for n in even if 4 <= n <= 12), key=lambda n: _from_four_to_three(
+            n, len(rows) * math.ceil(longest / n)))
+        return _table([row[i:i + columns] for row in rows for i in range(0, len(row), columns)],
+                      None, title, note, dpi)
+    # as many side by side as stay readable
+    across = min((n for n in range(1, len(rows) + 1) if n == 1 or n * longest <= 16),
+                 key=lambda n: _from_four_to_three(n * longest, math.ceil(len(rows) / n)))
+    padded = [[*row, *[None] * (longest - len(row))] for row in rows]
+    return _table([sum(padded[i:i + across], []) for i in range(0, len(rows), across)],
+                  None, title, note, dpi, group=longest if across > 1 < longest else 0)
+
+
+def _from_four_to_three(columns: int, lines: int) -> float:
+    """How far a sheet of cells is from that shape."""
+    return abs(math.log(columns * _CELL[0] / (lines * _CELL[1]) / (4 / 3)))
+
+
+def _table(lines: Sequence[Sequence[Cell | None]], names: Sequence[str] | None, title: str,
+           note: str, dpi: int, group: int = 0) -> Figure:
+    """Cells in lines: named by row and column, or each under its title.
+
+    After each `group` cells of a line is a gap.
+    """
+    columns = max(map(len, lines))
+    share = min(1.0, max(_ACROSS / (columns * _CELL[0]), 0.21))
+    width, height = _CELL[0] * share, _CELL[1] * share
+    present = [cell for line in lines for cell in line if cell]
+    seconds = max(cell.spectrum.seconds for cell in present)
+    transform = present[0].spectrum.transform
+    size, marks = (11 if share > 0.5 else 8), (8 if share > 0.4 else 7)
+
+    # Names that do not fit their cells are numbers, explained below.
+    titles = names if names is not None else [cell.title for cell in present]
+    shown, legend = dict(zip(titles, titles)), []
+    if any(_width(words, size) > (width if names is None else height) for words in shown):
+        shown = {words: str(i) for i, words in enumerate(shown, 1)}
+        legend = [f"{number} {words}" for words, number in shown.items()]
+
+    gap = max(4, 0.08 * width)
+    above = size + 5 if names is None else max(4, 0.08 * height)
+    left = 30 + (16 if names is not None else 0)
+    lefts = [left + i * (width + gap) + (i // group * 16 if group else 0) for i in range(columns)]
+    right = lefts[-1] + width
+    top = 8 + (20 if title else 0) + size + 5
+    tops = [top + i * (height + above) for i in range(len(lines))]
+    bottom = tops[-1] + height
+    legend = _wrapped(legend, right - left, 8, "   ")
+    notes = _wrapped(note.split(), right - left, 9)
+    figure = _figure(right + 74, bottom + 34 + 13 * len(notes) + 11 * len(legend), dpi)
+
+    def text(x: float, y: float, words: str, **options: Any) -> None:
+        figure.text(*_share(figure, x, y)[:2], words, **options)
+
+    octaves = 1 if height > 130 and transform is SPECTROGRAM else 2 if height > 50 else 4
+    for row, line in enumerate(lines):
+        for column, cell in enumerate(line):
+            if cell is None and names is None:
+                continue
+            axes = figure.add_axes(_share(figure, lefts[column], tops[row], width, height))
+            axes.set(xticks=(), yticks=(), facecolor=EMPTY, xlim=(0, seconds),
+                     ylim=(0, transform["octaves"]))
+            axes.tick_params(labelsize=marks)
+            if cell:
+                show(axes, cell.spectrum, seconds)
+            if cell and cell.kind in FRAMES:
+                axes.spines[:].set(color=FRAMES[cell.kind], linewidth=2.2 if share > 0.5 else 1.4)
+            else:
+                axes.spines[:].set_visible(False)
+            if names is None:
+                axes.set_title(shown[cell.title], fontsize=size)
+            elif row == 0:
+                axes.set_title(shown[names[column]], fontsize=size, loc="center")
+            if column == 0:
+                _mark_octaves(axes, transform, octaves)
+                if names is not None:
+                    text(9, tops[row] + height / 2, shown[names[row]], size=size, rotation=90,
+                         ha="center", va="center")
+            below = [other[column] for other in lines[row + 1:] if len(other) > column]
+            if not (any(below) or names is not None and below) and (share > 0.4 or column == 0):
+                # the end of one would run into the next one's 0
+                tight = share > 0.4 and gap < 14 and column + 1 < columns
+                _mark_seconds(axes, seconds, 3 if share > 0.4 else 1, 0.95 if tight else 1)
+
+    if title:
+        text(left, 14, title, size=12, weight="bold", va="center")
+    text((left + right) / 2, bottom + 24, "seconds", ha="center", va="center")
+    text((left + right) / 2, bottom + 32, "\n".join(notes), ha="center", va="top")
+    text(left, bottom + 32 + 13 * len(notes), "\n".join(legend), va="top", size=8)
+    _colour_bar(figure, (right + 12, top, 10, min(bottom - top, 600)), transform)
+    return figure
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score and what became of it.
+
+    Parameters
+    ----------
+    notes : mapping
+        "pitches" and "velocities" (MIDI), "start_times" and "end_times" (seconds), one entry per
+        note each.
+    audio : array [samples], float in [-1, 1], 16 kHz
+    t_instruments : sequence of k floats
+        Seconds at which each instrument sounds unmixed, ascending.
+    instrument_names : sequence of k str, optional
+        The same name has the same colour; 1, 2, 3 ... if None.
+    title : str
+        Above it.
+
+    Raises
+    ------
+    InputError
+        If there are not as many names as instruments.
+    """
+
+    notes: Mapping[str, Any]
+    audio: Any
+    t_instruments: Sequence[float] = ()
+    instrument_names: Sequence[str] | None = None
+    title: str = ""
+
+    def __post_init__(self) -> None:
+        if self.instrument_names is not None and len(self.instrument_names) != len(
+                self.t_instruments):
+            raise InputError("Each instrument needs one name: there are "
+                             f"{len(self.t_instruments)} instruments and "
+                             f"{len(self.instrument_names)} names.")
+
+
+@_drawn
+def score_sheet(scores: Sequence[Score], sample_rate: int = 16000, dpi: int = 150) -> Figure:
+    """Scores as piano rolls, each above the constant-Q spectrogram of its sound.
+
+    A note has the colour of its instrument; between two instruments the colour moves from one to
+    the other as the timbre does.  A softer note is paler.  One score fills 12 by 7.5 inches;
+    several stand in one or more columns, smaller.
+    """
+    columns = 1 if len(scores) < 3 else math.ceil(math.sqrt(len(scores) / 1.5))
+    rows = math.ceil(len(scores) / columns)
+    width, height = (864, 540) if len(scores) == 1 else (
+        (864, 330) if columns == 1 else (max(864 / columns, 240), 220))
+    figure = _figure(width * columns, height * rows, dpi)
+    for place, score in enumerate(scores):
+        y, x = divmod(place, columns)
+        _draw_score(figure, (x * width, y * height, width, height), score, sample_rate)
+    return figure
+
+
+def _draw_score(figure: Figure, place: tuple[float, float, float, float], score: Score,
+                sample_rate: int) -> None:
+    """A score within a box (left, top, width, height) of the figure."""
+    from matplotlib.collections import PolyCollection
+
+    audio = checked(score.audio)
+    times = np.asarray(score.t_instruments, float)
+    names = ([str(i + 1) for i in range(len(times))] if score.instrument_names is None
+             else list(score.instrument_names))
+    starts, ends, pitches, velocities = (
+        np.asarray(score.notes[key], float)
+        for key in ("start_times", "end_times", "pitches", "velocities"))
+    seconds = max(len(audio) / sample_rate, ends.max(initial=0))
+
+    # Where what stands: the roll, the strip of instruments, the spectrogram
+    small = place[2] < 500
+    left = place[0] + (30 if small else 62)
+    width = place[2] - (38 if small else 128)
+    tops = place[1] + (20 if score.title else 8)
+    room = place[3] - 34 - (tops - place[1])
+    heights = 0.4 * room, max(8, 0.03 * room)
+    roll = figure.add_axes(_share(figure, left, tops, width, heights[0]))
+    tops += heights[0] + 8
+    strip = figure.add_axes(_share(figure, left, tops, width, heights[1]))
+    tops += heights[1] + 8
+    below = (tops, place[1] + place[3] - 34 - tops)
+    sound = figure.add_axes(_share(figure, left, below[0], width, below[1]))
+
+    low, high = (pitches.min(), pitches.max()) if len(pitches) else (60, 60)
+    classes = ("CDEFGAB" if high - low <= (5 if small else 12) else
+               "CG" if high - low <= 36 and not small else "C")
+    marks = [p for p in range(int(low) - 1, int(high) + 2) if NOTE_NAMES[p % 12] in classes]
+    roll.set_yticks(marks, [f"{NOTE_NAMES[p % 12]}{p // 12 - 1}" for p in marks])
+    roll.grid(axis="y", color="0.9", linewidth=0.6)
+    roll.set(xticks=(), xlim=(0, seconds), ylim=(low - 1.5, high + 1.5), axisbelow=True)
+    strength = (0.35 + 0.65 * np.clip(velocities, 0, 127) / 127)[:, None]
+    boxes = [[(a, p - 0.45), (a, p + 0.45), (b, p + 0.45), (b, p - 0.45)]
+             for a, b, p in zip(starts, ends, pitches)]
+    roll.add_collection(PolyCollection(  # the edges: the shortest is seen, too
+        boxes, facecolors=1 - strength * (1 - _instrument_colours(starts, times, names)),
+        edgecolors="face", linewidths=0.3), autolim=False)
+
+    moments = (np.arange(1000) + 0.5) / 1000 * seconds
+    strip.imshow(_instrument_colours(moments, times, names)[None], aspect="auto",
+                 extent=(0, seconds, 0, 1), interpolation="nearest")
+    strip.set(xticks=(), yticks=())
+
+    hop = 512
+    while len(audio) > 2000 * hop:
+        hop *= 2
+    show(sound, spectrogram(audio, sample_rate, hop), seconds)
+    _mark_seconds(sound, seconds)
+    _mark_octaves(sound, SPECTROGRAM, 2 if small else 1)
+    sound.set_xlabel("seconds")
+
+    for axes, colour in ((roll, "0.5"), (sound, "0.8")):
+        axes.vlines(times, 0, 1, colour, ":", linewidth=0.8,
+                    transform=axes.get_xaxis_transform())
+    last = -math.inf
+    for time, name in zip(np.clip(times, 0, seconds), names):
+        at_end, x, wide = time > seconds * 0.99, time / seconds * width, _width(name, 8, "bold")
+        if x - last >= (2 * wide if at_end else wide) + 6:  # else they would overlap
+            strip.annotate(name, (time, 0.5), (-3 if at_end else 3, 0),
+                           textcoords="offset points", ha="right" if at_end else "left",
+                           va="center_baseline", color="white", weight="bold", size=8)
+            last = x
+    if score.title:
+        roll.set_title(_fitted(score.title, width, 11))
+    if small:
+        return
+    for axes, words in ((roll, "score"), (sound, "sound")):
+        axes.set_ylabel(words)
+        axes.yaxis.set_label_coords(-38 / width, 0.5)
+    strip.set_ylabel("instrument", rotation=0, ha="right", va="center")
+    _colour_bar(figure, (left + width + 10, below[0], 10, below[1]), SPECTROGRAM)
+
+
+def _instrument_colours(seconds: np.ndarray, times: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """RGB [n, 3], to 1, at each time, between the colours of the instruments around it."""
+    if not len(times):
+        return np.full((len(seconds), 3), 0.3)
+    kinds = list(dict.fromkeys(names))
+    palette = np.array([INSTRUMENT_COLOURS[kinds.index(name) % len(INSTRUMENT_COLOURS)]
+                        for name in names]) / 255
+    return np.column_stack([np.interp(seconds, times, channel) for channel in palette.T])
