@@ -199,7 +199,7 @@ def test_a_rainbowgram_on_matplotlibs_axes_knows_its_seconds_and_octaves():
     left, right, bottom, top = image.get_extent()
     assert axes.get_xlim() == (0, 2) and left < 0 and right > 2
     row = (math.log2(440 / RAINBOWGRAM["fmin"]) - bottom) / (top - bottom) * 240
-    assert abs(image.get_array().max(2)[:, 250].argmax() - math.floor(row)) <= 1
+    assert abs(image.get_array()[..., :3].max(2)[:, 250].argmax() - math.floor(row)) <= 1
 
 
 def test_the_benchmark_times_functions_that_are_there():
@@ -370,13 +370,12 @@ def every_kind_of_sheet():
         "title $_", "a_$b^2", "d", "0.5", "C4", NOTE]
     yield drawn(sheets.square, [source, None], ["a", "b"], {}, NOTE), ["b", "0.5"]
     yield drawn(sheets.square, [source] * 9, LONG, everything, NOTE), ["9", *LONG]
-    yield drawn(sheets.square, [source] * 9, list("abcdefghi"), everything), ["i"]
     steps = [source, *[Cell(spectrum, f"{step} of 5") for step in range(1, 6)], source]
     for row, count in ((steps, 1), (steps, 6), ([source, mix, source], 12), ([source, mix], 1),
-                       ([source, *[mix] * 40, source], 2), ([source], 9)):
+                       ([source, *[mix] * 40, source], 1)):
         yield drawn(sheets.strips, [row] * count, NOTE), ["a_$b^2", row[-1].title, "C2", "0"]
     yield drawn(sheets.strips, [[Cell(level, words)] for words in LONG], NOTE), ["9", *LONG]
-    for count in (1, 4, 50, 200):
+    for count in (1, 4, 100):
         yield drawn(sheets.strips, [[Cell(level, str(i))] for i in range(count)], NOTE), [
             str(count - 1), "dB below the loudest"]
     sound = tone(440, 4)
@@ -393,7 +392,7 @@ def test_every_sheet_says_what_it_shows_legibly():
         found = texts(figure)
         whole = " ".join(text.get_text() for text in found).replace("\xa0", " ").split()
         assert all(word in whole for line in words for word in line.split())
-        boxes = np.array([text.get_window_extent().padded(-1).extents for text in found])
+        boxes = np.array([text.get_window_extent().padded(1).extents for text in found])
         width, height = figure.canvas.get_width_height()
         assert boxes.min() >= 0 and boxes[:, 2].max() <= width and boxes[:, 3].max() <= height
         left, low, right, high = boxes.T[..., None]

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK_FILES = ("chapter_05_example_01.py", "chapter_05_example_02.py", "audio_utils.py",
-              "pictures/spectra.py")
+              "pictures/spectra.py", "pictures/sheets.py")
 SCRIPTS = BOOK_FILES[:2]
 
 
