@@ -21,7 +21,7 @@ from synths import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
     from PIL.Image import Image
 
 NOTE_NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
@@ -127,22 +127,20 @@ def _mark_octaves(axes: Axes, transform: Mapping[str, float], step: int = 1) -> 
     axes.set_yticks(octaves, [octave_name(transform, octave) for octave in octaves])
 
 
-def _colour_bar(figure: Figure, place: tuple[float, float, float, float],
-                transform: Mapping[str, float]) -> None:
-    """The scale of a rainbowgram's or a spectrogram's colours."""
+def _colour_bar(axes: Axes, transform: Mapping[str, float]) -> None:
+    """Make of the axes the scale of a rainbowgram's or a spectrogram's colours."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
 
-    axes = figure.add_axes(_share(figure, *place))
     if transform is RAINBOWGRAM:
-        bar = figure.colorbar(
+        bar = axes.figure.colorbar(
             ScalarMappable(Normalize(-1, 1), ListedColormap(rainbow() / 255)), axes,
             label=f"phase advance\nover {RAINBOWGRAM_HOP} samples")
         bar.set_ticks([-1, 0, 1], labels=["\N{MINUS SIGN}\N{GREEK SMALL LETTER PI}", "0",
                                           "\N{GREEK SMALL LETTER PI}"])
     else:
-        figure.colorbar(ScalarMappable(Normalize(-SPECTROGRAM_RANGE, 0), "magma"), axes,
-                        label="dB below the loudest", ticks=range(-SPECTROGRAM_RANGE, 1, 20))
+        axes.figure.colorbar(ScalarMappable(Normalize(-SPECTROGRAM_RANGE, 0), "magma"), axes,
+                             label="dB below the loudest", ticks=range(-SPECTROGRAM_RANGE, 1, 20))
 
 
 @_drawn
@@ -169,7 +167,8 @@ def labelled(spectrum: Spectrum, title: str | None = None, size: tuple[float, fl
     hertz.set_yticks(octaves, [f"{spectrum.transform['fmin'] * 2 ** octave:.0f}"
                                for octave in octaves])
     axes.annotate("Hz", (1, 1), (5, 4), "axes fraction", "offset points", fontsize=8)
-    _colour_bar(figure, (width - 68, top, 12, bottom - top), spectrum.transform)
+    _colour_bar(figure.add_axes(_share(figure, width - 68, top, 12, bottom - top)),
+                spectrum.transform)
     return figure
 
 
@@ -335,7 +334,8 @@ def _table(lines: Sequence[Sequence[Cell | None]], names: Sequence[str] | None, 
     text((left + right) / 2, bottom + 24, "seconds", ha="center", va="center")
     text((left + right) / 2, bottom + 32, "\n".join(notes), ha="center", va="top")
     text(left, bottom + 32 + 13 * len(notes), "\n".join(legend), va="top", size=8)
-    _colour_bar(figure, (right + 12, top, 10, min(bottom - top, 600)), transform)
+    _colour_bar(figure.add_axes(_share(figure, right + 12, top, 10, min(bottom - top, 600))),
+                transform)
     return figure
 
 
@@ -389,15 +389,14 @@ def score_sheet(scores: Sequence[Score], sample_rate: int = 16000, dpi: int = 15
     width, height = (864, 540) if len(scores) == 1 else (
         (864, 330) if columns == 1 else (max(864 / columns, 240), 220))
     figure = _figure(width * columns, height * rows, dpi)
-    for place, score in enumerate(scores):
-        y, x = divmod(place, columns)
-        _draw_score(figure, (x * width, y * height, width, height), score, sample_rate)
+    for part, score in zip(figure.subfigures(rows, columns, squeeze=False).flat, scores):
+        _draw_score(part, width, height, score, sample_rate)
     return figure
 
 
-def _draw_score(figure: Figure, place: tuple[float, float, float, float], score: Score,
+def _draw_score(part: SubFigure, width: float, height: float, score: Score,
                 sample_rate: int) -> None:
-    """A score within a box (left, top, width, height) of the figure."""
+    """A score on a part of that size of a figure."""
     from matplotlib.collections import PolyCollection
 
     audio = checked(score.audio)
@@ -409,22 +408,15 @@ def _draw_score(figure: Figure, place: tuple[float, float, float, float], score:
         for key in ("start_times", "end_times", "pitches", "velocities"))
     seconds = max(len(audio) / sample_rate, ends.max(initial=0))
 
-    # Where what stands: the roll, the strip of instruments, the spectrogram
-    small = place[2] < 500
-    left = place[0] + (30 if small else 62)
-    width = place[2] - (38 if small else 128)
-    tops = place[1] + (20 if score.title else 8)
-    room = place[3] - 34 - (tops - place[1])
-    heights = 0.4 * room, max(8, 0.03 * room)
-    roll = figure.add_axes(_share(figure, left, tops, width, heights[0]))
-    tops += heights[0] + 8
-    strip = figure.add_axes(_share(figure, left, tops, width, heights[1]))
-    tops += heights[1] + 8
-    below = (tops, place[1] + place[3] - 34 - tops)
-    sound = figure.add_axes(_share(figure, left, below[0], width, below[1]))
+    small = width < 500
+    left, right, top, bottom = 30 if small else 62, 8 if small else 66, 20 if score.title else 8, 34
+    roll, strip, sound = part.subplots(3, height_ratios=(40, 4, 56), gridspec_kw={
+        "left": left / width, "right": 1 - right / width, "top": 1 - top / height,
+        "bottom": bottom / height, "hspace": 28 / (height - bottom - top)})
+    width, high_roll = (roll.bbox.size * 72 / part.dpi).tolist()
 
     low, high = (pitches.min(), pitches.max()) if len(pitches) else (60, 60)
-    semitone = heights[0] / (high - low + 3)
+    semitone = high_roll / (high - low + 3)
     classes = "CDEFGAB" if semitone > 10.5 else "CG" if semitone > 2.5 else "C"
     marks = [p for p in range(int(low) - 1, int(high) + 2) if NOTE_NAMES[p % 12] in classes]
     roll.set_yticks(marks, [f"{NOTE_NAMES[p % 12]}{p // 12 - 1}" for p in marks])
@@ -453,14 +445,16 @@ def _draw_score(figure: Figure, place: tuple[float, float, float, float], score:
     for axes, colour in ((roll, "0.5"), (sound, "0.8")):
         axes.vlines(times, 0, 1, colour, ":", linewidth=0.8,
                     transform=axes.get_xaxis_transform())
-    last = -math.inf
+    free = 0.0
     for time, name in zip(np.clip(times, 0, seconds), names):
-        at_end, x, wide = time > seconds * 0.99, time / seconds * width, _width(name, 8, "bold")
-        if x - last >= (2 * wide if at_end else wide) + 6:  # else they would overlap
-            strip.annotate(name, (time, 0.5), (-3 if at_end else 3, 0),
-                           textcoords="offset points", ha="right" if at_end else "left",
-                           va="center_baseline", color="white", weight="bold", size=8)
-            last = x
+        wide = _width(name, 8, "bold")
+        x = time / seconds * width + 3
+        if x + wide > width:
+            x -= wide + 6
+        if x > free:  # else it would run into the one before
+            strip.text(x / width, 0.5, name, va="center_baseline", color="white", weight="bold",
+                       size=8, transform=strip.transAxes)
+            free = x + wide + 3
     if score.title:
         roll.set_title(_fitted(score.title, width, 11))
     if small:
@@ -469,7 +463,7 @@ def _draw_score(figure: Figure, place: tuple[float, float, float, float], score:
         axes.set_ylabel(words)
         axes.yaxis.set_label_coords(-38 / width, 0.5)
     strip.set_ylabel("instrument", rotation=0, ha="right", va="center")
-    _colour_bar(figure, (left + width + 10, below[0], 10, below[1]), SPECTROGRAM)
+    _colour_bar(sound.inset_axes((1 + 10 / width, 0, 10 / width, 1)), SPECTROGRAM)
 
 
 def _instrument_colours(seconds: np.ndarray, times: np.ndarray, names: Sequence[str]) -> np.ndarray:
