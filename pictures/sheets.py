@@ -48,7 +48,7 @@ def _drawn(draw: Callable[..., Figure]) -> Callable[..., Image]:
         with matplotlib.rc_context(STYLE):
             canvas = draw(*arguments, **options).canvas
             canvas.draw()
-        return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+        return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     return image
 
 
@@ -410,7 +410,7 @@ def _draw_score(part: SubFigure, width: float, height: float, score: Score,
 
     small = width < 500
     left, right, top, bottom = 30 if small else 62, 8 if small else 66, 20 if score.title else 8, 34
-    roll, strip, sound = part.subplots(3, height_ratios=(40, 4, 56), gridspec_kw={
+    roll, strip, sound = part.subplots(3, height_ratios=(40, 6 if small else 4, 56), gridspec_kw={
         "left": left / width, "right": 1 - right / width, "top": 1 - top / height,
         "bottom": bottom / height, "hspace": 28 / (height - bottom - top)})
     width, high_roll = (roll.bbox.size * 72 / part.dpi).tolist()
