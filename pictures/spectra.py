@@ -34,7 +34,7 @@ COLUMNS = 1500  # more than the widest picture of one sound draws
 QUIETEST_REFERENCE = -60
 # Every fifth of the 256 colours of "magma" (N. Smith and S. van der Walt, CC0); straight lines
 # between them are within one of 255 levels of the whole table.  Importing Matplotlib for it would
-# take longer than a run's pictures of single sounds.
+# take as long as several bare pictures.
 _MAGMA = (
     "00000301010b04041509071f0e0a2a140d351a104120114d281159301065390f6e420f744a107952127c"
     "5a157e61187f691c80711f81792281812581892881912a80992d7fa12f7ea9327cb1357ab93778c23a75"

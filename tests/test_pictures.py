@@ -354,7 +354,8 @@ def test_score_sheet_draws_each_note_in_its_instruments_colour(tmp_path):
     assert area(pale) == pytest.approx(note, rel=0.1)
 
 
-LONG = [f"{place} a name that no cell can hold, ${name}_^" for place, name in enumerate("abcdefghi")]
+LONG = [f"{place} a name that no cell can hold, ${name}_^"
+        for place, name in enumerate("abcdefghi")]
 NOTE = "framed orange: the sounds; elsewhere: the row's sound mixed with the column's"
 
 
