@@ -1,5 +1,6 @@
 """The NSynth starter: its training code, its export and what ships."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,7 @@ def test_evaluation_rows_of_a_perfect_and_of_a_deaf_engine():
     assert rows["sounds_within_50_cents_lowest"] > 0.98 and rows["notes_within_50_cents"] == 1
     assert abs(rows["sounds_hnr"] - rows["sounds_source_hnr"]) < 1
     assert rows["mixes_audible"] == 1 and rows["sounds_int8_gap_largest"] == 1
+    assert 0.5 < rows["pitched_mixes_clear_frames"] <= 1
     rows = evaluate.evaluate(engine(0.0), sounds, notes, {})["rows"]
     assert rows["sounds_within_50_cents"] < 0.1 and rows["mixes_audible"] == 0
 
@@ -311,6 +313,29 @@ def test_shipped_checkpoint_is_small_and_of_the_official_kind(starter):
     assert shapes["ae_bottleneck/W"][-1] == 16 and shapes["logits/W"][-1] == 256
     assert sum(int(np.prod(shape)) for shape in shapes.values()) < 1_000_000
     assert (Path(starter).parent / "README.md").is_file()
+
+
+def test_shipped_card_is_made_of_the_shipped_figures(starter):
+    folder = Path(starter).parent
+    figures = json.loads((folder / "figures.json").read_text("utf-8"))
+    assert figures["checkpoint"] == Path(starter).name
+    assert evaluate.tables(figures) in (folder / "README.md").read_text("utf-8")
+
+
+def test_a_card_gets_its_tables_between_its_marks(tmp_path):
+    figures = json.loads((ROOT / "checkpoints/nsynth_starter/figures.json").read_text("utf-8"))
+    card = tmp_path / "README.md"
+    card.write_text("before\n<!-- figures -->\nold\n<!-- /figures -->\nafter\n", "utf-8")
+    evaluate.write_card(card, figures)
+    text = card.read_text("utf-8")
+    assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
+    assert f"| {figures['mixes']['flute_meow']['to_first']:.1f} |" in text
+    evaluate.write_card(card, figures)
+    assert card.read_text("utf-8") == text
+    card.write_text("no marks\n", "utf-8")
+    with pytest.raises(InputError, match="no place for the figures"):
+        evaluate.write_card(card, figures)
+    assert list(tmp_path.iterdir()) == [card]
 
 
 def test_shipped_checkpoint_knows_the_shipped_sounds(starter):

@@ -152,6 +152,7 @@ def evaluate(engine: Engine, sounds: dict[str, np.ndarray], notes: dict[str, np.
             rms=float(np.sqrt(np.mean(audio ** 2))),
             f0=float(np.nanmedian(frequency[heard])) if heard.any() else float("nan"),
             clarity=float(np.median(clarity[heard])) if heard.any() else 0.0,
+            clear_frames=float(np.mean(clarity[heard] > 0.8)) if heard.any() else 0.0,
             to_first=distance(audio, sounds[a]), to_second=distance(audio, sounds[b]),
             to_nearest_mix=min(distance(audio, other) for key, other in mixes.items()
                                if key != name),
@@ -171,6 +172,7 @@ def evaluate(engine: Engine, sounds: dict[str, np.ndarray], notes: dict[str, np.
         mixes_audible=float(np.mean([mix["rms"] > 1e-3 for mix in table])),
         pitched_mixes_clear=float(np.mean(np.array(pitched) > 0.8)) if pitched else None,
         pitched_mixes_clarity_lowest=min(pitched, default=None),
+        pitched_mixes_clear_frames=_mean([m for m in table if m["pitched"]], "clear_frames"),
         mixes_distance_lowest=min(min(m["to_first"], m["to_second"], m["to_nearest_mix"])
                                   for m in table),
         mixes_distance=float(np.mean([min(m["to_first"], m["to_second"], m["to_nearest_mix"])
@@ -202,6 +204,89 @@ def held_out_notes(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndar
     chosen = tuple({f"{program[i]}_{pitch[i]}": np.float32(audio[i, :FRAMES * HOP] / 32768)
                     for i in np.flatnonzero(split == kind)} for kind in (1, 2))
     return chosen
+
+
+PROGRAMS = {32: "acoustic bass", 33: "fingered electric bass", 11: "vibraphone",
+            53: "voice (ooh)", 73: "flute", 74: "recorder"}
+_MARKS = ("<!-- figures -->\n", "<!-- /figures -->")
+
+
+def tables(figures: dict) -> str:
+    """The figures of `figures.json` as the model card's tables, in Markdown."""
+    def share(value: float | None) -> str:
+        return "-" if value is None else f"{100 * value:.0f} %"
+
+    rows, sounds, notes, strangers = (figures[key] for key in
+                                      ("rows", "sounds", "notes", "strangers"))
+    nll = [float(np.mean([row["nll"] for row in part.values()])) for part in
+           (sounds, notes, strangers)]
+    lines = [
+        "| | this checkpoint | wanted at least |", "|---|---|---|",
+        "| shipped pitched sounds reconstructed: voiced frames within 50 cents (mean; lowest sound) "
+        f"| {share(rows['sounds_within_50_cents'])}; "
+        f"{share(rows['sounds_within_50_cents_lowest'])} | 90 % |",
+        f"| their harmonic-to-noise ratio (mean; lowest), sources {rows['sounds_source_hnr']:.1f} dB "
+        f"| {rows['sounds_hnr']:.1f} dB; {rows['sounds_hnr_lowest']:.1f} dB | 12 dB |",
+        f"| mixes audible | {share(rows['mixes_audible'])} | 100 % |",
+        "| mixes of two pitched sounds with clarity over 0.8 (lowest clarity) "
+        f"| {share(rows['pitched_mixes_clear'])} ({rows['pitched_mixes_clarity_lowest']:.2f}) "
+        "| 100 % |",
+        "| their frames that are so clear (a median hides a moment) "
+        f"| {share(rows['pitched_mixes_clear_frames'])} | |",
+        "| held-out notes of the training instruments: voiced frames within 50 cents "
+        f"| {share(rows['notes_within_50_cents'])} | 60 % |",
+        f"| notes of held-out instruments: the same | {share(rows['strangers_within_50_cents'])} | |",
+        "| a mix's log-spectral distance to its sources and the other mixes: the nearest, mean of "
+        f"12 (lowest) | {rows['mixes_distance']:.1f} dB ({rows['mixes_distance_lowest']:.1f} dB) "
+        "| 6 dB |",
+        "| negative log likelihood, nats per sample (guessing: 5.55): shipped sounds; held-out notes; "
+        f"other instruments | {nll[0]:.2f}; {nll[1]:.2f}; {nll[2]:.2f} | |",
+        "| int8 beside float32, the shipped sounds, largest difference "
+        f"| {rows['sounds_int8_gap_largest']:.4f} nats | |", "",
+        "| sound | within 50 cents | median cents | HNR (source), dB | spectral distance, dB "
+        "| envelope correlation | decay error, dB | NLL (int8) |", "|---|---|---|---|---|---|---|---|"]
+    for name, row in sounds.items():
+        pitch = (f"{share(row['within_50_cents'])} | {row['median_cents']:.0f}"
+                 if name in PITCHED else "- | -")
+        lines.append(f"| {name} | {pitch} | {row['hnr']:.1f} ({row['source_hnr']:.1f}) "
+                     f"| {row['distance']:.1f} | {row['envelope_correlation']:.2f} "
+                     f"| {row['decay_error']:+.1f} | {row['nll']:.4f} ({row['nll_int8']:.4f}) |")
+    lines += ["", "| mix (2/3, 1/3) | f0, Hz | clarity | clear frames | distance to first, dB "
+              "| to second | to the nearest other mix |", "|---|---|---|---|---|---|---|"]
+    for name, row in figures["mixes"].items():
+        f0 = "-" if row["f0"] is None else f"{row['f0']:.0f}"
+        lines.append(f"| {name} | {f0} | {row['clarity']:.2f} | {share(row['clear_frames'])} "
+                     f"| {row['to_first']:.1f} | {row['to_second']:.1f} "
+                     f"| {row['to_nearest_mix']:.1f} |")
+    pitches = sorted({int(name.split("_")[1]) for name in notes})
+    names = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+    lines += ["", "| held-out note, within 50 cents | " + " | ".join(
+        f"{names[pitch % 12]}{pitch // 12 - 1} ({pitch})" for pitch in pitches) + " |",
+              "|---" * (1 + len(pitches)) + "|"]
+    for program in dict.fromkeys(int(name.split("_")[0]) for name in notes):
+        found = (notes.get(f"{program}_{pitch}") for pitch in pitches)
+        lines.append(f"| {PROGRAMS.get(program, program)} | " + " | ".join(
+            share(row["within_50_cents"] if row else None) for row in found) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def write_card(card: Path, figures: dict) -> None:
+    """Put the tables between the card's marks, `<!-- figures -->` and `<!-- /figures -->`.
+
+    Raises
+    ------
+    InputError
+        If the marks are not there.
+    """
+    text = card.read_text("utf-8")
+    if not all(mark in text for mark in _MARKS):
+        raise InputError(f"{card} has no place for the figures: give it the lines "
+                         f"{_MARKS[0].strip()} and {_MARKS[1]}.")
+    head, rest = text.split(_MARKS[0], 1)
+    part = card.with_name(card.name + ".part")
+    part.write_text(head + _MARKS[0] + tables(figures) + _MARKS[1] + rest.split(_MARKS[1], 1)[1],
+                    encoding="utf-8")
+    part.replace(card)
 
 
 def _clean(value):
@@ -257,6 +342,8 @@ def main(arguments: list[str] | None = None) -> int:
                         help="of decoding (default: %(default)s)")
     parser.add_argument("--sounds", type=Path, default=Path("sounds"), metavar="DIR",
                         help="folder of 16 kHz WAVs (default: %(default)s)")
+    parser.add_argument("--card", type=Path, metavar="FILE",
+                        help="model card to write the tables into; figures.json goes beside it")
     parser.add_argument("--data", type=Path, default=Path("training/runs/nsynth/data.npz"),
                         metavar="FILE", help="data set with the held-out notes, rendered if missing")
     options = parser.parse_args(arguments)
@@ -287,9 +374,13 @@ def main(arguments: list[str] | None = None) -> int:
         figures = evaluate(engine, sounds, notes, strangers, options.seed, keep)
         figures.update(checkpoint=Path(prefix).name, seed=options.seed,
                        temperature=options.temperature)
-        part = options.output / "figures.part"
-        part.write_text(json.dumps(_clean(figures), indent=1) + "\n", encoding="utf-8")
-        part.replace(options.output / "figures.json")
+        figures = _clean(figures)
+        for folder in {options.output, options.card.parent if options.card else options.output}:
+            part = folder / "figures.part"
+            part.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+            part.replace(folder / "figures.json")
+        if options.card:
+            write_card(options.card, figures)
         clips = {**{f"{name} (source)": audio for name, audio in sounds.items()},
                  **{f"{name} (decoded)": decoded[f"sounds_{name}"] for name in sounds},
                  **{name[6:]: audio for name, audio in decoded.items() if name[:6] == "mixes_"}}
@@ -304,7 +395,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (InputError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    for name, value in _clean(figures["rows"]).items():
+    for name, value in figures["rows"].items():
         print(f"{name:34} {value}")
     print(options.output / "figures.json")
     return 0
