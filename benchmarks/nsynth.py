@@ -322,6 +322,9 @@ def growth_plot(result: dict, file: Path) -> None:
     for axes in (official, batch):
         axes.set(xscale="log", yscale="log")
         axes.set_xticks(BATCHES, [str(n) for n in BATCHES])
+        bottom, top = axes.get_ylim()
+        marks = [n for n in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if bottom <= n <= top]
+        axes.set_yticks(marks, [str(n) for n in marks])
         axes.minorticks_off()
     for axes in (official, batch, length):
         axes.legend()
