@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from script_utils import (HERE, find_engine, find_pairs, find_sounds, find_weights, number,
-                          option_parser, page_at_end, progress, results_dir, run, say, say_sounds,
-                          sound_path)
+from script_utils import (HERE, find_engine, find_pairs, find_sounds, find_weights, is_encoding,
+                          number, option_parser, page_at_end, progress, results_dir, run, say,
+                          say_sounds, sound_path)
 
 import numpy as np
 
@@ -48,11 +48,6 @@ def load_sound(wav_filename: str | Path, sample_length: int, sample_rate: int = 
     """
     # not in print: short sounds are padded, so that they stack; any format libsndfile reads
     return audio_utils.load_audio(sound_path(wav_filename), sample_length, sample_rate, **options)
-
-
-def is_encoding(filename: str | Path) -> bool:
-    """Whether the file holds an encoding, and not a sound."""
-    return Path(filename).suffix == ".npy"
 
 
 def encode(wav_filenames: list[str | Path], checkpoint: str | Path | None = None,

@@ -199,6 +199,11 @@ def sound_path(filename: str | Path) -> Path:
     return shipped if shipped.exists() and not path.exists() else path
 
 
+def is_encoding(filename: str | Path) -> bool:
+    """Whether the file holds an encoding, and not a sound."""
+    return Path(filename).suffix == ".npy"
+
+
 def find_pairs(options: argparse.Namespace, names: Sequence[str],
                weights: tuple[float, float]) -> list[tuple[int, int]]:
     """The pairs to mix, by place: `--pairs`, else all; each once where its order does not matter.
@@ -232,7 +237,7 @@ def say_sounds(options: argparse.Namespace, sounds: Sequence[Path], names: Seque
     import soundfile
     words = []
     for path, name in zip(sounds, names):
-        if path.suffix == ".npy":
+        if is_encoding(path):
             words.append(f"{name} (a saved encoding)")
             continue
         length = soundfile.info(path).duration

@@ -114,6 +114,13 @@ class Worker:
         self._process.wait()
 
 
+def timed(work) -> dict[str, float]:
+    """Wall and processor seconds (of all threads) that `work()` takes."""
+    began, worked = time.perf_counter(), time.process_time()
+    work()
+    return {"seconds": time.perf_counter() - began, "cpu_s": time.process_time() - worked}
+
+
 def serve(prepare) -> None:
     """The worker's side: `prepare()` returns a function that carries out an order.
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import RESULTS, ROOT, Worker, limits, machine, serve
+from benchmarks.common import RESULTS, ROOT, Worker, limits, machine, serve, timed
 
 BATCH = 16  # the book's
 
@@ -208,11 +208,11 @@ def parts(rounds: int = 3, count: int = 24) -> dict:
             for name, (kind, heard, workers) in variants.items():
                 model = kind.load_from_path(folder, BATCH)
                 before, gansynth._WORKERS = gansynth._WORKERS, workers
-                began, worked = time.perf_counter(), time.process_time()
-                model.generate_samples_from_z(notes["z"], notes["pitches"],
-                                              note_lengths=notes["lengths"] if heard else None)
-                results[name]["seconds"].append(time.perf_counter() - began)
-                results[name]["cpu_s"].append(time.process_time() - worked)
+                taken = timed(lambda: model.generate_samples_from_z(
+                    notes["z"], notes["pitches"],
+                    note_lengths=notes["lengths"] if heard else None))
+                for key, seconds in taken.items():
+                    results[name][key].append(seconds)
                 gansynth._WORKERS = before
         frames = whole._inverter.frames_for(score.note_samples(notes["lengths"].min()))
         work = {"every frame": operations(whole, 128, folded=False),

@@ -17,12 +17,11 @@ import json
 import os
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import RESULTS, ROOT, Worker, limits, machine, serve
+from benchmarks.common import RESULTS, ROOT, Worker, limits, machine, serve, timed
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(ROOT / "tests"))     # magenta_nsynth makes the random weights
@@ -223,11 +222,8 @@ def parts(rounds: int) -> dict:
                 options = dict(options)
                 work = _ours(f"decode {clips} {options.pop('precision')}", prefix, **options)
                 for _ in range(rounds):
-                    began, worked = time.perf_counter(), time.process_time()
-                    work(1)
                     result["rounds"].setdefault(f"{clips}: {name}", []).append(
-                        {"seconds": time.perf_counter() - began,
-                         "cpu_s": time.process_time() - worked, "steps": FRAME})
+                        timed(lambda: work(1)) | {"steps": FRAME})
                 del work
     return result
 
@@ -260,11 +256,6 @@ def growth() -> dict:
     prefix = checkpoints.resolve(checkpoints.CHECKPOINTS_DIR / "nsynth_starter")
     rng = np.random.default_rng(0)
     channels = checkpoints.shapes(prefix)["cond_map_out1/W"][2]
-
-    def timed(work) -> dict[str, float]:
-        began, worked = time.perf_counter(), time.process_time()
-        work()
-        return {"seconds": time.perf_counter() - began, "cpu_s": time.process_time() - worked}
 
     result = {"machine": machine(), "starter": {"batch": {}, "length": {}},
               "float32": {}, "int8": {}}

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pictures.spectra import (RAINBOWGRAM, RAINBOWGRAM_HOP, SPECTROGRAM, SPECTROGRAM_RANGE,
-                              Spectrum, checked, octave_name, rainbow, spectrogram)
+from pictures.spectra import (NOTE_NAMES, RAINBOWGRAM, RAINBOWGRAM_HOP, SPECTROGRAM,
+                              SPECTROGRAM_RANGE, Spectrum, checked, note_name, octave_name,
+                              rainbow, spectrogram)
 from synths import InputError
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
     from PIL.Image import Image
 
-NOTE_NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 # Okabe and Ito's colours, told apart by all eyes, but for black and yellow (pale on white)
 INSTRUMENT_COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233),
                       (230, 159, 0))
@@ -375,9 +375,17 @@ class Score:
                              f"{len(self.t_instruments)} instruments and "
                              f"{len(self.instrument_names)} names.")
 
+    @functools.cached_property
+    def spectrum(self) -> Spectrum:
+        """Of the sound, computed once for all the sheets it stands on."""
+        audio, hop = checked(self.audio), 512
+        while len(audio) > 2000 * hop:
+            hop *= 2
+        return spectrogram(audio, hop_length=hop)
+
 
 @_drawn
-def score_sheet(scores: Sequence[Score], sample_rate: int = 16000, dpi: int = 150) -> Figure:
+def score_sheet(scores: Sequence[Score], dpi: int = 150) -> Figure:
     """Scores as piano rolls, each above the constant-Q spectrogram of its sound.
 
     A note has the colour of its instrument; between two instruments the colour moves from one to
@@ -390,23 +398,21 @@ def score_sheet(scores: Sequence[Score], sample_rate: int = 16000, dpi: int = 15
         (864, 330) if columns == 1 else (max(864 / columns, 240), 220))
     figure = _figure(width * columns, height * rows, dpi)
     for part, score in zip(figure.subfigures(rows, columns, squeeze=False).flat, scores):
-        _draw_score(part, width, height, score, sample_rate)
+        _draw_score(part, width, height, score)
     return figure
 
 
-def _draw_score(part: SubFigure, width: float, height: float, score: Score,
-                sample_rate: int) -> None:
+def _draw_score(part: SubFigure, width: float, height: float, score: Score) -> None:
     """A score on a part of that size of a figure."""
     from matplotlib.collections import PolyCollection
 
-    audio = checked(score.audio)
     times = np.asarray(score.t_instruments, float)
     names = ([str(i + 1) for i in range(len(times))] if score.instrument_names is None
              else list(score.instrument_names))
     starts, ends, pitches, velocities = (
         np.asarray(score.notes[key], float)
         for key in ("start_times", "end_times", "pitches", "velocities"))
-    seconds = max(len(audio) / sample_rate, ends.max(initial=0))
+    seconds = max(score.spectrum.seconds, ends.max(initial=0))
 
     small = width < 500
     left, right, top, bottom = 30 if small else 62, 8 if small else 66, 20 if score.title else 8, 34
@@ -419,7 +425,7 @@ def _draw_score(part: SubFigure, width: float, height: float, score: Score,
     semitone = high_roll / (high - low + 3)
     classes = "CDEFGAB" if semitone > 10.5 else "CG" if semitone > 2.5 else "C"
     marks = [p for p in range(int(low) - 1, int(high) + 2) if NOTE_NAMES[p % 12] in classes]
-    roll.set_yticks(marks, [f"{NOTE_NAMES[p % 12]}{p // 12 - 1}" for p in marks])
+    roll.set_yticks(marks, [note_name(p) for p in marks])
     roll.grid(axis="y", color="0.9", linewidth=0.6)
     roll.set(xticks=(), xlim=(0, seconds), ylim=(low - 1.5, high + 1.5), axisbelow=True)
     strength = (0.35 + 0.65 * np.clip(velocities, 0, 127) / 127)[:, None]
@@ -434,10 +440,7 @@ def _draw_score(part: SubFigure, width: float, height: float, score: Score,
                  extent=(0, seconds, 0, 1), interpolation="nearest")
     strip.set(xticks=(), yticks=())
 
-    hop = 512
-    while len(audio) > 2000 * hop:
-        hop *= 2
-    show(sound, spectrogram(audio, sample_rate, hop), seconds)
+    show(sound, score.spectrum, seconds)
     _mark_seconds(sound, seconds)
     _mark_octaves(sound, SPECTROGRAM, 2 if small else 1)
     sound.set_xlabel("seconds")

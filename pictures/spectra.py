@@ -29,6 +29,7 @@ RAINBOWGRAM = {"fmin": 440.0 * 2 ** ((36 - 69) / 12), "octaves": 6, "bins_per_oc
 RAINBOWGRAM_HOP = 256  # over which the phase advances
 RAINBOWGRAM_COLUMN = 64
 RAINBOWGRAM_RANGE = 70
+NOTE_NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 COLUMNS = 1500  # more than the widest picture of one sound draws
 # A picture's full brightness never stands for less than this below a full-scale sine (dB).
 QUIETEST_REFERENCE = -60
@@ -253,7 +254,12 @@ def _decibels(magnitude: np.ndarray, full_scale: float, dynamic_range: float) ->
 
 def octave_name(transform: Mapping[str, float], octave: int) -> str:
     """The note that many octaves above fmin, which is a C."""
-    return f"C{round(math.log2(transform['fmin'] / 440) * 12 + 69) // 12 - 1 + octave}"
+    return note_name(round(math.log2(transform["fmin"] / 440) * 12 + 69) + 12 * octave)
+
+
+def note_name(pitch: int) -> str:
+    """The name of a MIDI pitch: 60 is "C4"."""
+    return f"{NOTE_NAMES[pitch % 12]}{pitch // 12 - 1}"
 
 
 def _full_scale(transform: Mapping[str, float], sample_rate: int) -> float:

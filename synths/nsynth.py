@@ -177,8 +177,8 @@ def decode_blocks(encodings: np.ndarray, checkpoint_path: str | Path | None,
                   threads: int | None = None) -> Iterator[Block]:
     """As `decode`, a block of 512 samples of some clips at a time.
 
-    Arguments are checked at once; the sound is made as the iterator is read.  Large batches are cut into groups of clips, decoded one after the other or, on small
-    networks, a few at a time.
+    Arguments are checked at once; the sound is made as the iterator is read.  Large batches are cut
+    into groups of clips, decoded one after the other or, on small networks, a few at a time.
 
     Yields
     ------
@@ -194,20 +194,20 @@ def decode_blocks(encodings: np.ndarray, checkpoint_path: str | Path | None,
     if not temperature > 0 or not np.isfinite(temperature):
         raise InputError(f"The temperature is a number above 0, not {temperature}.")
     prefix = checkpoints.find(checkpoint_path, "nsynth")
-    _, _, channels = wavenet.sizes(prefix)
+    width, layers, channels = wavenet.sizes(prefix)
     if encodings.shape[2] != channels:
         raise InputError(f"These weights ask for encodings of {channels} channels, and these have "
                          f"{encodings.shape[2]}: encode the sounds with the same checkpoint.")
-    return _decode_groups(prefix, encodings, uniforms, precision, temperature, _threads(threads))
-
-
-def _decode_groups(prefix, encodings, uniforms, precision, temperature,
-                   threads) -> Iterator[Block]:
-    from synths import wavenet
-
-    width, layers, _ = wavenet.sizes(prefix)
+    threads = _threads(threads)
     lanes = wavenet.lanes(width, len(encodings), threads)
     groups = wavenet.groups(width, layers, len(encodings), lanes)
+    return _decode_groups(prefix, encodings, uniforms, precision, temperature, threads, groups,
+                          lanes)
+
+
+def _decode_groups(prefix, encodings, uniforms, precision, temperature, threads, groups,
+                   lanes) -> Iterator[Block]:
+    from synths import wavenet
 
     def lane(groups: list[slice]) -> Iterator[Block]:
         decoder = None

@@ -116,6 +116,11 @@ def _expected(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
     return expected
 
 
+def dilation(layer: int) -> int:
+    """Of a layer, counted from 0, in steps."""
+    return 2 ** (layer % STAGES)
+
+
 def load(prefix: Path) -> Weights:
     """Read the decoder's variables.
 
@@ -143,7 +148,7 @@ def load(prefix: Path) -> Weights:
                       *matrix("cond_map_out1"), *matrix("logits"))
     for i in range(1, count_layers(shapes, "dilatedconv_") + 1):
         taps, bias = variables[f"dilatedconv_{i}"]
-        weights.layers.append(Layer(2 ** ((i - 1) % STAGES), taps[0], bias,
+        weights.layers.append(Layer(dilation(i - 1), taps[0], bias,
                                     *matrix(f"cond_map_{i}"), *matrix(f"res_{i}"),
                                     *matrix(f"skip_{i}")))
     return weights
@@ -300,7 +305,7 @@ def lanes(width: int, batch: int, threads: int) -> int:
 
 def groups(width: int, layers: int, batch: int, lanes: int = 1) -> list[slice]:
     """Cut a batch into groups of clips of nearly the same size, each to be decoded at once."""
-    per_clip = sum(2 * 2 ** (i % STAGES) for i in range(layers)) * width * 4    # bytes
+    per_clip = sum(2 * dilation(i) for i in range(layers)) * width * 4    # bytes
     most = min(max(_MEMORY // per_clip, 1), _MOST_CLIPS)
     n = max(-(-batch // most), lanes)
     edges = [batch * i // n for i in range(n + 1)]

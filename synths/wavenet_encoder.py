@@ -15,7 +15,7 @@ import numpy as np
 
 from synths import checkpoints
 from synths.litert import Graph, Runner
-from synths.wavenet import HOP_LENGTH, STAGES, count_layers, read_layers
+from synths.wavenet import HOP_LENGTH, count_layers, dilation, read_layers
 
 _CHUNK_FRAMES = 32      # kept of each chunk
 
@@ -33,7 +33,7 @@ class Encoder:
         samples = graph.input([1, 1, frames * HOP_LENGTH, 1])
         x = graph.conv2d(samples, *self.start)
         for i, (kernel, bias, res, res_bias) in enumerate(self.layers):
-            y = graph.conv2d(graph.relu(x), kernel, bias, dilation=(1, 2 ** (i % STAGES)),
+            y = graph.conv2d(graph.relu(x), kernel, bias, dilation=(1, dilation(i)),
                              activation="relu")
             x = graph.add(x, graph.conv2d(y, res, res_bias))
         # The mean over a frame and the last layer, which is linear, change places.
@@ -45,7 +45,7 @@ class Encoder:
     @property
     def _overlap(self) -> int:
         """Frames that the network sees to either side of a frame."""
-        samples = 1 + sum(2 ** (i % STAGES) for i in range(len(self.layers)))
+        samples = 1 + sum(dilation(i) for i in range(len(self.layers)))
         return -(-samples // HOP_LENGTH)
 
     def encode(self, samples: np.ndarray, threads: int,

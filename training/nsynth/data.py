@@ -169,7 +169,7 @@ def shipped_partials() -> dict[str, tuple[np.ndarray, Partials]]:
     for name in make_sounds.SOUNDS:
         rate, audio = wavfile.read(Path(make_sounds.__file__).parent / f"{name}.wav")
         audio = np.pad(audio / 32768, (0, SAMPLES - audio.size))
-        if name == "metal":
+        if name == UNPITCHED:
             modes = 311.0 * np.array([1.0, 2.756, 5.404, 8.933, 13.34])
             found = partials(audio, np.repeat(modes[:, None], SAMPLES, 1), 250.0)
         elif name == "meow":
@@ -188,7 +188,7 @@ def shipped_track(name: str) -> np.ndarray:
     if name == "meow":
         glide = 69 + 12 * np.log2(make_sounds.meow_pitch()[::TRACK_HOP] / 440)
         track[:] = np.pad(glide, (0, track.size - glide.size), mode="edge")
-    elif name != "metal":
+    elif name != UNPITCHED:
         track[:] = {"bass": make_sounds.BASS_PITCH, "flute": make_sounds.FLUTE_PITCH}[name]
     return track
 

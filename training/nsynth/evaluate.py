@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import wavfile
 
+from pictures.spectra import note_name
 from synths import InputError
 from training import measures
 
@@ -259,9 +260,8 @@ def tables(figures: dict) -> str:
                      f"| {row['to_first']:.1f} | {row['to_second']:.1f} "
                      f"| {row['to_nearest_mix']:.1f} |")
     pitches = sorted({int(name.split("_")[1]) for name in notes})
-    names = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
     lines += ["", "| held-out note, within 50 cents | " + " | ".join(
-        f"{names[pitch % 12]}{pitch // 12 - 1} ({pitch})" for pitch in pitches) + " |",
+        f"{note_name(pitch)} ({pitch})" for pitch in pitches) + " |",
               "|---" * (1 + len(pitches)) + "|"]
     for program in dict.fromkeys(int(name.split("_")[0]) for name in notes):
         found = (notes.get(f"{program}_{pitch}") for pitch in pitches)
@@ -283,10 +283,13 @@ def write_card(card: Path, figures: dict) -> None:
         raise InputError(f"{card} has no place for the figures: give it the lines "
                          f"{_MARKS[0].strip()} and {_MARKS[1]}.")
     head, rest = text.split(_MARKS[0], 1)
-    part = card.with_name(card.name + ".part")
-    part.write_text(head + _MARKS[0] + tables(figures) + _MARKS[1] + rest.split(_MARKS[1], 1)[1],
-                    encoding="utf-8")
-    part.replace(card)
+    _write(card, head + _MARKS[0] + tables(figures) + _MARKS[1] + rest.split(_MARKS[1], 1)[1])
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
 
 
 def _clean(value):
@@ -376,9 +379,7 @@ def main(arguments: list[str] | None = None) -> int:
                        temperature=options.temperature)
         figures = _clean(figures)
         for folder in {options.output, options.card.parent if options.card else options.output}:
-            part = folder / "figures.part"
-            part.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-            part.replace(folder / "figures.json")
+            _write(folder / "figures.json", json.dumps(figures, indent=1) + "\n")
         if options.card:
             write_card(options.card, figures)
         clips = {**{f"{name} (source)": audio for name, audio in sounds.items()},
