@@ -23,8 +23,8 @@ from synths import InputError
 
 HERE = Path(__file__).resolve().parent
 INSTALL = "pip install --no-deps -r requirements.txt"
-PACKAGES = ("PIL", "ai_edge_litert", "jinja2", "matplotlib", "numpy", "pretty_midi", "soundfile",
-            "soxr", "tqdm")
+PACKAGES = ("PIL", "ai_edge_litert", "jinja2", "llvmlite", "matplotlib", "numpy", "pretty_midi",
+            "soundfile", "soxr", "tqdm")
 # What a run leaves in its folder; a folder that holds any of it belongs to that run.
 RESULTS = ("*.wav", "*.png", "*.html")
 # What a folder given to --sounds is searched for.

@@ -61,25 +61,69 @@ def limits() -> dict[str, float]:
     """What all cores together can do: float32 arithmetic (GFLOP/s) and reading memory (GB/s)."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from synths.litert import Graph, Runner, available_threads
+    from synths.litert import available_threads
 
     threads = available_threads()
-    n = 1024
-    graph = Graph()
-    graph.output(graph.fully_connected(graph.input([n, n]), np.ones([n, n], np.float32)))
-    runner = Runner(graph.build(), threads)
-    runner.inputs[0][:] = 1
     arrays = [np.ones(1 << 25, np.float32) for _ in range(threads)]
     arithmetic, reading = [], []
+    multiply = _multiplier(threads)
     with ThreadPoolExecutor(threads) as pool:
         for _ in range(9):
             began = time.perf_counter()
-            runner.invoke()
-            arithmetic.append(2 * n ** 3 / (time.perf_counter() - began) / 1e9)
+            operations = multiply()
+            arithmetic.append(operations / (time.perf_counter() - began) / 1e9)
             began = time.perf_counter()
             list(pool.map(np.max, arrays))
             reading.append(sum(a.nbytes for a in arrays) / (time.perf_counter() - began) / 1e9)
     return {"gflop_per_s": max(arithmetic), "read_gb_per_s": max(reading)}
+
+
+def _multiplier(threads: int):
+    """A function that multiplies and adds on all threads, and says how often."""
+    from synths import kernels
+
+    target = kernels.processor()
+    if target is None:  # the best that XNNPACK does
+        from synths.litert import Graph, Runner
+
+        n = 1024
+        graph = Graph()
+        graph.output(graph.fully_connected(graph.input([n, n]), np.ones([n, n], np.float32)))
+        runner = Runner(graph.build(), threads)
+        runner.inputs[0][:] = 1
+        return lambda: runner.invoke() or 2 * n ** 3
+
+    # A tile of a product over and over; all that it reads is in the nearest cache.
+    inputs, turns = 128, 10000
+
+    class Tile(kernels.Code):
+        STATE, LAYER = ("meeting", "threads", "layers", "weights", "rows", "out"), ()
+
+        def __init__(self) -> None:
+            super().__init__(target, inputs)
+            self.write_product("product", {target.rows}, of_bytes=False)
+            f = kernels.Run(self)
+            weights, rows, out = f.get("weights"), f.get("rows"), f.own("out")
+            pitch, none = kernels.I64(8 * self.lanes), kernels.I64(0)
+
+            def turn(_) -> None:
+                f.call(f"product_{target.rows}", out, pitch, out, pitch, out, none, rows, rows,
+                       weights, kernels.I64(inputs), kernels.LOWEST)
+            f.loop(f.first, f.last, 1, turn)
+            f.b.ret_void()
+            self.compile(target)
+
+    code = Tile()
+    crew = kernels.Crew(code, {
+        "weights": kernels.zeros(inputs, code.tile),
+        "rows": kernels.zeros(target.rows, code.pitch // 4),
+        "out": [kernels.zeros(target.rows, code.tile) for _ in range(threads)]}, [], threads)
+
+    def multiply() -> int:
+        with crew:
+            crew.run(0, turns)
+        return 2 * threads * turns * target.rows * code.tile * inputs
+    return multiply
 
 
 class Worker:

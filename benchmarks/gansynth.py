@@ -289,7 +289,7 @@ def parts_table(results: dict) -> str:
                      + (f" {work:>6.1f}" if work else ""))
     limit = results["limits"]["gflop_per_s"]
     least = 1e3 * results["gflop_per_note"]["scaling and convolving in one"] / limit
-    lines.append(f"all cores multiply matrices at {limit:.0f} GFLOP/s: a note takes {least:.0f} ms"
+    lines.append(f"all cores multiply and add at {limit:.0f} GFLOP/s: a note takes {least:.0f} ms"
                  " at least")
     return "\n".join(lines)
 

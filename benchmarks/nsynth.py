@@ -82,7 +82,8 @@ def _ours(job: str, prefix: str, **options):
     clips, precision = int(job.split()[1]), job.split()[2]
     encodings, uniforms = inputs(clips)
     options.setdefault("threads", nsynth._threads(None))
-    decoder = wavenet.Decoder(Path(prefix), clips, precision, **options)
+    kind = wavenet.Decoder if options.pop("xnnpack", False) else wavenet.decoder
+    decoder = kind(Path(prefix), clips, precision, **options)
 
     def decode(steps: int) -> dict:
         codes = next(decoder.generate(encodings, uniforms))
@@ -156,12 +157,12 @@ def per_step(answers: list[dict], key: str = "seconds") -> float:
 def bounds(clips: int, precision: str, limit: dict[str, float]) -> dict[str, float]:
     """The least milliseconds per step that memory and arithmetic allow, in the official shapes.
 
-    Memory: the weights that every step needs (present taps, residual and skip, and both past taps
-    of the layers with dilation 1) are read once; they do not fit in a cache.  Arithmetic: all
+    Memory: the weights that every step needs (present taps, residual and skip, and the newer past
+    tap of the layers with dilation 1) are read once; they do not fit in a cache.  Arithmetic: all
     products, in float32 (int8 could be up to four times as fast).
     """
     layer = 512 * 1024 + 512 * 512 + 512 * 256
-    every_step = 30 * layer - 512 * 512 + 3 * 2 * 512 * 1024 + 2 * 256 * 256 + 512 * 256
+    every_step = 30 * layer - 512 * 512 + 3 * 512 * 1024 + 2 * 256 * 256 + 512 * 256
     size = 1 if precision == "int8" else 4
     flops = 2 * clips * (30 * (layer + 2 * 512 * 1024) + 2 * 256 * 256)
     return {"memory_ms": every_step * size / limit["read_gb_per_s"] / 1e6,
@@ -206,11 +207,13 @@ def parts(rounds: int) -> dict:
     import magenta_nsynth
 
     variants = {
-        "all taps at every step, 1 thread": {"precision": "float32", "shortest_block": 1024,
-                                             "threads": 1},
-        "past taps in blocks": {"precision": "float32", "threads": 1},
-        "all threads": {"precision": "float32"},
-        "int8": {"precision": "int8"},
+        "all taps at every step, 1 thread": {"precision": "float32", "xnnpack": True,
+                                             "shortest_block": 1024, "threads": 1},
+        "past taps in blocks": {"precision": "float32", "xnnpack": True, "threads": 1},
+        "all threads": {"precision": "float32", "xnnpack": True},
+        "compiled": {"precision": "float32"},
+        "int8, on XNNPACK": {"precision": "int8", "xnnpack": True},
+        "int8, compiled": {"precision": "int8"},
     }
     result = {"machine": machine(), "rounds": {}}
     with tempfile.TemporaryDirectory() as folder:
@@ -277,7 +280,8 @@ def growth() -> dict:
                 sizes = [group.stop - group.start
                          for group in wavenet.groups(width, layers, clips)]
                 for size in set(sizes) - set(by_size):
-                    decoder = wavenet.Decoder(prefix, size, precision, threads=nsynth._threads(None))
+                    decoder = wavenet.decoder(prefix, size, precision,
+                                              threads=nsynth._threads(None))
                     encodings = rng.standard_normal([size, 1, channels], dtype=np.float32)
                     uniforms = nsynth.draw_uniforms(0, size, FRAME)
                     by_size[size] = timed(lambda: next(decoder.generate(encodings, uniforms)))

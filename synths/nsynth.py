@@ -214,7 +214,7 @@ def _decode_groups(prefix, encodings, uniforms, precision, temperature, threads,
         for clips in groups:
             if decoder is None or decoder.batch != clips.stop - clips.start:
                 decoder = None      # give the old one's memory back first
-                decoder = wavenet.Decoder(prefix, clips.stop - clips.start, precision,
+                decoder = wavenet.decoder(prefix, clips.stop - clips.start, precision,
                                           temperature, threads)
             start = 0
             for codes in decoder.generate(encodings[clips], uniforms[clips]):

@@ -8,7 +8,8 @@ layer's dilation.  The two older ones are known up to d steps ahead, so their pr
 weights is computed for a whole block of steps at once; a step is left with the present, a third
 of the work.  The conditioning is computed once per frame of 512 samples.  The products themselves
 are XNNPACK's (`synths.litert`), in float32, or in int8 with one scale per output channel and per
-row of activations.
+row of activations.  `decoder` prefers code of our own (`synths.wavenet_compiled`) for a large
+network on a processor that there is such code for.
 
 A row of a product never depends on the rows beside it, so a clip's samples are the same alone, in
 a batch, and in any order.
@@ -19,21 +20,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from synths import CheckpointError, checkpoints
 from synths.litert import Graph, Runner, Tensor, build, runners
 
+if TYPE_CHECKING:
+    from synths import wavenet_compiled
+
 HOP_LENGTH = 512    # samples per frame of an encoding
 STAGES = 10         # dilations 1, 2, ... 512, over and over
 CODES = 256         # mu-law codes 0..255 stand for -128..127
+TOGETHER = 5        # layers whose skips are one product: as many as XNNPACK joins at a time
 
 # How many rows the product of a block of past moments should have, clips times steps: enough to
 # keep the arithmetic units busy, and little enough to stay in the cache.
 _BLOCK_ROWS = 384
 # Up to this width a network is small: its steps are a matter of overheads, not of arithmetic.
-_SMALL = 96
+SMALL = 96
 # Clips at once: the memory of the past moments of one more would do more harm than good.
 _MEMORY = 160 << 20     # bytes
 _MOST_CLIPS = 64
@@ -194,7 +200,7 @@ def read_layers(prefix: Path, shapes: dict[str, tuple[int, ...]],
 # Parts of the network ------------------------------------------------------------------------
 
 
-def _quantise(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def quantise(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A matrix [inputs, outputs] as int8 and one scale for each output channel."""
     scale = np.abs(matrix).max(axis=0) / np.float32(127)
     scale[scale == 0] = 1
@@ -205,7 +211,7 @@ def _product(graph: Graph, x: Tensor, matrix: np.ndarray, bias: np.ndarray | Non
              precision: str) -> Tensor:
     """`x @ matrix + bias`, one of the products that the network's time goes into."""
     if precision == "int8":
-        matrix, scale = _quantise(matrix)
+        matrix, scale = quantise(matrix)
         return graph.fully_connected(x, matrix, bias, scale=scale)
     return graph.fully_connected(x, matrix, bias)
 
@@ -237,13 +243,12 @@ def _odds(graph: Graph, weights: Weights, start: Tensor, gated: list[Tensor], co
           temperature: float, precision: str) -> Tensor:
     """The probabilities of the 256 codes.
 
-    The skips of five layers (as many as XNNPACK joins at a time) are one product over their
-    activations side by side.
+    The skips of some layers are one product over their activations side by side.
     """
     skips = graph.fully_connected(start, weights.skip_start, weights.skip_start_bias)
-    for i in range(0, len(gated), 5):
-        layers = weights.layers[i:i + 5]
-        together = graph.concatenate(gated[i:i + 5]) if len(layers) > 1 else gated[i]
+    for i in range(0, len(gated), TOGETHER):
+        layers = weights.layers[i:i + TOGETHER]
+        together = graph.concatenate(gated[i:i + TOGETHER]) if len(layers) > 1 else gated[i]
         matrix = np.concatenate([layer.skip for layer in layers])
         bias = np.sum([layer.skip_bias for layer in layers], axis=0)
         skips = graph.add(skips, _product(graph, together, matrix, bias, precision))
@@ -300,7 +305,7 @@ def lanes(width: int, batch: int, threads: int) -> int:
     Large networks are cut up among the threads within each product; the products of small ones
     are too short for that, but their groups can run beside each other.
     """
-    return max(min(threads, batch // 6), 1) if width <= _SMALL else 1
+    return max(min(threads, batch // 6), 1) if width <= SMALL else 1
 
 
 def groups(width: int, layers: int, batch: int, lanes: int = 1) -> list[slice]:
@@ -348,6 +353,22 @@ class _Past:
         self._invoke()
 
 
+def decoder(prefix: Path, batch: int, precision: str = "float32", temperature: float = 1.0,
+            threads: int = 1) -> Decoder | wavenet_compiled.Decoder:
+    """The fastest `Decoder` that this machine has for a network; same arguments.
+
+    Large networks run on code compiled for the processor, if it is one of those that there is
+    code for; all others on XNNPACK.
+    """
+    width, skip_width = checkpoints.shapes(prefix)["skip_start/W"][2:]
+    if width > SMALL:
+        from synths import kernels, wavenet_compiled
+        if target := kernels.processor(width, skip_width, dots=precision == "int8"):
+            return wavenet_compiled.Decoder(prefix, batch, precision, temperature, threads,
+                                            target=target)
+    return Decoder(prefix, batch, precision, temperature, threads)
+
+
 class Decoder:
     """The network set up to generate a fixed number of clips side by side.
 
@@ -375,8 +396,8 @@ class Decoder:
         self.batch = batch
         width = weights.width
         if shortest_block is None:
-            shortest_block = 8 if width <= _SMALL else 2
-        if width <= _SMALL:
+            shortest_block = 8 if width <= SMALL else 2
+        if width <= SMALL:
             threads = 1     # the threads' meetings would take longer than their work
         self._conditioning = Conditioning(weights, batch)
         # Every layer's last 2d inputs.

@@ -2,7 +2,8 @@
 
 The network is the "non-causal temporal encoder" of Magenta's `h512_bo16.Config`, for any widths
 and number of layers.  Long sounds go through it in overlapping chunks; the overlap is all that
-the network sees to either side, so the result is that of the whole.
+the network sees to either side, so the result is that of the whole.  Large networks run on code
+compiled for the processor where there is some, all others on XNNPACK.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 
 from synths import checkpoints
 from synths.litert import Graph, Runner
-from synths.wavenet import HOP_LENGTH, count_layers, dilation, read_layers
+from synths.wavenet import HOP_LENGTH, SMALL, count_layers, dilation, read_layers
 
 _CHUNK_FRAMES = 32      # kept of each chunk
 
@@ -42,6 +43,22 @@ class Encoder:
         graph.output(graph.conv2d(x, *self.bottleneck))
         return graph.build()
 
+    def _network(self, frames: int, threads: int) -> Callable[[np.ndarray], np.ndarray]:
+        """From samples [frames * 512] to encodings [frames, channels]."""
+        width = self.start[0].shape[-1]
+        if width > SMALL:
+            from synths import kernels, wavenet_encoder_compiled as compiled
+            if target := kernels.processor(width):
+                return compiled.Network(self.start, self.layers, self.bottleneck, frames, threads,
+                                        target)
+        runner = Runner(self._graph(frames), threads)
+
+        def run(samples: np.ndarray) -> np.ndarray:
+            runner.inputs[0][0, 0, :, 0] = samples
+            runner.invoke()
+            return runner.outputs[0][0, :, 0]
+        return run
+
     @property
     def _overlap(self) -> int:
         """Frames that the network sees to either side of a frame."""
@@ -55,8 +72,8 @@ class Encoder:
         frames = length // HOP_LENGTH
         overlap = self._overlap
         window = min(frames, _CHUNK_FRAMES + 2 * overlap)
-        runner = Runner(self._graph(window), threads)
-        result = np.empty([batch, frames, runner.outputs[0].shape[-1]], np.float32)
+        network = self._network(window, threads)
+        result = np.empty([batch, frames, self.bottleneck[0].shape[-1]], np.float32)
         for clip in range(batch):
             done = 0
             while done < frames:
@@ -64,9 +81,8 @@ class Encoder:
                 first = max(min(done - overlap, frames - window), 0)
                 last = first + window
                 stop = frames if last == frames else last - overlap
-                runner.inputs[0][0, 0, :, 0] = samples[clip, first * HOP_LENGTH:last * HOP_LENGTH]
-                runner.invoke()
-                result[clip, done:stop] = runner.outputs[0][0, done - first:stop - first, 0]
+                encodings = network(samples[clip, first * HOP_LENGTH:last * HOP_LENGTH])
+                result[clip, done:stop] = encodings[done - first:stop - first]
                 done = stop
                 if progress:
                     progress((clip * frames + done) * HOP_LENGTH, batch * length)

@@ -108,7 +108,7 @@ def test_draw_is_searchsorted_of_cumsum():
 def test_quantised_weights_are_within_half_a_step_in_every_channel():
     matrix = np.random.default_rng(0).standard_normal([64, 5], dtype=np.float32)
     matrix *= np.float32([1e-3, 1, 1e3, 0, 1])
-    codes, scale = wavenet._quantise(matrix)
+    codes, scale = wavenet.quantise(matrix)
     assert codes.dtype == np.int8 and np.abs(codes).max() <= 127
     assert (np.abs(codes * scale - matrix) <= scale / 2 * 1.001).all()
     assert list(np.abs(codes).max(axis=0)) == [127, 127, 127, 0, 127]
