@@ -111,7 +111,7 @@ def _multiplier(threads: int):
                        weights, kernels.I64(inputs), kernels.LOWEST)
             f.loop(f.first, f.last, 1, turn)
             f.b.ret_void()
-            self.compile(target)
+            self.compile()
 
     code = Tile()
     crew = kernels.Crew(code, {

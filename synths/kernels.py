@@ -25,7 +25,7 @@ import numpy as np
 VOID, PTR, F32, F64 = ir.VoidType(), ir.PointerType(), ir.FloatType(), ir.DoubleType()
 BIT, I8, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
 
-_UNROLLED = 4       # inputs of a product in one turn of its loop; int8 takes them by four anyway
+_UNROLLED = 4       # inputs of a product in one turn of its loop; of bytes, fours of inputs
 _AHEAD = 8192       # bytes between the weights being read and those being fetched
 _PATIENCE = 300     # looks at a barrier before the processor is offered to others
 LOWEST = F32(float(np.float32(-3e38)))
@@ -235,6 +235,7 @@ class Code:
     LAYER: tuple[str, ...]
 
     def __init__(self, processor: Processor, width: int, bytes_width: int = 0) -> None:
+        self._processor = processor
         self.lanes, self.most_rows, self._dot = processor.lanes, processor.rows, processor.dot
         self.tile = 2 * self.lanes
         # A line more than the numbers, so that rows do not compete for the same places of a cache.
@@ -244,14 +245,14 @@ class Code:
         self.module.triple = llvm.get_process_triple()
         self._write_meeting()
 
-    def compile(self, processor: Processor) -> None:
+    def compile(self) -> None:
         """Turn what has been written into `run`."""
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         module = llvm.parse_assembly(str(self.module))
         module.verify()
         machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
-            cpu=processor.name, features=processor.features, opt=3, jit=True)
+            cpu=self._processor.name, features=self._processor.features, opt=3, jit=True)
         options = llvm.create_pipeline_tuning_options(speed_level=2)
         builder = llvm.create_pass_builder(machine, options)
         builder.getModulePassManager().run(module, builder)

@@ -29,6 +29,7 @@ from synths.litert import Graph, Runner, Tensor, build, runners
 
 if TYPE_CHECKING:
     from synths import wavenet_compiled
+    from synths.kernels import Processor
 
 HOP_LENGTH = 512    # samples per frame of an encoding
 STAGES = 10         # dilations 1, 2, ... 512, over and over
@@ -353,6 +354,14 @@ class _Past:
         self._invoke()
 
 
+def compile_target(width: int, *widths: int, dots: bool = False) -> Processor | None:
+    """`kernels.processor` of a large network's channels; None for a small one."""
+    if width <= SMALL:
+        return None
+    from synths import kernels      # takes a third of a second
+    return kernels.processor(width, *widths, dots=dots)
+
+
 def decoder(prefix: Path, batch: int, precision: str = "float32", temperature: float = 1.0,
             threads: int = 1) -> Decoder | wavenet_compiled.Decoder:
     """The fastest `Decoder` that this machine has for a network; same arguments.
@@ -361,11 +370,10 @@ def decoder(prefix: Path, batch: int, precision: str = "float32", temperature: f
     code for; all others on XNNPACK.
     """
     width, skip_width = checkpoints.shapes(prefix)["skip_start/W"][2:]
-    if width > SMALL:
-        from synths import kernels, wavenet_compiled
-        if target := kernels.processor(width, skip_width, dots=precision == "int8"):
-            return wavenet_compiled.Decoder(prefix, batch, precision, temperature, threads,
-                                            target=target)
+    if target := compile_target(width, skip_width, dots=precision == "int8"):
+        from synths import wavenet_compiled
+        return wavenet_compiled.Decoder(prefix, batch, precision, temperature, threads,
+                                        target=target)
     return Decoder(prefix, batch, precision, temperature, threads)
 
 

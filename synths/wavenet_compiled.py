@@ -69,7 +69,7 @@ class _DecoderCode(Code):
             self.write_product("product", every, of_bytes=False)
         self._write_draw()
         self._write_steps()
-        self.compile(processor)
+        self.compile()
 
     def _write_quantise(self) -> None:
         """Rows of float32 as bytes, each row with its own scale and zero, as XNNPACK does it.
@@ -166,7 +166,7 @@ class _DecoderCode(Code):
         """A thread's share of the steps `first` to `last`."""
         f = Run(self)
         b, width, get, of = f.b, self.width, f.get, f.of
-        clips, layers, zeros = get("clips", I64), get("layers", I64), get("zeros")
+        clips, layers, silence = get("clips", I64), get("layers", I64), get("zeros")
         own_bytes, own_scales, none = f.own("bytes"), f.own("scales"), PTR(None)
         tiles = {n: f.share(I64(n // self.tile))
                  for n in (2 * width, width, self.skip_width, CODES)}
@@ -176,8 +176,8 @@ class _DecoderCode(Code):
             return b.and_(t, b.sub(n, I64(1)))
 
         def product(out: ir.Value, a: ir.Value, weights: ir.Value, columns: int, *,
-                    out_pitch: int = self.pitch, base: ir.Value = zeros, base_pitch: int = 0,
-                    bias: ir.Value = zeros, bias_pitch: int = 0, inputs: ir.Value = I64(width),
+                    out_pitch: int = self.pitch, base: ir.Value = silence, base_pitch: int = 0,
+                    bias: ir.Value = silence, bias_pitch: int = 0, inputs: ir.Value = I64(width),
                     rows: ir.Value = clips, floor: ir.Value = LOWEST, name: str = "product",
                     scales: ir.Value = none) -> None:
             f.call(name, out, I64(out_pitch), base, I64(base_pitch), bias, I64(bias_pitch), a,
@@ -310,9 +310,8 @@ class Decoder:
         self.batch = batch
         int8, width = precision == "int8", weights.width
         most = 1 << (max(_BLOCK_ROWS // batch, 4).bit_length() - 1)
-        older = [min(2 * layer.dilation, most) for layer in weights.layers]
-        if int8:    # its rows hold both moments
-            older = [min(layer.dilation, most) for layer in weights.layers]
+        known = 1 if int8 else 2    # dilations ahead, the older moment; int8 waits for both moments
+        older = [min(known * layer.dilation, most) for layer in weights.layers]
         newer = [min(layer.dilation, block) for layer, block in zip(weights.layers, older)]
         rows = [batch * block for block in older]
         code = _DecoderCode(target, width, weights.skip_width, batch,
@@ -363,13 +362,13 @@ class Decoder:
                      "present": large(layer.taps[2], self._order),
                      "residual": large(layer.res), "residual_bias": layer.res_bias}
             if int8:
-                # The last layer of some has the skips of all.
-                together = weights.layers[i - i % TOGETHER:i + 1]
-                complete = len(together) == TOGETHER or layer is weights.layers[-1]
-                skips = np.concatenate([one.skip for one in together])
                 entry |= {"older": large(layer.taps[:2].reshape(2 * width, -1), self._order),
-                          "newer": 0, "skip": large(skips) if complete else 0,
-                          "skip_bias": np.sum([one.skip_bias for one in together], axis=0)}
+                          "newer": 0, "skip": 0, "skip_bias": 0}
+                together = weights.layers[i - i % TOGETHER:i + 1]
+                if len(together) == TOGETHER or layer is weights.layers[-1]:
+                    # The last layer of some has the skips of all.
+                    entry |= {"skip": large(np.concatenate([one.skip for one in together])),
+                              "skip_bias": np.sum([one.skip_bias for one in together], axis=0)}
             else:
                 entry |= {"older": large(layer.taps[0], self._order),
                           "newer": large(layer.taps[1], self._order),

@@ -16,7 +16,7 @@ import numpy as np
 
 from synths import checkpoints
 from synths.litert import Graph, Runner
-from synths.wavenet import HOP_LENGTH, SMALL, count_layers, dilation, read_layers
+from synths.wavenet import HOP_LENGTH, compile_target, count_layers, dilation, read_layers
 
 _CHUNK_FRAMES = 32      # kept of each chunk
 
@@ -45,12 +45,9 @@ class Encoder:
 
     def _network(self, frames: int, threads: int) -> Callable[[np.ndarray], np.ndarray]:
         """From samples [frames * 512] to encodings [frames, channels]."""
-        width = self.start[0].shape[-1]
-        if width > SMALL:
-            from synths import kernels, wavenet_encoder_compiled as compiled
-            if target := kernels.processor(width):
-                return compiled.Network(self.start, self.layers, self.bottleneck, frames, threads,
-                                        target)
+        if target := compile_target(self.start[0].shape[-1]):
+            from synths.wavenet_encoder_compiled import Network
+            return Network(self.start, self.layers, self.bottleneck, frames, threads, target)
         runner = Runner(self._graph(frames), threads)
 
         def run(samples: np.ndarray) -> np.ndarray:

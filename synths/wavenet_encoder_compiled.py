@@ -33,7 +33,7 @@ class _EncoderCode(Code):
         self.write_product("product", {self.block, *(n % self.block for n in shares)}, False)
         self._write_gather()
         self._write_layers()
-        self.compile(processor)
+        self.compile()
 
     def _write_gather(self) -> None:
         """Activations of t - d, t, t + d side by side, for some moments t; silence around all."""
