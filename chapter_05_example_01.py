@@ -10,15 +10,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from script_utils import (HERE, find_engine, find_pairs, find_sounds, find_weights, is_encoding,
-                          number, option_parser, page_at_end, progress, results_dir, run, say,
-                          say_sounds, sound_path)
-
 import numpy as np
 
 import audio_utils
-from page.reports import nsynth_page
-from synths import checkpoints, mixing, nsynth
+from companion.page.reports import nsynth_page
+from companion.script import (
+    HERE,
+    find_engine,
+    find_pairs,
+    find_sounds,
+    find_weights,
+    is_encoding,
+    number,
+    option_parser,
+    page_at_end,
+    progress,
+    results_dir,
+    run,
+    say,
+    say_sounds,
+    sound_path,
+)
+from synths import nsynth
+from synths.nsynth import mixing
+from synths.weights import checkpoints
 
 SAMPLE_RATE = 16000  # Hz; what NSynth was trained on
 
@@ -60,7 +75,7 @@ def encode(wav_filenames: list[str | Path], checkpoint: str | Path | None = None
     :param checkpoint: the checkpoint, a name or a path; None for the best that is here
     :param sample_length: the length in samples: the seconds wanted times 16000
     :param sample_rate: the sample rate in Hz, should be 16000
-    :param engine: who encodes: synths.nsynth, or synths.fastgen (Magenta's own code)
+    :param engine: who encodes: synths.nsynth, or synths.nsynth.magenta (Magenta's own code)
     :param progress: called with (samples done, samples in all)
     :param audios: the sounds of the files where they are loaded already, None for an encoding
     :return: the encodings, [sounds, frames, 16], a frame for every 512 samples
@@ -122,7 +137,7 @@ def synthesize(encodings_mix: np.ndarray, encodings_mix_name: list[str],
     :param encodings_mix_name: the names of the files, without ending
     :param checkpoint: the checkpoint, a name or a path; None for the best that is here
     :param output_dir: the folder of the WAVs
-    :param engine: who decodes: synths.nsynth, or synths.fastgen (Magenta's own code)
+    :param engine: who decodes: synths.nsynth, or synths.nsynth.magenta (Magenta's own code)
     :return: the paths of the WAVs
     """
     Path(output_dir).mkdir(parents=True, exist_ok=True)

@@ -10,14 +10,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from script_utils import (HERE, find_weights, number, option_parser, page_at_end, progress,
-                          results_dir, run, say, score_names)
-
 import numpy as np
 
 import audio_utils
-from page.reports import gansynth_page
-from synths import checkpoints, gansynth, score
+from companion.page.reports import gansynth_page
+from companion.script import (
+    HERE,
+    find_weights,
+    number,
+    option_parser,
+    page_at_end,
+    progress,
+    results_dir,
+    run,
+    say,
+    score_names,
+)
+from synths import gansynth
+from synths.gansynth import score
+from synths.weights import checkpoints
 
 SAMPLE_RATE = 16000  # Hz; what GANSynth was trained on
 

@@ -61,7 +61,7 @@ def limits() -> dict[str, float]:
     """What all cores together can do: float32 arithmetic (GFLOP/s) and reading memory (GB/s)."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from synths.litert import available_threads
+    from synths.engines.litert import available_threads
 
     threads = available_threads()
     arrays = [np.ones(1 << 25, np.float32) for _ in range(threads)]
@@ -80,11 +80,11 @@ def limits() -> dict[str, float]:
 
 def _multiplier(threads: int):
     """A function that multiplies and adds on all threads, and says how often."""
-    from synths import kernels
+    from synths.engines import kernels
 
     target = kernels.processor()
     if target is None:  # the best that XNNPACK does
-        from synths.litert import Graph, Runner
+        from synths.engines.litert import Graph, Runner
 
         n = 1024
         graph = Graph()

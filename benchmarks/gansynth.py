@@ -30,7 +30,7 @@ BATCH = 16  # the book's
 
 def score_notes() -> dict[str, np.ndarray]:
     """The score of example 2: z [210, 256], pitches, and seconds held."""
-    from synths import score
+    from synths.gansynth import score
 
     notes = score.load_midi(ROOT / "midi" / "cs1-1pre-short.mid")
     rng = np.random.default_rng(0)
@@ -111,7 +111,7 @@ def run(rounds: int = 3, count: int = 210) -> dict:
         The machine, the raw seconds of every round, medians, ratios, and how far the samples of
         the two sides lie apart.
     """
-    from synths import score
+    from synths.gansynth import score
 
     with tempfile.TemporaryDirectory() as temporary:
         folder, notes_file = Path(temporary) / "official", Path(temporary) / "notes.npz"
@@ -183,7 +183,8 @@ def parts(rounds: int = 3, count: int = 24) -> dict:
         For each variant the seconds and processor seconds of every round, in turn; the
         multiplications and additions of a note (10^9); and the machine's limits.
     """
-    from synths import gansynth, score
+    from synths.gansynth import model as gansynth
+    from synths.gansynth import score
 
     class Unfolded(gansynth.Model):
         def _grow(self, graph, x, layer, height, rows):

@@ -145,9 +145,12 @@ def load_seconds(folder: Path, batch_size: int = 16) -> float:
     (discriminator, optimisers), which the random checkpoint lacks, are initialised, not restored.
     """
     import tensorflow.compat.v1 as tf
-    from magenta.models.gansynth.lib import layers  # noqa: F401  (imported before the clock runs)
-    from magenta.models.gansynth.lib import network_functions, networks
-    from magenta.models.gansynth.lib import specgrams_helper  # noqa: F401
+    from magenta.models.gansynth.lib import (
+        layers,  # noqa: F401  (imported before the clock runs)
+        network_functions,
+        networks,
+        specgrams_helper,  # noqa: F401
+    )
 
     began = time.perf_counter()
     config = json.loads((folder / "experiment.json").read_text("utf-8"))

@@ -75,13 +75,14 @@ def _magenta(job: str, prefix: str):
 
 
 def _ours(job: str, prefix: str, **options):
-    from synths import nsynth, wavenet
+    from synths import nsynth
+    from synths.nsynth import decode, wavenet
 
     if job == "encode":
         return lambda **_: nsynth.encode(audio(), prefix, 16000) is None
     clips, precision = int(job.split()[1]), job.split()[2]
     encodings, uniforms = inputs(clips)
-    options.setdefault("threads", nsynth._threads(None))
+    options.setdefault("threads", decode._threads(None))
     kind = wavenet.Decoder if options.pop("xnnpack", False) else wavenet.decoder
     decoder = kind(Path(prefix), clips, precision, **options)
 
@@ -257,7 +258,10 @@ def growth() -> dict:
         groups that `nsynth.decode` makes of a batch, one after the other).
     """
     import magenta_nsynth
-    from synths import checkpoints, nsynth, wavenet
+
+    from synths import nsynth
+    from synths.nsynth import decode, wavenet
+    from synths.weights import checkpoints
 
     prefix = checkpoints.resolve(checkpoints.CHECKPOINTS_DIR / "nsynth_starter")
     rng = np.random.default_rng(0)
@@ -284,7 +288,7 @@ def growth() -> dict:
                          for group in wavenet.groups(width, layers, clips)]
                 for size in set(sizes) - set(by_size):
                     decoder = wavenet.decoder(prefix, size, precision,
-                                              threads=nsynth._threads(None))
+                                              threads=decode._threads(None))
                     encodings = rng.standard_normal([size, 1, channels], dtype=np.float32)
                     uniforms = nsynth.draw_uniforms(0, size, FRAME)
                     by_size[size] = timed(lambda: next(decoder.generate(encodings, uniforms)))

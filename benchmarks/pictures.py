@@ -26,10 +26,10 @@ from benchmarks.common import RESULTS, Worker, machine, serve
 EXAMPLES = {
     "chapter_05_example_01": {
         "synthesis": [("chapter_05_example_01", "encode"), ("chapter_05_example_01", "synthesize")],
-        "pictures": [("page.reports", "_draw"), ("page.reports", "_nsynth_overview")]},
+        "pictures": [("companion.page.reports", "_draw"), ("companion.page.reports", "_nsynth_overview")]},
     "chapter_05_example_02": {
         "synthesis": [("chapter_05_example_02", "generate_audio")],
-        "pictures": [("audio_utils", "save_spectrogram_plot"), ("page.reports", "_draw_scores")]},
+        "pictures": [("audio_utils", "save_spectrogram_plot"), ("companion.page.reports", "_draw_scores")]},
 }
 
 
@@ -46,7 +46,7 @@ def timed(seconds: dict[str, float], part: str, function: Callable) -> Callable:
 
 def prepare(example: str) -> Callable:
     """A worker that runs the example once."""
-    import script_utils
+    from companion import script as script_utils
 
     script = importlib.import_module(example)
     seconds = dict.fromkeys(EXAMPLES[example], 0.0)

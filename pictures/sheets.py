@@ -15,9 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pictures.spectra import (NOTE_NAMES, RAINBOWGRAM, RAINBOWGRAM_HOP, SPECTROGRAM,
-                              SPECTROGRAM_RANGE, Spectrum, checked, note_name, octave_name,
-                              rainbow, spectrogram)
+from pictures.spectra import (
+    NOTE_NAMES,
+    RAINBOWGRAM,
+    RAINBOWGRAM_HOP,
+    SPECTROGRAM,
+    SPECTROGRAM_RANGE,
+    Spectrum,
+    checked,
+    note_name,
+    octave_name,
+    rainbow,
+    spectrogram,
+)
 from synths import InputError
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
-"""Writes what `synths.tensor_bundle` reads, byte by byte, where TensorFlow would not."""
+"""Writes what `synths.weights.tensor_bundle` reads, byte by byte, where TensorFlow would not."""
 
 import numpy as np
 
-from synths.crc32c import crc32c, masked
+from synths.weights.crc32c import crc32c, masked
 
 _MAGIC = 0xDB4775248B80FB57
 

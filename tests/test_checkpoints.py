@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from leveldb_table import checkpoint, table, varint
 
-from synths import CheckpointError, checkpoints, tensor_bundle
-from synths.crc32c import crc32c
+from synths import CheckpointError
+from synths.weights import checkpoints, tensor_bundle
+from synths.weights.crc32c import crc32c
 
 NSYNTH_NAMES = {"ae_bottleneck/W": (1, 1, 8, 16), "ae_bottleneck/biases": (16,)}
 GANSYNTH_NAMES = {
@@ -454,7 +455,7 @@ def test_description_counts_each_parameter_once(house):
 
 
 def test_no_tensorflow_and_no_network_code_on_the_way_to_weights(weights):
-    program = ("import sys; from synths import checkpoints as c; "
+    program = ("import sys; from synths.weights import checkpoints as c; "
                f"c.read(c.find({str(weights / 'nsynth')!r}, 'nsynth'), ['ae_bottleneck/W']); "
                "heavy = {'tensorflow', 'magenta', 'urllib.request'}; "
                "print(heavy & set(sys.modules))")

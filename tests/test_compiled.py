@@ -3,16 +3,17 @@
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import magenta_nsynth
 import numpy as np
 import pytest
-
-import magenta_nsynth
-from synths import kernels, wavenet, wavenet_encoder
-from synths.kernels import NARROW, WIDE, WIDE_BYTES
-from synths.litert import Graph, Runner
-from synths.wavenet_compiled import Decoder, _DecoderCode
-from synths.wavenet_encoder_compiled import Network
 from test_wavenet import forward
+
+from synths.engines import kernels
+from synths.engines.kernels import NARROW, WIDE, WIDE_BYTES
+from synths.engines.litert import Graph, Runner
+from synths.nsynth import wavenet, wavenet_encoder
+from synths.nsynth.wavenet_compiled import Decoder, _DecoderCode
+from synths.nsynth.wavenet_encoder_compiled import Network
 
 SIZES = {"width": 96, "skip_width": 32, "num_layers": 12, "num_z": 3, "ae_width": 32,
          "ae_num_layers": 11}
@@ -227,7 +228,7 @@ def test_large_encoders_are_compiled_and_chunks_are_the_whole(tmp_path, monkeypa
     encoder = wavenet_encoder.load(prefix)
     samples = np.random.default_rng(0).uniform(-1, 1, [2, 50 * 512]).astype(np.float32)
     chunks = encoder.encode(samples, 2)
-    assert ("synths.wavenet_encoder_compiled" in sys.modules) and chunks.shape == (2, 50, 3)
+    assert ("synths.nsynth.wavenet_encoder_compiled" in sys.modules) and chunks.shape == (2, 50, 3)
     monkeypatch.setattr(wavenet_encoder, "_CHUNK_FRAMES", 50)
     np.testing.assert_allclose(encoder.encode(samples, 1), chunks, rtol=0,
                                atol=1e-6 * np.abs(chunks).max())

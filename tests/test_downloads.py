@@ -21,8 +21,9 @@ import numpy as np
 import pytest
 from leveldb_table import checkpoint
 
-from synths import CheckpointError, InputError, checkpoints, downloads
-from synths.crc32c import crc32c
+from synths import CheckpointError, InputError
+from synths.weights import checkpoints, downloads
+from synths.weights.crc32c import crc32c
 
 HOUSE = Path(__file__).resolve().parent.parent
 CONTENT = np.random.default_rng(0).integers(0, 256, 3_000_000, np.uint8).tobytes()
@@ -318,7 +319,7 @@ def test_two_runs_at_once(server, tmp_path):
 
 def test_a_killed_process_leaves_no_lock_and_is_continued(server, tmp_path):
     server.pause = 0.05
-    program = ("import sys; from synths import downloads; "
+    program = ("import sys; from synths.weights import downloads; "
                "downloads.fetch(sys.argv[1], sys.argv[2], "
                "progress=lambda done, total: print(done, flush=True))")
     process = subprocess.Popen([sys.executable, "-c", program, server.url, str(tmp_path / "file")],
@@ -604,7 +605,7 @@ def test_a_broken_archive_put_there_by_hand_is_removed(mirror, tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL in the middle of a rename")
 def test_killed_while_unpacking(mirror, tmp_path):
     target = tmp_path / "c"
-    program = ("import os, signal, sys; from synths import checkpoints, downloads; "
+    program = ("import os, signal, sys; from synths.weights import checkpoints, downloads; "
                "downloads.os.replace = lambda *a: (sys.stdout.flush(), "
                "os.kill(os.getpid(), signal.SIGKILL)) if '.unpacking' in str(a[0]) "
                "else os.rename(*a); checkpoints.download('wavenet-ckpt', sys.argv[1])")
@@ -622,7 +623,7 @@ def test_killed_while_unpacking(mirror, tmp_path):
 def test_two_runs_of_one_download(mirror, tmp_path):
     mirror.pause = 0.1
     target = tmp_path / "c"
-    program = "import sys; from synths import checkpoints; checkpoints.download(*sys.argv[1:])"
+    program = "import sys; from synths.weights import checkpoints; checkpoints.download(*sys.argv[1:])"
     runs = [subprocess.Popen([sys.executable, "-c", program, "wavenet-ckpt", str(target)],
                              cwd=HOUSE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     errors = [run.communicate()[1] for run in runs]

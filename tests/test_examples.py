@@ -16,10 +16,9 @@ import mido
 import numpy as np
 import pytest
 import soundfile
+from check_results import check_gansynth, check_nsynth, check_sound
 from PIL import Image
 from scipy import ndimage
-
-from check_results import check_gansynth, check_nsynth, check_sound
 
 ROOT = Path(__file__).resolve().parent.parent
 ONE, TWO = "chapter_05_example_01.py", "chapter_05_example_02.py"
@@ -315,7 +314,7 @@ def test_example_01_keeps_what_is_done_when_stopped(tmp_path):
 
 
 def test_a_run_stopped_before_its_first_sound_has_no_page(tmp_path):
-    from page import reports
+    from companion.page import reports
 
     tone(tmp_path / "a_reconstructed_seed1.wav")  # an earlier run's
     options = argparse.Namespace(stopped=True, began=time.time() + 60, seed=1)

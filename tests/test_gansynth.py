@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synths import CheckpointError, InputError, score
-from synths.gansynth import PITCH_COUNTS, Model, _groups
-from synths.specgrams import SpecgramInverter, linear_to_mel_matrix, mel_to_linear_matrix
+from synths import CheckpointError, InputError
+from synths.gansynth import score
+from synths.gansynth.model import PITCH_COUNTS, Model, _groups
+from synths.gansynth.specgrams import SpecgramInverter, linear_to_mel_matrix, mel_to_linear_matrix
 
 ROOT = Path(__file__).parent.parent
 SMALL = Path(__file__).parent / "data" / "gansynth_small"
@@ -271,7 +272,7 @@ def test_foreign_settings_are_refused(copy, changes, complaint):
 
 
 def test_time_limited_training_sets_the_progress(copy, monkeypatch):
-    from synths import checkpoints
+    from synths.weights import checkpoints
 
     folder = copy(train_time_limit=13.0)  # stages of a second each
     shapes, read = checkpoints.shapes, checkpoints.read

@@ -1,4 +1,4 @@
-"""Each operator of `synths.litert` against NumPy, and the runner's promises."""
+"""Each operator of `synths.engines.litert` against NumPy, and the runner's promises."""
 
 import gc
 import subprocess
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from synths.litert import Graph, Runner, build, runners
+from synths.engines.litert import Graph, Runner, build, runners
 
 RNG = np.random.default_rng(7)
 
@@ -185,7 +185,7 @@ def test_views_outlive_the_runner():
 
 _TOGETHER = """
 import sys, threading, time
-from synths.litert import silent_stderr
+from synths.engines.litert import silent_stderr
 
 def aside(start, stop):
     time.sleep(start)

@@ -5,7 +5,8 @@ import doctest
 import numpy as np
 import pytest
 
-from synths import InputError, mixing
+from synths import InputError
+from synths.nsynth import mixing
 
 
 def encodings(count, frames=31):

@@ -6,11 +6,11 @@ import sys
 import wave
 from pathlib import Path
 
+import magenta_nsynth
 import numpy as np
 import pytest
 import soundfile
 
-import magenta_nsynth
 from synths import CheckpointError, InputError, nsynth
 
 SOUNDS = Path(__file__).resolve().parent.parent / "sounds"
@@ -122,7 +122,7 @@ def test_a_clip_does_not_depend_on_its_neighbours(small, precision):
 
 
 def test_groups_do_not_change_samples(small, monkeypatch):
-    from synths import wavenet
+    from synths.nsynth import wavenet
 
     together = decode(small)
     assert wavenet.groups(24, 21, 3) == [slice(0, 3)]
@@ -142,7 +142,7 @@ def test_a_shorter_decode_is_the_beginning_of_a_longer(small):
 
 
 def test_long_sounds_are_encoded_in_chunks_with_the_same_result(small, monkeypatch):
-    from synths import wavenet_encoder
+    from synths.nsynth import wavenet_encoder
 
     sound = np.concatenate(list(our_sounds(16000, "bass", "flute", "meow", "metal")))
     whole = nsynth.encode(sound, small["prefix"])
@@ -348,7 +348,7 @@ def test_a_checkpoint_with_a_wrong_variable_is_named(small, tmp_path):
 
 
 def test_nothing_slow_is_imported():
-    program = "import sys; from synths import nsynth, wavenet; " \
+    program = "import sys; from synths import nsynth; from synths.nsynth import wavenet; " \
               "sys.exit(any(n in sys.modules for n in ('tensorflow', 'librosa', 'magenta')))"
     root = Path(__file__).resolve().parent.parent
     assert subprocess.run([sys.executable, "-c", program], cwd=root).returncode == 0
@@ -368,7 +368,8 @@ def test_faded_ends_at_nothing_and_leaves_the_middle():
 _RUN = """
 import sys
 import numpy as np
-from synths import nsynth, wavenet
+from synths import nsynth
+from synths.nsynth import wavenet
 
 prefix, out, die = sys.argv[1:]
 if die:     # as the system would kill it: in the middle of preparing, with no way to tidy up

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import audio_utils
-from page import Clip, Section, write_page
+from companion.page import Clip, Section, write_page
 
 BROWSER = next(filter(None, map(shutil.which, (
     "chromium", "chromium-browser", "google-chrome", "chrome"))), None)

@@ -10,7 +10,8 @@ import numpy as np
 import pretty_midi
 import pytest
 
-from synths import InputError, score
+from synths import InputError
+from synths.gansynth import score
 
 ROOT = Path(__file__).parent.parent
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from synths import InputError, score
+from synths import InputError
+from synths.gansynth import score
 
 
 class Latents:

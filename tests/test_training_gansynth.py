@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synths import checkpoints
 from synths.gansynth import Model
-from synths.specgrams import SpecgramInverter
-from training import measures
+from synths.gansynth.specgrams import SpecgramInverter
+from synths.weights import checkpoints
 from training.gansynth import data, evaluate, export, spectra
 
 RATE = spectra.SAMPLE_RATE

@@ -290,7 +290,7 @@ def test_where_the_pitch_strays_the_encoding_is_still_of_the_true_one(monkeypatc
 # -- what ships ---------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def starter():
-    checkpoints = pytest.importorskip("synths.checkpoints")
+    checkpoints = pytest.importorskip("synths.weights.checkpoints")
     return checkpoints.find("nsynth_starter", "nsynth")
 
 
@@ -307,7 +307,7 @@ def test_shipped_checkpoint_gives_the_training_codes_own_outputs(starter):
 
 
 def test_shipped_checkpoint_is_small_and_of_the_official_kind(starter):
-    from synths import checkpoints
+    from synths.weights import checkpoints
 
     shapes = checkpoints.shapes(starter)
     assert shapes["ae_bottleneck/W"][-1] == 16 and shapes["logits/W"][-1] == 256
@@ -362,7 +362,7 @@ def test_shipped_checkpoint_plays_the_shipped_sounds_and_a_mix(starter):
 
 
 def test_training_goes_on_from_the_shipped_checkpoint():
-    from synths import checkpoints
+    from synths.weights import checkpoints
     from training.nsynth import names
 
     prefix = checkpoints.find("nsynth_starter", "nsynth")

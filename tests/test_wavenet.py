@@ -1,11 +1,11 @@
 """The decoder's parts: quantisation, drawing codes, groups and blocks."""
 
+import magenta_nsynth
 import numpy as np
 import pytest
 
-import magenta_nsynth
-from synths import wavenet
-from synths.litert import Graph, Runner
+from synths.engines.litert import Graph, Runner
+from synths.nsynth import wavenet
 
 SIZES = {"width": 16, "skip_width": 8, "num_layers": 12, "num_z": 3, "ae_width": 4,
          "ae_num_layers": 1}

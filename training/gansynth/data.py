@@ -49,7 +49,7 @@ def harmonics(pitch) -> int:
     return int(HIGHEST / frequency(pitch))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _lobes(pitch: int) -> np.ndarray:
     """Return what each harmonic puts into each mel band, in power: ``[harmonics, 1024]``.
 

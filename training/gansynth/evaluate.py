@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from synths import InputError, checkpoints
+from synths import InputError
 from synths.gansynth import Model
-from synths.specgrams import SpecgramInverter
+from synths.gansynth.specgrams import SpecgramInverter
+from synths.weights import checkpoints
 from training import measures
 from training.gansynth import data, spectra
 

@@ -1,7 +1,7 @@
 """GANSynth's spectrograms as the official weights have them: sizes, scales and the transform.
 
 64000 samples at 16 kHz are 128 rows (time) of 1024 mel bands, at 75 % overlap. The mel matrices
-are those of ``synths.specgrams``, where the inverse transform lives, too.
+are those of ``synths.gansynth.specgrams``, where the inverse transform lives, too.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import functools
 
 import numpy as np
 
-from synths.specgrams import linear_to_mel_matrix, mel_to_linear_matrix
+from synths.gansynth.specgrams import linear_to_mel_matrix, mel_to_linear_matrix
 
 SAMPLE_RATE = 16000
 SAMPLES = 64000

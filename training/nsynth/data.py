@@ -48,7 +48,8 @@ UNPITCHED, TUNING, RING = "metal", 2.0, 0.25
 @dataclass
 class Partials:
     """A sound as a sum of partials: `frequency` [k, samples] in Hz, `amplitude` [k, samples]
-    complex (relative to `phase` [k, samples]), and what is left, `rest` [samples]."""
+    complex (relative to `phase` [k, samples]), and what is left, `rest` [samples].
+    """
 
     frequency: np.ndarray
     phase: np.ndarray

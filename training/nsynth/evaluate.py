@@ -38,7 +38,8 @@ LEAN = (2 / 3, 1 / 3)
 @dataclass
 class Engine:
     """encode(audio [n, samples]) -> [n, frames, 16]; decode(encodings, uniforms) -> audio;
-    nll(audio, precision) -> [n]."""
+    nll(audio, precision) -> [n].
+    """
 
     encode: Callable[[np.ndarray], np.ndarray]
     decode: Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -352,7 +353,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         import audio_utils
-        from synths import checkpoints, nsynth
+        from synths import nsynth
+        from synths.weights import checkpoints
 
         prefix = checkpoints.find(options.checkpoint or "nsynth_starter", "nsynth")
         if not options.data.is_file():

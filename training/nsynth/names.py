@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from synths import checkpoints
+from synths.weights import checkpoints
 
 _STACKED = ("ae_dilatedconv", "ae_res", "dilatedconv", "cond_map", "res", "skip")
 _SINGLE = ("ae_startconv", "ae_bottleneck", "startconv", "skip_start", "out1", "cond_map_out1",

@@ -133,7 +133,8 @@ class Crops:
 
     def _wobble(self) -> np.ndarray | float:
         """How much faster than it should the sound plays, over time: off at a few moments, and
-        back within a few hundredths of a second."""
+        back within a few hundredths of a second.
+        """
         rng = self.rng
         if rng.random() > WOBBLES:
             return 1.0
@@ -182,7 +183,8 @@ class Crops:
 @dataclass
 class Batch:
     """targets [B, T] codes; signals [C, T] to encode; mixing [B, C] their shares in the B; pitch
-    [C, frames] MIDI, NaN where none."""
+    [C, frames] MIDI, NaN where none.
+    """
 
     targets: torch.Tensor
     signals: torch.Tensor
@@ -210,7 +212,8 @@ def batch(crops: Callable, clips: int) -> Batch:
 def history(targets: torch.Tensor, encoding: torch.Tensor, network, noise: float,
             rng: np.random.Generator) -> torch.Tensor:
     """What the decoder hears for each clip: the truth, the truth with some noise or with much (so
-    that pitch must come from the encoding), or its own guesses."""
+    that pitch must come from the encoding), or its own guesses.
+    """
     heard = (targets.float() - 128) / 128
     kinds = rng.choice(4, size=len(targets), p=[0.14, 0.46, 0.26, 0.14])
     own = np.flatnonzero(kinds == 3)
@@ -238,7 +241,8 @@ def pitch_features(pitch: torch.Tensor) -> torch.Tensor:
 
 def read_state(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a state file, `ema/...`, `raw/...`, `exp_avg/...`, and counts; or of an exported
-    checkpoint, whose weights stand for both `raw` and `ema`."""
+    checkpoint, whose weights stand for both `raw` and `ema`.
+    """
     if path.suffix != ".npz":
         return state_of(path)
     with np.load(path, allow_pickle=False) as state:

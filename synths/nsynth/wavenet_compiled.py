@@ -1,6 +1,6 @@
 """The WaveNet decoder as code compiled for the processor it runs on.
 
-`Decoder` computes what `synths.wavenet.Decoder` computes on XNNPACK, in up to half the time where
+`Decoder` computes what `synths.nsynth.wavenet.Decoder` computes on XNNPACK, in up to half the time where
 the network is large.
 
 A step of the official network is a chain of some hundred products of a few rows, one for each
@@ -17,11 +17,30 @@ from pathlib import Path
 import llvmlite.ir as ir
 import numpy as np
 
-from synths import wavenet
-from synths.kernels import (BIT, F32, F64, I8, I32, I64, LOWEST, PTR, Code, Crew, Function,
-                            Processor, Run, aligned, interleaved, numbers, packed, packed_bytes,
-                            wholes, zeros)
-from synths.wavenet import CODES, HOP_LENGTH, TOGETHER
+from synths.engines.kernels import (
+    BIT,
+    F32,
+    F64,
+    I8,
+    I32,
+    I64,
+    LOWEST,
+    PTR,
+    Code,
+    Crew,
+    Function,
+    Processor,
+    Run,
+    aligned,
+    interleaved,
+    numbers,
+    packed,
+    packed_bytes,
+    wholes,
+    zeros,
+)
+from synths.nsynth import wavenet
+from synths.nsynth.wavenet import CODES, HOP_LENGTH, TOGETHER
 
 # Steps from one return to Python, and its Ctrl-C, to the next; they divide a frame.
 _AT_ONCE = 16
@@ -172,7 +191,7 @@ class _DecoderCode(Code):
                  for n in (2 * width, width, self.skip_width, CODES)}
 
         def remainder(t: ir.Value, n: ir.Value) -> ir.Value:
-            """t mod n, a power of two."""
+            """T mod n, a power of two."""
             return b.and_(t, b.sub(n, I64(1)))
 
         def product(out: ir.Value, a: ir.Value, weights: ir.Value, columns: int, *,
@@ -299,7 +318,7 @@ class Decoder:
     Parameters
     ----------
     prefix, batch, precision, temperature, threads
-        As of `synths.wavenet.Decoder`.
+        As of `synths.nsynth.wavenet.Decoder`.
     target : Processor
         What to compile for, from `kernels.processor`.
     """
@@ -378,7 +397,7 @@ class Decoder:
         self._crew = Crew(code, state, layers, threads)
 
     def generate(self, encodings: np.ndarray, uniforms: np.ndarray) -> Iterator[np.ndarray]:
-        """As `synths.wavenet.Decoder.generate`."""
+        """As `synths.nsynth.wavenet.Decoder.generate`."""
         for array in (*self._rings, self._recent):
             array[...] = 0
         with self._crew:

@@ -371,7 +371,8 @@ _ASIDE = threading.RLock()
 @contextlib.contextmanager
 def silent_stderr() -> Iterator[None]:
     """Keeps LiteRT's C++ from announcing on stderr that it uses XNNPACK (it has no setting), and
-    Python from warning."""
+    Python from warning.
+    """
     with _ASIDE, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield from _stderr_aside()
@@ -454,7 +455,7 @@ def runners(model: bytes, graphs: Sequence[Graph], threads: int | None = None) -
 
 
 def _load(model: bytes, threads: int | None) -> Any:
-    # The import itself is quick; what is slow is kept out of `import synths.litert`.
+    # The import itself is quick; what is slow is kept out of `import synths.engines.litert`.
     from ai_edge_litert.interpreter import Interpreter
 
     with silent_stderr():

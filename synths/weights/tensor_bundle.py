@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from . import CheckpointError
-from .crc32c import crc32c, masked
+from synths import CheckpointError
+from synths.weights.crc32c import crc32c, masked
 
 _FOOTER = 48
 _MAGIC = 0xDB4775248B80FB57

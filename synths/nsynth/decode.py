@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from synths import InputError, checkpoints
+from synths import InputError
+from synths.weights import checkpoints
 
 HOP_LENGTH = 512        # samples per frame of an encoding
 SAMPLE_RATE = 16000     # Hz
@@ -133,7 +134,7 @@ def encode(wav_data: np.ndarray, checkpoint_path: str | Path | None, sample_leng
     CheckpointError
         The checkpoint cannot be used.
     """
-    from synths import wavenet_encoder
+    from synths.nsynth import wavenet_encoder
 
     wav_data = _check_audio(wav_data)
     length = min(sample_length, wav_data.shape[1]) // HOP_LENGTH * HOP_LENGTH
@@ -185,7 +186,7 @@ def decode_blocks(encodings: np.ndarray, checkpoint_path: str | Path | None,
     Block
         In order of time within each group of clips; groups may alternate.
     """
-    from synths import wavenet
+    from synths.nsynth import wavenet
 
     encodings = _check_encodings(encodings)
     uniforms = _check_uniforms(uniforms, encodings)
@@ -207,7 +208,7 @@ def decode_blocks(encodings: np.ndarray, checkpoint_path: str | Path | None,
 
 def _decode_groups(prefix, encodings, uniforms, precision, temperature, threads, groups,
                    lanes) -> Iterator[Block]:
-    from synths import wavenet
+    from synths.nsynth import wavenet
 
     def lane(groups: list[slice]) -> Iterator[Block]:
         decoder = None
@@ -322,7 +323,7 @@ def _check_uniforms(uniforms: np.ndarray, encodings: np.ndarray) -> np.ndarray:
 
 
 def _threads(threads: int | None) -> int:
-    from synths.litert import available_threads
+    from synths.engines.litert import available_threads
 
     if threads is None:
         return available_threads()
@@ -360,7 +361,7 @@ def choose_precision(wav_data: np.ndarray, checkpoint_path: str | Path | None, *
     samples : int
         The length of a stretch, rounded up to a multiple of 512.
     """
-    from synths import wavenet
+    from synths.nsynth import wavenet
 
     wav_data = _check_audio(wav_data)
     prefix = checkpoints.find(checkpoint_path, "nsynth")
@@ -434,7 +435,7 @@ def nll(wav_data: np.ndarray, checkpoint_path: str | Path | None, precision: str
 
 
 def _nll(wav_data, encodings, checkpoint_path, precision, threads, progress=None) -> np.ndarray:
-    from synths import wavenet
+    from synths.nsynth import wavenet
 
     scorer = wavenet.Scorer(checkpoints.find(checkpoint_path, "nsynth"), precision,
                             _threads(threads))

@@ -21,8 +21,10 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from synths import CheckpointError, InputError, checkpoints, score
-from synths.specgrams import SpecgramInverter
+from synths import CheckpointError, InputError
+from synths.gansynth import score
+from synths.gansynth.specgrams import SpecgramInverter
+from synths.weights import checkpoints
 
 LOWEST_PITCH = 24  # the model's first label: the lowest note of its data set
 
@@ -110,7 +112,7 @@ class Model:
         ----------
         path : str, Path or None
             The folder with ``experiment.json`` and ``stage_*``, or whatever else
-            `synths.checkpoints.find` takes.
+            `synths.weights.checkpoints.find` takes.
         batch_size : int
             Notes computed at once, at most.  The sound does not depend on it.
         threads : int, optional
@@ -363,12 +365,12 @@ class Model:
         max_audio_length : int
             Samples of each note, at most.
         note_lengths : sequence of n floats, optional
-            Seconds that each note is held.  Only what `synths.score.combine_notes` lets be heard
+            Seconds that each note is held.  Only what `synths.gansynth.score.combine_notes` lets be heard
             is computed then (the time held, at most 3 s, and the release); the rest is zeros.
         progress : callable, optional
             Called with notes done and notes in total.
         max_note_length : float
-            Seconds that a note is held at most, as for `synths.score.combine_notes`.
+            Seconds that a note is held at most, as for `synths.gansynth.score.combine_notes`.
 
         Returns
         -------
@@ -436,7 +438,7 @@ class Model:
         Notes are spread over the cores, each with a network of its own: notes wait for nothing,
         whereas the threads of one network would wait for each other after every layer.
         """
-        from synths.litert import Runner, available_threads
+        from synths.engines.litert import Runner, available_threads
 
         threads = self._threads or available_threads()
         workers = max(1, min(threads, _WORKERS, len(z)))
@@ -488,7 +490,7 @@ class Model:
 
     def _network(self, batch: int, frames: int) -> bytes:
         """The network from instruments and pitches to pictures, cut after `frames` frames."""
-        from synths.litert import Graph
+        from synths.engines.litert import Graph
 
         graph = Graph()
         rows = self._rows(frames)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from synths import InputError
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parent.parent
 INSTALL = "pip install --no-deps -r requirements.txt"
 PACKAGES = ("PIL", "ai_edge_litert", "jinja2", "llvmlite", "matplotlib", "numpy", "pretty_midi",
             "soundfile", "soxr", "tqdm")
@@ -147,7 +147,7 @@ def find_weights(options: argparse.Namespace, model: str, official: str,
     InputError
         If there are no such weights.
     """
-    from synths import checkpoints
+    from synths.weights import checkpoints
     name = options.checkpoint or (official if options.download else None)
     known = checkpoints.CHECKPOINTS.get(name)
     if known is not None and known.url is not None and known.model == model:
@@ -169,7 +169,7 @@ def find_sounds(options: argparse.Namespace, shipped: Sequence[str]) -> list[Pat
     InputError
         If a folder holds no sound.
     """
-    from synths import downloads
+    from synths.weights import downloads
     folder = HERE / "sounds"
     book = [folder / name for name in downloads.BOOK_SOUNDS]
     wanted = [Path(word) for word in options.sounds or ()]
@@ -213,7 +213,7 @@ def find_pairs(options: argparse.Namespace, names: Sequence[str],
     InputError
         If one of `--pairs` is none.
     """
-    from synths import mixing
+    from synths.nsynth import mixing
     if options.pairs:
         return mixing.chosen_pairs(names, options.pairs)
     ordered = not options.steps and (options.crossfade or weights[0] != weights[1])
@@ -261,7 +261,7 @@ def find_engine(options: argparse.Namespace, checkpoint: Path):
     if options.engine == "fast":
         from synths import nsynth
         return nsynth
-    from synths import fastgen
+    from synths.nsynth import magenta as fastgen
     fastgen.official(checkpoint, options.temperature)
     return fastgen
 

@@ -6,7 +6,7 @@ while the result is still in registers; threads that share a chain of short prod
 barrier of their own.
 
 It is written in LLVM's intermediate representation with llvmlite, on which numba is built.
-`synths.wavenet_compiled` and `synths.wavenet_encoder_compiled` have the networks.
+`synths.nsynth.wavenet_compiled` and `synths.nsynth.wavenet_encoder_compiled` have the networks.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class Function:
         return self.b.shuffle_vector(first, none, ir.Constant(ir.VectorType(I32, lanes), None))
 
     def fma(self, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
-        """x y + z, rounded once."""
+        """X y + z, rounded once."""
         return self.call(f"llvm.fma.v{x.type.count}f32", x, y, z, result=x.type)
 
     def larger(self, x: ir.Value, y: ir.Value) -> ir.Value:

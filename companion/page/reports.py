@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 import audio_utils
-from page import Clip, Section, write_page
+from companion.page import Clip, Section, write_page
+from companion.script import command_line, progress
 from pictures.sheets import Cell, Score, score_sheet, square, strips
 from pictures.spectra import Spectrum, rainbowgram, spectrogram
-from script_utils import command_line, progress
-from synths import score
+from synths.gansynth import score
 
 SAMPLE_RATE = 16000
 _RAINBOWGRAM = ("Rainbowgram: time from left to right, pitch from bottom (C2) to top (C8), "

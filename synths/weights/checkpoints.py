@@ -13,13 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import CheckpointError
-from .tensor_bundle import check, read, shapes
+from synths import CheckpointError
+from synths.weights.tensor_bundle import check, read, shapes
 
 __all__ = ["CHECKPOINTS", "CHECKPOINTS_DIR", "Checkpoint", "check", "describe", "download",
            "experiment", "find", "kind", "read", "resolve", "shapes"]
 
-CHECKPOINTS_DIR = Path(__file__).resolve().parent.parent / "checkpoints"
+CHECKPOINTS_DIR = Path(__file__).resolve().parents[2] / "checkpoints"
 
 _TITLES = {"nsynth": "NSynth", "gansynth": "GANSynth"}
 _AVERAGE = "/ExponentialMovingAverage"
@@ -165,7 +165,7 @@ def download(name: str, target_dir: str | Path = CHECKPOINTS_DIR,
 
 
 def _ensure(known: Checkpoint, target_dir: Path, progress) -> Path:
-    from . import downloads         # a tenth of a second that only a download needs
+    from synths.weights import downloads  # a tenth of a second that only a download needs
 
     folder = target_dir / known.folder
 

@@ -1,6 +1,6 @@
 """The encoder of NSynth's WaveNet autoencoder as code compiled for the processor it runs on.
 
-`Network` computes what `synths.wavenet_encoder`'s graph computes on XNNPACK, in up to two thirds of
+`Network` computes what `synths.nsynth.wavenet_encoder`'s graph computes on XNNPACK, in up to two thirds of
 the time where the network is large: the rows of a few moments go through a whole layer while they
 lie in the nearest caches.
 """
@@ -12,9 +12,21 @@ from collections.abc import Iterable
 import llvmlite.ir as ir
 import numpy as np
 
-from synths.kernels import (F32, I64, LOWEST, PTR, Code, Crew, Function, Processor, Run, aligned,
-                            packed, zeros)
-from synths.wavenet import HOP_LENGTH, dilation
+from synths.engines.kernels import (
+    F32,
+    I64,
+    LOWEST,
+    PTR,
+    Code,
+    Crew,
+    Function,
+    Processor,
+    Run,
+    aligned,
+    packed,
+    zeros,
+)
+from synths.nsynth.wavenet import HOP_LENGTH, dilation
 
 _PASSES = 4     # of a product's rows, in the moments that go through a layer together
 
@@ -95,7 +107,7 @@ class Network:
     Parameters
     ----------
     start, layers, bottleneck
-        Of `synths.wavenet_encoder.Encoder`.
+        Of `synths.nsynth.wavenet_encoder.Encoder`.
     frames : int
     threads : int
     target : Processor

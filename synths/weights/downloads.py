@@ -30,8 +30,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from . import InputError
-from .crc32c import crc32c
+from synths import InputError
+from synths.weights.crc32c import crc32c
 
 Progress = Callable[[int, int], None]
 

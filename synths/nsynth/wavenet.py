@@ -7,8 +7,8 @@ One step of it reads every layer at three moments: now (t), and t - d and t - 2d
 layer's dilation.  The two older ones are known up to d steps ahead, so their product with the
 weights is computed for a whole block of steps at once; a step is left with the present, a third
 of the work.  The conditioning is computed once per frame of 512 samples.  The products themselves
-are XNNPACK's (`synths.litert`), in float32, or in int8 with one scale per output channel and per
-row of activations.  `decoder` prefers code of our own (`synths.wavenet_compiled`) for a large
+are XNNPACK's (`synths.engines.litert`), in float32, or in int8 with one scale per output channel and per
+row of activations.  `decoder` prefers code of our own (`synths.nsynth.wavenet_compiled`) for a large
 network on a processor that there is such code for.
 
 A row of a product never depends on the rows beside it, so a clip's samples are the same alone, in
@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synths import CheckpointError, checkpoints
-from synths.litert import Graph, Runner, Tensor, build, runners
+from synths import CheckpointError
+from synths.engines.litert import Graph, Runner, Tensor, build, runners
+from synths.weights import checkpoints
 
 if TYPE_CHECKING:
-    from synths import wavenet_compiled
-    from synths.kernels import Processor
+    from synths.engines.kernels import Processor
+    from synths.nsynth import wavenet_compiled
 
 HOP_LENGTH = 512    # samples per frame of an encoding
 STAGES = 10         # dilations 1, 2, ... 512, over and over
@@ -358,7 +359,7 @@ def compile_target(width: int, *widths: int, dots: bool = False) -> Processor | 
     """`kernels.processor` of a large network's channels; None for a small one."""
     if width <= SMALL:
         return None
-    from synths import kernels      # takes a third of a second
+    from synths.engines import kernels  # takes a third of a second
     return kernels.processor(width, *widths, dots=dots)
 
 
@@ -371,7 +372,7 @@ def decoder(prefix: Path, batch: int, precision: str = "float32", temperature: f
     """
     width, skip_width = checkpoints.shapes(prefix)["skip_start/W"][2:]
     if target := compile_target(width, skip_width, dots=precision == "int8"):
-        from synths import wavenet_compiled
+        from synths.nsynth import wavenet_compiled
         return wavenet_compiled.Decoder(prefix, batch, precision, temperature, threads,
                                         target=target)
     return Decoder(prefix, batch, precision, temperature, threads)

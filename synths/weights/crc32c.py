@@ -7,7 +7,7 @@ in NumPy, instead of walked byte by byte in Python.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -74,7 +74,7 @@ def _shift_by(register: int, size: int) -> int:
     return register
 
 
-@lru_cache(maxsize=None)
+@cache
 def _tables(level: int) -> tuple[np.ndarray, np.ndarray]:
     """What 2**level bytes of zero make of the low and of the high half of a register."""
     columns = _columns(level)
@@ -87,7 +87,7 @@ def _tables(level: int) -> tuple[np.ndarray, np.ndarray]:
     return halves[0], halves[1]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _columns(level: int) -> np.ndarray:
     """The same map as `_tables`, bit by bit."""
     if level == 0:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from synths import checkpoints
-from synths.litert import Graph, Runner
-from synths.wavenet import HOP_LENGTH, compile_target, count_layers, dilation, read_layers
+from synths.engines.litert import Graph, Runner
+from synths.nsynth.wavenet import HOP_LENGTH, compile_target, count_layers, dilation, read_layers
+from synths.weights import checkpoints
 
 _CHUNK_FRAMES = 32      # kept of each chunk
 
@@ -46,7 +46,7 @@ class Encoder:
     def _network(self, frames: int, threads: int) -> Callable[[np.ndarray], np.ndarray]:
         """From samples [frames * 512] to encodings [frames, channels]."""
         if target := compile_target(self.start[0].shape[-1]):
-            from synths.wavenet_encoder_compiled import Network
+            from synths.nsynth.wavenet_encoder_compiled import Network
             return Network(self.start, self.layers, self.bottleneck, frames, threads, target)
         runner = Runner(self._graph(frames), threads)
 

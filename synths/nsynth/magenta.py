@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from synths import InputError, checkpoints
-from synths.litert import silent_stderr
+from synths import InputError
+from synths.engines.litert import silent_stderr
+from synths.weights import checkpoints
 
 HOP_LENGTH = 512
 _WIDTH = 512  # channels of the decoder's dilated layers, h512_bo16.py

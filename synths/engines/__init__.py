@@ -1,0 +1,1 @@
+"""What multiplies matrices: XNNPACK through LiteRT, and code compiled for the processor by LLVM."""

@@ -1,0 +1,29 @@
+"""NSynth: a WaveNet autoencoder that encodes sounds and decodes encodings sample by sample.
+
+Jesse Engel et al., "Neural Audio Synthesis of Musical Notes with WaveNet Autoencoders", 2017
+(arXiv 1704.01279).
+"""
+
+from synths.nsynth.decode import (
+                                  HOP_LENGTH,
+                                  PRECISIONS,
+                                  SAMPLE_RATE,
+                                  TOLERANCE,
+                                  Block,
+                                  Choice,
+                                  choose_precision,
+                                  decode,
+                                  decode_blocks,
+                                  draw_uniforms,
+                                  encode,
+                                  faded,
+                                  inverse_mu_law,
+                                  mu_law,
+                                  nll,
+                                  synthesize,
+                                  write_wav,
+)
+
+__all__ = ["HOP_LENGTH", "PRECISIONS", "SAMPLE_RATE", "TOLERANCE", "Block", "Choice",
+           "choose_precision", "decode", "decode_blocks", "draw_uniforms", "encode", "faded",
+           "inverse_mu_law", "mu_law", "nll", "synthesize", "write_wav"]

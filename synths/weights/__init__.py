@@ -1,0 +1,1 @@
+"""Weights: from a name or a path to arrays; TensorFlow checkpoints, shipped and downloaded."""
