@@ -8,6 +8,10 @@ tagged, and listed in the README.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from companion.start import start
+    start()  # before the imports: says what to install if a package is missing
+
 from pathlib import Path
 
 import numpy as np

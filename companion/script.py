@@ -1,44 +1,28 @@
 """What both scripts need around their music: options, one-sentence errors, progress, folders.
 
-Importing this module imports nothing heavy, so that `--help` answers at once, and it is the place
-that says what to install when a package is missing.
+Importing this module imports nothing heavy, so that `--help` answers at once.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import os
 import secrets
 import shlex
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from companion.start import HERE
 from synths import InputError
 
-HERE = Path(__file__).resolve().parent.parent
-INSTALL = "pip install --no-deps -r requirements.txt"
-PACKAGES = ("PIL", "ai_edge_litert", "jinja2", "llvmlite", "matplotlib", "numpy", "pretty_midi",
-            "soundfile", "soxr", "tqdm")
 # What a run leaves in its folder; a folder that holds any of it belongs to that run.
 RESULTS = ("*.wav", "*.png", "*.html")
 # What a folder given to --sounds is searched for.
 SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")
-
-
-def require_packages() -> None:
-    """Stop with the install command in one line if a package is missing."""
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        sys.exit(f"{', '.join(missing)} not installed; type this first, in {HERE}: {INSTALL}")
-
-
-require_packages()
 
 
 def number(kind: type, low: float, high: float, unit: str = "") -> Callable[[str], float]:
@@ -97,9 +81,6 @@ def run(app: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPars
     options = parser.parse_args()
     if options.seed is None:
         options.seed = secrets.randbelow(10**6)
-    # A polite kill ends like Ctrl-C, and Ctrl-C works also where a shell has made jobs ignore it.
-    for which in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(which, signal.default_int_handler)
     try:
         app(options)
     except InputError as error:

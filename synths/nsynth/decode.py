@@ -11,10 +11,11 @@ Magenta 2.1.4, `magenta/models/nsynth/wavenet/h512_bo16.py`, `fastgen.py`, `mask
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import wave
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,24 +83,31 @@ def inverse_mu_law(codes: np.ndarray) -> np.ndarray:
 _SAMPLES = inverse_mu_law(np.arange(256) - 128)
 
 
-def draw_uniforms(seed: int, batch: int, samples: int) -> np.ndarray:
+def draw_uniforms(seed: int, clips: int | Sequence[str], samples: int) -> np.ndarray:
     """Random numbers for `decode`: a stream for each clip, so that none depends on the others.
 
     Parameters
     ----------
     seed : int
         At least 0.
-    batch, samples : int
+    clips : int or sequence of str
+        How many clips, told apart by their place; or what each clip is (its identity), so that the
+        same clip has the same numbers in any batch.
+    samples : int
 
     Returns
     -------
-    float64 [batch, samples]
-        In [0, 1); row i depends on `seed` and i alone, and a longer row begins with the shorter.
+    float64 [clips, samples]
+        In [0, 1); a row depends on `seed` and on its place or identity alone, and a longer row
+        begins with the shorter.
     """
     if seed < 0:
         raise InputError(f"A seed is a whole number of at least 0, not {seed}.")
-    return np.stack([np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(i,)))
-                     .random(samples) for i in range(batch)])
+    keys = [(place,) for place in range(clips)] if isinstance(clips, int) else [
+        tuple(np.frombuffer(hashlib.sha256(clip.encode("utf-8", "surrogateescape")).digest(),
+                            "<u4").tolist()) for clip in clips]
+    return np.array([np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+                     .random(samples) for key in keys]).reshape(len(keys), samples)
 
 
 # Encoding ------------------------------------------------------------------------------------
@@ -452,7 +460,8 @@ def _nll(wav_data, encodings, checkpoint_path, precision, threads, progress=None
 
 def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
                checkpoint_path: str | Path | None = "model.ckpt-200000",
-               samples_per_save: int = 10000, *, seed: int = 0, precision: str = "auto",
+               samples_per_save: int = 10000, *, seed: int = 0,
+               identities: Sequence[str] | None = None, precision: str = "auto",
                temperature: float = 1.0, threads: int | None = None, fade: float = 0.0,
                progress: Progress | None = None, reference_audio: np.ndarray | None = None,
                report: Callable[[str], None] | None = None) -> None:
@@ -474,6 +483,8 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
         How often what is done is made safe; at least 512 in effect.
     seed : int
         The same seed gives the same sounds.
+    identities : sequence of str, optional
+        What each clip is: its random numbers come from the seed and this.  None: from its place.
     precision, temperature, threads, progress, reference_audio, report
         As for `decode`.
     fade : float
@@ -502,7 +513,7 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
     if samples_per_save < 1:
         raise InputError(f"samples_per_save is at least 1, not {samples_per_save}.")
     length = encodings.shape[1] * HOP_LENGTH
-    uniforms = draw_uniforms(seed, len(encodings), length)
+    uniforms = draw_uniforms(seed, len(encodings) if identities is None else identities, length)
     precision = _settle(precision, checkpoint_path, reference_audio, threads, report)
     blocks = decode_blocks(encodings, checkpoint_path, uniforms, precision,
                            temperature=temperature, threads=threads)
