@@ -1,5 +1,5 @@
 """
-Example 1 of chapter 5: NSynth turns two sounds into one.
+Example 1 of chapter 5: NSynth blends two sounds into a new one.
 
 Encodes sounds with a WaveNet autoencoder, mixes their encodings in pairs, and decodes the mixes
 sample by sample.  The functions are the book's, in the book's order; what differs from print is
@@ -12,192 +12,256 @@ if __name__ == "__main__":
     from companion.start import start
     start()  # before the imports: says what to install if a package is missing
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
 import audio_utils
+from companion import inputs, plan, results
+from companion.options import Parser, number, option_parser
 from companion.page.reports import nsynth_page
-from companion.script import (
-    HERE,
-    find_engine,
-    find_pairs,
-    find_sounds,
-    find_weights,
-    is_encoding,
-    number,
-    option_parser,
-    page_at_end,
-    progress,
-    results_dir,
-    run,
-    say,
-    say_sounds,
-    sound_path,
-)
+from companion.progress import bar
+from companion.run import run
+from companion.start import HERE
 from synths import nsynth
 from synths.nsynth import mixing
 from synths.weights import checkpoints
 
 SAMPLE_RATE = 16000  # Hz; what NSynth was trained on
 
-# not in print: four sounds of our own; the book's are fetched on request and then used first
+# not in print: Four sounds of our own ship; the book's four are fetched on request and then used.
 WAV_FILENAMES = ["bass.wav", "metal.wav", "meow.wav", "flute.wav"]
 
 
 def download_checkpoint(checkpoint_name: str, target_dir: str | Path = HERE / "checkpoints",
-                        progress=None) -> None:
-    """
-    Downloads a Magenta checkpoint to the target directory and extracts it, unless it is there.
+                        progress: Callable[[int, int], None] | None = None) -> None:
+    """Download a Magenta checkpoint to the target directory and extract it, unless it is there.
 
-    :param checkpoint_name: "wavenet-ckpt" (the book's) or "wavenet-voice-ckpt" (sung vowels)
-    :param target_dir: local directory in which to write the checkpoint
-    :param progress: called with (bytes done, bytes in all)
+    Parameters
+    ----------
+    checkpoint_name : str
+        "wavenet-ckpt" (the book's) or "wavenet-voice-ckpt" (sung vowels).
+    target_dir : str or Path
+        Where to write the checkpoint.
+    progress : callable, optional
+        Called with bytes done and bytes in all.
+
+    Raises
+    ------
+    InputError
+        If the download fails.
     """
-    # not in print: verified, resumed where it was cut, and unpacked safely
+    # not in print: A download is verified, goes on where it was cut, and is unpacked safely.
     checkpoints.download(checkpoint_name, Path(target_dir), progress=progress)
 
 
-def load_sound(wav_filename: str | Path, sample_length: int, sample_rate: int = SAMPLE_RATE,
-               **options) -> np.ndarray:
+def encode(wav_filenames: Sequence[str | Path], checkpoint: str | Path | None = None,
+           sample_length: int = 16000, sample_rate: int = SAMPLE_RATE, *,
+           trim_silence: bool = False, peak: float | None = None, engine: ModuleType = nsynth,
+           progress: Callable[[int, int], None] | None = None) -> np.ndarray:
+    """Load the sounds and encode them.
+
+    Parameters
+    ----------
+    wav_filenames : sequence of str or Path
+        Paths, or names of files in the "sounds" folder.
+    checkpoint : str, Path or None
+        A name or a path; None: the best that is here.
+    sample_length : int
+        Samples of each sound: the seconds wanted times 16000.
+    sample_rate : int
+        In Hz, should be 16000.
+    trim_silence : bool
+        Leave out the silence at the beginning of each sound.
+    peak : float, optional
+        Bring each sound to this peak, in (0, 1].
+    engine : module
+        Who encodes: synths.nsynth, or synths.nsynth.magenta (Magenta's own code).
+    progress : callable, optional
+        Called with samples done and samples in all.
+
+    Returns
+    -------
+    float32 [sounds, frames, 16]
+        A frame for every 512 samples.
+
+    Raises
+    ------
+    InputError
+        If a sound cannot be read, or saved encodings have another length.
     """
-    Loads one sound, mono, padded with silence or cut to sample_length samples.
-
-    :param wav_filename: a path, or the name of a file in the "sounds" folder
-    """
-    # not in print: short sounds are padded, so that they stack; any format libsndfile reads
-    return audio_utils.load_audio(sound_path(wav_filename), sample_length, sample_rate, **options)
-
-
-def encode(wav_filenames: list[str | Path], checkpoint: str | Path | None = None,
-           sample_length: int = 16000, sample_rate: int = SAMPLE_RATE, engine=nsynth,
-           progress=None, audios: list[np.ndarray | None] | None = None, **options) -> np.ndarray:
-    """
-    Loads the sounds and encodes them.
-
-    :param wav_filenames: the sounds, paths or names of files in the "sounds" folder
-    :param checkpoint: the checkpoint, a name or a path; None for the best that is here
-    :param sample_length: the length in samples: the seconds wanted times 16000
-    :param sample_rate: the sample rate in Hz, should be 16000
-    :param engine: who encodes: synths.nsynth, or synths.nsynth.magenta (Magenta's own code)
-    :param progress: called with (samples done, samples in all)
-    :param audios: the sounds of the files where they are loaded already, None for an encoding
-    :return: the encodings, [sounds, frames, 16], a frame for every 512 samples
-    """
-    if not wav_filenames:
-        return np.zeros((0, sample_length // 512, 16), np.float32)
-
     # Loads the audio of each file
-    if audios is None:
-        audios = [None if is_encoding(wav_filename) else
-                  load_sound(wav_filename, sample_length, sample_rate, **options)
-                  for wav_filename in wav_filenames]
+    audios = []
+    for wav_filename in wav_filenames:
+        if not inputs.is_encoding(wav_filename):
+            # not in print: Short sounds are padded with silence, so that they can be stacked.
+            # Any format that libsndfile knows is read.
+            audios.append(inputs.load_sound(wav_filename, sample_length, sample_rate,
+                                            trim_silence, peak))
 
     # Encodes them all
-    sounds = [audio for audio in audios if audio is not None]
-    encodings = list(engine.encode(np.array(sounds), checkpoint, sample_length,
-                                   progress=progress)) if sounds else []
+    encodings: list[np.ndarray] = []
+    if audios:
+        encodings.extend(engine.encode(np.array(audios), checkpoint, sample_length,
+                                       progress=progress))
 
-    # not in print: an encoding that an earlier run has saved takes its place as it is
-    for place, filename in enumerate(map(Path, wav_filenames)):
-        if is_encoding(filename):
-            encodings[place:place] = audio_utils.load_encodings([filename.name], filename.parent)
+    # not in print: An encoding that an earlier run has saved is used as it is.
+    for place, wav_filename in enumerate(map(Path, wav_filenames)):
+        if inputs.is_encoding(wav_filename):
+            encodings[place:place] = audio_utils.load_encodings([wav_filename.name],
+                                                                wav_filename.parent)
     return mixing.stacked(encodings)
 
 
-def mix_encoding_pairs(encodings: list[np.ndarray], encodings_name: list[str],
+def mix_encoding_pairs(encodings: Sequence[np.ndarray], encodings_name: Sequence[str],
                        weights: tuple[float, float] = mixing.WEIGHTS["lean"],
-                       chosen: list[tuple[int, int]] | None = None,
+                       pairs: Sequence[tuple[int, int]] | None = None,
                        ) -> tuple[np.ndarray, list[str]]:
-    """
-    Mixes the encodings in pairs, each with every other, and names the mixes.
+    """Mix the encodings in pairs, each with every other, and name the mixes.
 
-    :param encodings: the encodings
-    :param encodings_name: their names
-    :param weights: how much of the first and of the second goes into a mix
-    :param chosen: the pairs to mix, by place; None for all (each once if the weights are equal)
-    :return: the mixes, [pairs, frames, 16], and their names
+    Parameters
+    ----------
+    encodings : sequence of float32 [frames, 16]
+    encodings_name : sequence of str
+        Their files or names.
+    weights : (float, float)
+        How much of the first and of the second goes into a mix.
+    pairs : sequence of (int, int), optional
+        The pairs to mix, by place.  None: all, in both orders.
+
+    Returns
+    -------
+    encodings_mix : float32 [pairs, frames, 16]
+    encodings_mix_name : list of str
+        "bass_flute" for the bass, coloured by the flute.
     """
     encodings_mix = []
     encodings_mix_name = []
-    # not in print: names stay unlike each other, also where two sounds share a number
+    # not in print: Names are the sounds' words, not Freesound's numbers, and all different.
     names = mixing.short_names(encodings_name)
-    # not in print: pairs are told apart by place, not by name
-    for first, second in chosen or mixing.pairs(len(encodings), weights[0] != weights[1]):
-        # not in print: the weights sum to one; the book's, 1 and 1/2, are --mix book
-        encodings_mix.append(weights[0] * encodings[first] + weights[1] * encodings[second])
-        encodings_mix_name.append(f"{names[first]}_{names[second]}")
-    return np.array(encodings_mix), encodings_mix_name
+    # not in print: Pairs are told apart by place; by name, two sounds of one name were never mixed.
+    for i, j in mixing.pairs(len(encodings)) if pairs is None else pairs:
+        # not in print: The weights sum to one, 2/3 and 1/3; the book's 1 and 1/2 are --mix book.
+        encodings_mix.append(weights[0] * encodings[i] + weights[1] * encodings[j])
+        encodings_mix_name.append(f"{names[i]}_{names[j]}")
+    return np.array(encodings_mix, np.float32), encodings_mix_name
 
 
-def synthesize(encodings_mix: np.ndarray, encodings_mix_name: list[str],
+def synthesize(encodings_mix: np.ndarray, encodings_mix_name: Sequence[str],
                checkpoint: str | Path | None = None,
-               output_dir: str | Path = HERE / "output" / "nsynth", engine=nsynth,
-               **options) -> list[Path]:
-    """
-    Decodes the encodings, sample by sample, and saves each as a WAV under its name.
+               output_dir: str | Path = HERE / "output" / "nsynth", *, seed: int = 0,
+               identities: Sequence[str] | None = None, temperature: float = 1.0,
+               precision: str = "auto", threads: int | None = None, resume: bool = False,
+               engine: ModuleType = nsynth, reference_audio: np.ndarray | None = None,
+               report: Callable[[str], None] | None = None,
+               progress: Callable[[int, int], None] | None = None) -> list[Path]:
+    """Decode the encodings, sample by sample, and save each as a WAV under its name.
 
-    :param encodings_mix: the encodings, [clips, frames, 16]
-    :param encodings_mix_name: the names of the files, without ending
-    :param checkpoint: the checkpoint, a name or a path; None for the best that is here
-    :param output_dir: the folder of the WAVs
-    :param engine: who decodes: synths.nsynth, or synths.nsynth.magenta (Magenta's own code)
-    :return: the paths of the WAVs
+    Parameters
+    ----------
+    encodings_mix : float32 [clips, frames, 16]
+    encodings_mix_name : sequence of str
+        The names of the files, without ending.
+    checkpoint : str, Path or None
+        A name or a path; None: the best that is here.
+    output_dir : str or Path
+        The folder of the WAVs.
+    seed : int
+        The same seed gives the same sounds.
+    identities : sequence of str, optional
+        What each clip is made of; its random numbers come from this and the seed.
+    temperature : float
+        0.01 to 2; below 1 the likelier samples are preferred.
+    precision : str
+        "auto", "float32" or "int8".
+    threads : int, optional
+        None: all cores.
+    resume : bool
+        Go on with what a stopped run has left.
+    engine : module
+        Who decodes: synths.nsynth, or synths.nsynth.magenta (Magenta's own code).
+    reference_audio : float32 [sounds, samples], optional
+        The sounds on which "auto" tries int8.
+    report : callable, optional
+        Called with a sentence where there was a choice.
+    progress : callable, optional
+        Called with samples done and samples in all.
+
+    Returns
+    -------
+    list of Path
+        The WAVs.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be written.
     """
     Path(output_dir).mkdir(parents=True, exist_ok=True)
     save_paths = [Path(output_dir) / f"{name}.wav" for name in encodings_mix_name]
-    # not in print: files of 16 bits that neither clip nor click, 5 ms faded at both ends
-    engine.synthesize(encodings_mix, save_paths, checkpoint, fade=0.005, **options)
+    # not in print: Files have 16 bits and do not clip; 5 ms at both ends are faded, against clicks.
+    engine.synthesize(encodings_mix, save_paths, checkpoint, fade=0.005, seed=seed,
+                      identities=identities, temperature=temperature, precision=precision,
+                      threads=threads, resume=resume, reference_audio=reference_audio,
+                      report=report, progress=progress)
     return save_paths
 
 
 def app(options) -> None:
-    # Finds the weights and the sounds (with --download: fetches what the book used)
-    checkpoint = find_weights(options, "nsynth", "wavenet-ckpt", download_checkpoint)
-    sounds = find_sounds(options, WAV_FILENAMES)
-    names = mixing.short_names(sounds)
-    engine = find_engine(options, checkpoint)
-    weights = mixing.weights(options.mix, options.ratio)
-    pairs = find_pairs(options, names, weights)
-    sample_length = round(options.seconds * SAMPLE_RATE)
-    audios = [None if is_encoding(sound) else load_sound(
-        sound, sample_length, trim_silence=options.trim, peak=0.9 if options.level else None,
-        report=lambda line: say(options, line)) for sound in sounds]
-    output_dir = results_dir(options)
-    say_sounds(options, sounds, names)
+    """Run the example: the book's four calls, and around them what is new."""
+    # Downloads the checkpoint, if it is asked for, and finds the weights and the sounds
+    checkpoint_name = inputs.wanted_download(options, "nsynth", "wavenet-ckpt")
+    if checkpoint_name:
+        download_checkpoint(checkpoint_name,
+                            progress=bar(options, f"fetching {checkpoint_name}", 1e-6, "MB"))
+    checkpoint = inputs.find_weights(options, "nsynth")
+    sounds = inputs.find_sounds(options, WAV_FILENAMES)
 
-    # Encodes the sounds (and saves the encodings for later use)
-    with progress(options, f"encoding {len(sounds)} sounds", 1 / SAMPLE_RATE, "s of sound") as bar:
-        encodings = encode(sounds, checkpoint, sample_length, engine=engine, progress=bar,
-                           audios=audios)
-    audio_utils.save_encoding(encodings, names, output_dir / "encodings")
+    # Settles what will be made before any work starts, and makes the folder for it
+    engine = inputs.nsynth_engine(options, checkpoint)
+    job = plan.plan_mixes(options, sounds, checkpoint)
+    plan.say_sounds(options, job)
+    sample_length = round(options.seconds * SAMPLE_RATE)
+    peak = 0.9 if options.level else None
+    audios = inputs.load_sounds(options, job.sounds, sample_length, peak)
+    record = results.new_record(options, checkpoint, "nsynth", job.sounds)
+
+    # Encodes the sounds, and saves the encodings for later use
+    encodings = encode(job.sounds, checkpoint, sample_length, trim_silence=options.trim, peak=peak,
+                       engine=engine, progress=bar(options, f"encoding {len(job.sounds)} sounds",
+                                                   1 / SAMPLE_RATE, "s of sound"))
+    audio_utils.save_encoding(encodings, job.names, record.output_dir / "encodings")
+
+    # not in print: Before they are mixed, the encodings are scaled and stretched, if asked for.
+    encodings = options.scale * audio_utils.timestretch(encodings, options.stretch)
 
     # Mixes the encodings in pairs: 4 sounds make 12 mixes
-    encodings = options.scale * audio_utils.timestretch(encodings, options.stretch)
-    clips, clips_name = list(encodings), [f"{name}_reconstructed" for name in names]
-    if options.steps:
-        mixed = mixing.paths(encodings, names, options.steps, pairs)
-    elif options.crossfade:
-        mixed = mixing.crossfades(encodings, names, pairs)
+    if options.steps or options.crossfade:
+        clips = [mixing.encoding(mix, encodings) for mix in job.mixes]
     else:
-        mixed = mix_encoding_pairs(encodings, names, weights, pairs)
-    clips.extend(mixed[0])
-    clips_name.extend(mixed[1])
+        encodings_mix, encodings_mix_name = mix_encoding_pairs(encodings, job.names, job.weights,
+                                                               job.pairs)
+        # not in print: The sounds themselves are decoded as well, to hear what the network loses.
+        clips = [*encodings, *encodings_mix]
 
-    # Synthesizes them into WAVs, the sounds themselves too; at the end, or when stopped, draws
-    # every sound as a rainbowgram and makes the page to listen on
-    clips_name = [f"{name}_seed{options.seed}" for name in clips_name]
-    heard = mixing.stacked([audio for audio in audios if audio is not None])
-    with (page_at_end(options, output_dir, lambda: nsynth_page(
-              options, output_dir, names, audios, pairs, clips_name)),
-          progress(options, f"decoding {len(clips)} clips", 1 / SAMPLE_RATE, "s of sound") as bar):
-        synthesize(np.array(clips), clips_name, checkpoint, output_dir, engine, seed=options.seed,
-                   precision=options.precision, temperature=options.temperature,
-                   threads=options.threads, reference_audio=heard,
-                   report=lambda line: say(options, line), progress=bar)
+    # Synthesizes them into WAVs; at the end, or when stopped, draws every sound as a rainbowgram
+    # and makes the page to listen on
+    planned = plan.planned_mixes(record, job)
+    with results.page_at_end(record, nsynth_page, job.names, audios, planned):
+        synthesize(np.array(clips), [clip.path.stem for clip in planned], checkpoint,
+                   record.output_dir, seed=record.seed,
+                   identities=[clip.identity for clip in planned],
+                   temperature=options.temperature, precision=options.precision,
+                   threads=options.threads, resume=options.resume, engine=engine,
+                   reference_audio=mixing.stacked([a for a in audios if a is not None]),
+                   report=record.say, progress=bar(options, f"decoding {len(clips)} clips",
+                                                   1 / SAMPLE_RATE, "s of sound"))
 
 
-def parse_options():
+def parse_options() -> Parser:
+    """Make the parser of this example's options."""
     parser = option_parser(__doc__, "output/nsynth", "wavenet-ckpt, wavenet-voice-ckpt")
     parser.add_argument("--sounds", nargs="+", metavar=("FILE", "FOLDER"),
                         help="sounds, saved encodings (default: sounds/)")
@@ -210,7 +274,7 @@ def parse_options():
     parser.add_argument("--ratio", type=number(float, 0, 1), metavar="R",
                         help="share of the first sound instead, 0 to 1")
     parser.add_argument("--pairs", nargs="+", metavar=("A+B", "C+D"),
-                        help="mix only these, by short name")
+                        help="make only these, of the sounds' names")
     parser.add_argument("--steps", type=number(int, 2, 99), metavar="N",
                         help="from one sound to the other, 2 to 99 steps")
     parser.add_argument("--crossfade", action="store_true",
@@ -223,8 +287,8 @@ def parse_options():
                         help="0.01 to 2: less is cleaner, more is noisier")
     parser.add_argument("--precision", choices=["auto", "float32", "int8"], default="auto",
                         help="auto (default): int8 where as good as float32")
-    parser.add_argument("--engine", choices=["fast", "magenta"], default="fast",
-                        help="magenta: Magenta's own, official weights, slow")
+    parser.add_argument("--resume", action="store_true",
+                        help="go on with a run that was stopped")
     return parser
 
 

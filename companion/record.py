@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from companion.progress import say
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -72,3 +74,7 @@ class Record:
     quiet: bool = False
     began: float = 0.0
     stopped: bool = False
+
+    def say(self, message: str) -> None:
+        """Print a line, unless the run is quiet."""
+        say(self, message)

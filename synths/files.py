@@ -103,6 +103,64 @@ def write_wav(path: str | Path, audio: np.ndarray, sample_rate: int = 16000) -> 
     return gain
 
 
+@contextlib.contextmanager
+def lock(file: str | Path) -> Iterator[None]:
+    """Hold a lock file; the system lifts the lock if this process is killed.
+
+    Parameters
+    ----------
+    file : str or Path
+        Made if it is missing, and removed at the end.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process holds it.
+    OSError
+        If the file cannot be made.
+    """
+    file = Path(file)
+    while True:
+        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            _lock_handle(handle)
+            # Its last holder may have removed the file between the two calls: then it locks nobody.
+            if os.name == "nt" or os.path.samestat(os.fstat(handle), os.stat(file)):
+                break
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+    try:
+        yield
+    finally:
+        if os.name != "nt":  # which cannot remove an open file
+            file.unlink(missing_ok=True)
+        os.close(handle)
+        if os.name == "nt":
+            with contextlib.suppress(OSError):
+                file.unlink()
+
+
+def _lock_handle(handle: int) -> None:
+    if os.name == "nt":
+        import msvcrt
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        except OSError:
+            raise BlockingIOError from None
+    else:
+        import fcntl
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:  # a file system without locks
+            pass
+
+
 def sweep(folder: str | Path) -> None:
     """Remove what killed runs have left half-written in a folder that no other run is using."""
     for left in Path(folder).glob(f".*{_MARK}"):

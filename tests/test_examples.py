@@ -1,6 +1,5 @@
 """Both examples as a user runs them: from the command line, on the starters, and gone wrong."""
 
-import argparse
 import base64
 import importlib
 import os
@@ -16,6 +15,7 @@ import mido
 import numpy as np
 import pytest
 import soundfile
+import audio_utils
 from check_results import check_gansynth, check_nsynth, check_sound
 from PIL import Image
 from scipy import ndimage
@@ -80,9 +80,9 @@ def test_example_01_makes_twelve_mixes_of_four_sounds(default_mixes):
     folder, lines = default_mixes
     check_nsynth(folder)
     assert framed(overview(folder, 7)) == 4
-    assert lines[0].startswith("weights: shipped starter nsynth_starter")
-    assert any("seed 7" in line for line in lines)
-    assert lines[-1].startswith("results: ") and str(folder.name) in lines[-1]
+    assert lines[0].startswith("Weights: shipped starter nsynth_starter")
+    assert any("16 clips of 1 s" in line and "seed 7" in line for line in lines)
+    assert lines[-1] == f"Open in a browser: {(folder / 'index.html').as_uri()}"
     assert {"bass_flute_seed7.wav", "flute_bass_seed7.wav", "source_meow.wav",
             "metal_reconstructed_seed7.wav"} <= {wav.name for wav in folder.glob("*.wav")}
 
@@ -104,8 +104,11 @@ def test_the_printed_command_repeats_the_run(tmp_path):
                                 (TWO, ["--midi", score], "a score_*.wav")):
         out = tmp_path / script
         lines = good(script, *words, "--output", out)
-        command = next(line for line in lines if line.startswith("again: "))
-        good(script, *shlex.split(command)[3:])
+        command = next(line for line in lines if line.startswith("To repeat this run: python "))
+        words = shlex.split(command.split("run: python ")[1])
+        assert Path(words[0]) == ROOT / script and "_starter" in words[words.index(
+            "--checkpoint") + 1]
+        good(script, *words[1:], cwd=tmp_path)
         first, = out.glob(clip)
         again, = (tmp_path / f"{script}-2").glob(clip)
         assert first.name == again.name and first.read_bytes() == again.read_bytes()
@@ -159,8 +162,8 @@ def test_example_01_walks_fades_stretches_and_scales(tmp_path):
     assert (tmp_path / "fade" / "b_to_a_seed1.wav").is_file()
     lines = good(ONE, *words, tmp_path / "long", "--stretch", 2, "--scale", "0.8", "--labels",
                  "--ratio", "0.9", "--temperature", "0.5", "--trim", "--level", "--threads", 1)
-    assert lines[1] == ("sounds, 0.16 s of each: a (0.3 s, cut), b (0.3 s, cut); silence at the "
-                        "beginning left out; peaks brought to 0.9; seed 1")
+    assert lines[2] == ("Sounds, 0.16 s of each: a (0.3 s, cut), b (0.3 s, cut); silence at the "
+                        "beginning left out; peaks brought to 0.9.")
     assert soundfile.info(tmp_path / "long" / "a_b_seed1.wav").frames == 2 * 5 * 512
     good(ONE, *words, tmp_path / "mean", "--mix", "mean", "--precision", "float32")
     assert len(list((tmp_path / "mean").glob("?_?_seed1.wav"))) == 1
@@ -262,19 +265,24 @@ def test_example_01_says_when_channels_cancel_each_other_out_and_uses_the_left_o
 
 def test_example_01_loads_each_sound_once(tmp_path, monkeypatch):
     example = importlib.import_module("chapter_05_example_01")
-    loaded, load = [], example.audio_utils.load_audio
-    monkeypatch.setattr(example.audio_utils, "load_audio", lambda path, *rest, **more: (
+    loaded, load = [], audio_utils.load_audio
+    monkeypatch.setattr(audio_utils, "load_audio", lambda path, *rest, **more: (
         loaded.append(path) or load(path, *rest, **more)))
     wavs = [tone(tmp_path / "a.wav"), tone(tmp_path / "b.wav", 330)]
-    monkeypatch.setattr(sys, "argv", [ONE, "--sounds", *map(str, wavs), "--seconds", "0.1",
-                                      "--quiet", "--output", str(tmp_path / "out")])
-    options = example.parse_options().parse_args()
-    options.seed = 1
-    example.app(options)
+    call(example, "--sounds", *wavs, "--seconds", "0.1", "--output", tmp_path / "out")
     assert [path for path in loaded if path in wavs] == wavs
-    del loaded[:]
     encodings = example.encode(wavs, sample_length=1600)
-    assert loaded == wavs and encodings.shape == (2, 3, 16)
+    assert encodings.shape == (2, 3, 16)
+
+
+def call(example, *words):
+    """Run an example in this process, so that parts of it can be watched or exchanged."""
+    parser = example.parse_options()
+    options = parser.parse_args([*map(str, words), "--quiet"])
+    options.defaults = vars(parser.parse_args([]))
+    if options.seed is None:
+        options.seed = 1
+    example.app(options)
 
 
 def stopped(script, words, when, seconds=0.0):
@@ -301,11 +309,12 @@ def test_example_01_keeps_what_is_done_when_stopped(tmp_path):
     wavs = [tone(tmp_path / f"{name}.wav", seconds=1.0) for name in "ab"]
     out = tmp_path / "out"
     said = stopped(ONE, ["--sounds", *wavs, "--seconds", "60", "--seed", 1, "--output", out],
-                   lambda: list(out.glob("*_seed1.wav")), 0.5)
+                   lambda: list(out.glob("*.partial.wav")), 0.5)
     clips = ["a_b", "a_reconstructed", "b_a", "b_reconstructed"]
-    assert sorted(out.glob("*_seed1.wav")) == [out / f"{clip}_seed1.wav" for clip in clips]
+    assert sorted(out.glob("*_seed1*.wav")) == [out / f"{clip}_seed1.partial.wav"
+                                                for clip in clips]
     for clip in clips:
-        assert 512 < soundfile.info(out / f"{clip}_seed1.wav").frames < 60 * 16000
+        assert 512 < soundfile.info(out / f"{clip}_seed1.partial.wav").frames < 60 * 16000
     page = (out / "index.html").read_text("utf-8")
     assert page.count("<audio") == 6 and page.count("as far as it got: ") == 4
     assert "The run was stopped" in page and "index.html" in said
@@ -315,12 +324,13 @@ def test_example_01_keeps_what_is_done_when_stopped(tmp_path):
 
 def test_a_run_stopped_before_its_first_sound_has_no_page(tmp_path):
     from companion.page import reports
+    from companion.record import Planned, Record
 
     tone(tmp_path / "a_reconstructed_seed1.wav")  # an earlier run's
-    options = argparse.Namespace(stopped=True, began=time.time() + 60, seed=1)
-    assert reports.nsynth_page(options, tmp_path, ["a"], [np.zeros(16000, np.float32)], [],
-                               ["a_reconstructed_seed1"]) is None
-    assert reports.gansynth_page(options, tmp_path, []) is None
+    record = Record(1, tmp_path, "", True, "", {}, began=time.time() + 60, stopped=True)
+    clip = Planned(tmp_path / "a_reconstructed_seed1.wav", "a", "reconstruction", (0,), (1.0,))
+    assert reports.nsynth_page(record, ["a"], [np.zeros(16000, np.float32)], [clip]) is None
+    assert reports.gansynth_page(record, [clip], [], [], []) is None
     assert [path.name for path in tmp_path.iterdir()] == ["a_reconstructed_seed1.wav"]
 
 
@@ -335,7 +345,7 @@ def default_clip(tmp_path_factory):
 def test_example_02_plays_the_prelude(default_clip):
     folder, lines = default_clip
     check_gansynth(folder)
-    assert lines[0].startswith("weights: shipped starter gansynth_starter")
+    assert lines[0].startswith("Weights: shipped starter gansynth_starter")
     assert any("210 notes, 28.0 s; seed 7" in line for line in lines)
     assert soundfile.info(folder / "cs1-1pre-short_seed7.wav").frames == 30 * 16000
     assert overview(folder, 7).shape == (1125, 1800, 3)
@@ -355,7 +365,7 @@ def test_example_02_previews_instruments_and_places_them(tmp_path):
     score = midi(tmp_path / "score.mid", [(i, i + 1, 60, 90) for i in range(8)])
     lines = good(TWO, "--preview", 3, "--seed", 5, "--output", tmp_path / "preview")
     check_gansynth(tmp_path / "preview", clips=3)
-    assert sum("instrument0" in line for line in lines) == 3
+    assert lines[1].startswith("To make: a phrase on each of 3 instruments, 18 notes, and 21 ")
     sheet = overview(tmp_path / "preview", 5)
     assert sheet.shape[1] / sheet.shape[0] == pytest.approx(1.6, rel=0.5)
     words = ["--midi", score, "--seed", 5, "--output"]
@@ -366,12 +376,12 @@ def test_example_02_previews_instruments_and_places_them(tmp_path):
 
 
 @pytest.mark.parametrize("name, tracks, seconds, says", [
-    ("one note", [[(0, 1, 60, 90)]], 3, "1 notes"),
+    ("one note", [[(0, 1, 60, 90)]], 3, "1 note,"),
     ("3 s", [[(i, i + 1, 60 + i, 90) for i in range(6)]], 6, "6 notes"),
     ("9 s", [[(2 * i, 2 * i + 2, 60 + i, 90) for i in range(9)]], 12, "9 notes"),
     ("last listed ends first", [[(0, 8, 60, 90)], [(0, 1, 64, 90)]], 7, "2 notes, 4.0 s"),
     ("out of range", [[(0, 1, 60, 90), (1, 2, 10, 90), (2, 3, 100, 90)]], 3,
-     "1 notes.*left out: 2 outside pitches 24 to 84"),
+     "1 note,.*left out: 2 outside pitches 24 to 84"),
     ("silent", [[(0, 1, 60, 90), (1, 2, 62, 1)]], 4, "2 notes")])
 def test_example_02_plays_scores_of_every_kind(tmp_path, name, tracks, seconds, says):
     score = midi(tmp_path / "score.mid", *tracks)

@@ -4,5 +4,20 @@ Jesse Engel et al., "GANSynth: Adversarial Neural Audio Synthesis", ICLR 2019 (a
 """
 
 from synths.gansynth.model import LOWEST_PITCH, PITCH_COUNTS, Model
+from synths.gansynth.score import (
+    WHOLE_NOTE_LENGTH,
+    choose_instruments,
+    combine_notes,
+    get_random_instruments,
+    get_z_notes,
+    load_instruments,
+    load_midi,
+    preview_phrase,
+    save_instruments,
+    summary,
+    tempo_scale,
+)
 
-__all__ = ["LOWEST_PITCH", "PITCH_COUNTS", "Model"]
+__all__ = ["LOWEST_PITCH", "PITCH_COUNTS", "WHOLE_NOTE_LENGTH", "Model", "choose_instruments",
+           "combine_notes", "get_random_instruments", "get_z_notes", "load_instruments",
+           "load_midi", "preview_phrase", "save_instruments", "summary", "tempo_scale"]

@@ -593,7 +593,8 @@ def preview_phrase() -> dict:
 
 def summary(notes: dict) -> str:
     """The notes in words, and what was left out of them: "210 notes, 28.0 s"."""
-    words = f"{len(notes['pitches'])} notes, {max(notes['end_times']):.1f} s"
+    count = len(notes["pitches"])
+    words = f"{count} note{'' if count == 1 else 's'}, {max(notes['end_times']):.1f} s"
     reasons = {"out_of_range": f"outside pitches {MIN_PITCH} to {MAX_PITCH}",
                "silent": "of velocity 0", "drums": "of drums"}
     left_out = [f"{count} {reasons[reason]}"

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-import wave
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from synths import InputError
+from synths import InputError, files
 from synths.weights import checkpoints
 
 HOP_LENGTH = 512        # samples per frame of an encoding
@@ -405,7 +404,7 @@ def _settle(precision: str, checkpoint_path, reference_audio, threads, report) -
         choice = Choice("float32", "float32, because there is no sound to try int8 on.")
     else:
         choice = choose_precision(reference_audio, checkpoint_path, threads=threads)
-    if report:
+    if report and choice.int8 is not None:  # where there was a choice
         report(choice.reason)
     return choice.precision
 
@@ -463,13 +462,13 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
                samples_per_save: int = 10000, *, seed: int = 0,
                identities: Sequence[str] | None = None, precision: str = "auto",
                temperature: float = 1.0, threads: int | None = None, fade: float = 0.0,
-               progress: Progress | None = None, reference_audio: np.ndarray | None = None,
+               resume: bool = False, progress: Progress | None = None, reference_audio: np.ndarray | None = None,
                report: Callable[[str], None] | None = None) -> None:
     """Sounds of encodings as WAV files, as `fastgen.synthesize`: 16-bit PCM, 16 kHz.
 
-    A file is as long as what has been made of it: it is first written after `samples_per_save`
-    samples, replaced by a longer one after as many more, and whole at the end.  When interrupted
-    (KeyboardInterrupt), what is done is written before the interrupt goes on.  (Magenta writes
+    A clip that is not finished is saved under a name that says so (`partial_path`), as long as what
+    has been made of it: first after `samples_per_save` samples, then after every as many more, and
+    when interrupted (KeyboardInterrupt).  It takes its own name when it is whole.  (Magenta writes
     files of full length and silence from the start.)
 
     Parameters
@@ -490,6 +489,8 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
     fade : float
         Seconds faded in at the beginning and out at the end of each file, so that nothing clicks;
         0 leaves the samples as they are, as Magenta does.
+    resume : bool
+        Leave out the clips whose files are there, made by an earlier call that was interrupted.
 
     Raises
     ------
@@ -513,7 +514,15 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
     if samples_per_save < 1:
         raise InputError(f"samples_per_save is at least 1, not {samples_per_save}.")
     length = encodings.shape[1] * HOP_LENGTH
-    uniforms = draw_uniforms(seed, len(encodings) if identities is None else identities, length)
+    if identities is None:
+        uniforms = draw_uniforms(seed, len(encodings), length)
+    else:
+        uniforms = draw_uniforms(seed, identities, length)
+    if resume:
+        todo = [i for i, path in enumerate(paths) if not path.is_file()]
+        if not todo:
+            return
+        encodings, uniforms, paths = encodings[todo], uniforms[todo], [paths[i] for i in todo]
     precision = _settle(precision, checkpoint_path, reference_audio, threads, report)
     blocks = decode_blocks(encodings, checkpoint_path, uniforms, precision,
                            temperature=temperature, threads=threads)
@@ -525,7 +534,11 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
     def save(clips: Iterable[int]) -> None:
         for i in clips:
             if made[i] > saved[i]:
-                write_wav(paths[i], faded(audio[i, :made[i]], fade))
+                whole = made[i] == length
+                files.write_wav(paths[i] if whole else partial_path(paths[i]),
+                                faded(audio[i, :made[i]], fade))
+                if whole:
+                    partial_path(paths[i]).unlink(missing_ok=True)
                 saved[i] = made[i]
 
     try:
@@ -544,6 +557,12 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
         raise
 
 
+def partial_path(path: str | Path) -> Path:
+    """Return the file of a clip that is not finished: bass.partial.wav for bass.wav."""
+    path = Path(path)
+    return path.with_name(f"{path.stem}.partial{path.suffix}")
+
+
 def faded(audio: np.ndarray, seconds: float) -> np.ndarray:
     """A copy with `seconds` (at most half of it) faded in at the beginning and out at the end."""
     audio, length = audio.copy(), min(round(seconds * SAMPLE_RATE), audio.size // 2)
@@ -551,20 +570,3 @@ def faded(audio: np.ndarray, seconds: float) -> np.ndarray:
     audio[:length] *= ramp
     audio[audio.size - length:] *= ramp[::-1]
     return audio
-
-
-def write_wav(path: Path, audio: np.ndarray) -> None:
-    """16-bit PCM, beside its place and then put there, so that no half-written file is seen."""
-    pcm = np.rint(np.clip(audio, -1, 1) * 32767).astype("<i2")
-    # a name of its own, and the rights that any new file gets (mkstemp's would be the user's alone)
-    beside = path.with_name(f".{path.stem}-{os.getpid()}-{threading.get_ident()}.wav")
-    try:
-        with open(beside, "wb") as file, wave.open(file, "wb") as wav:
-            wav.setnchannels(1)
-            wav.setsampwidth(2)
-            wav.setframerate(SAMPLE_RATE)
-            wav.writeframes(pcm.tobytes())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise

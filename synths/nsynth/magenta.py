@@ -7,11 +7,12 @@ its code.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from synths import InputError
+from synths import InputError, files
 from synths.engines.litert import silent_stderr
 from synths.weights import checkpoints
 
@@ -59,14 +60,27 @@ def encode(wav_data: np.ndarray, checkpoint_path: str | Path | None = None,
 
 
 def synthesize(encodings: np.ndarray, save_paths: list[Path],
-               checkpoint_path: str | Path | None = None, *, seed: int = 0, fade: float = 0.0,
-               temperature: float = 1.0, **ignored) -> None:
+               checkpoint_path: str | Path | None = None, *, seed: int = 0,
+               identities: Sequence[str] | None = None, temperature: float = 1.0,
+               precision: str = "auto", threads: int | None = None, fade: float = 0.0,
+               resume: bool = False, progress: Callable[[int, int], None] | None = None,
+               reference_audio: np.ndarray | None = None,
+               report: Callable[[str], None] | None = None) -> None:
     """`fastgen.synthesize`, seeded through NumPy's global generator, which is all it draws from.
+
+    Parameters
+    ----------
+    encodings, save_paths, checkpoint_path, seed, fade
+        As for `synths.nsynth.synthesize`; the seed is that of the whole batch.
+    identities, reference_audio, report, progress
+        Not used: fastgen draws for all clips at once, in float32, and tells nothing.
+    temperature, precision, threads, resume
+        Only what fastgen can do: 1, "auto" or "float32", None, False.
 
     Raises
     ------
     InputError
-        As for `official`.
+        As for `official`; or if what is asked cannot be done.
 
     Notes
     -----
@@ -80,6 +94,9 @@ def synthesize(encodings: np.ndarray, save_paths: list[Path],
 
     from synths import nsynth
     prefix = official(checkpoint_path, temperature)
+    if precision == "int8" or threads is not None or resume:
+        raise InputError("Magenta's own engine computes in float32 on all cores, from the start: "
+                         "leave out the precision, the threads and resuming.")
     tf, fastgen = _fastgen()
     folder = Path(tempfile.mkdtemp(prefix=".fastgen-", dir=Path(save_paths[0]).parent))
     try:
@@ -89,6 +106,6 @@ def synthesize(encodings: np.ndarray, save_paths: list[Path],
             fastgen.synthesize(np.asarray(encodings), checkpoint_path=prefix,
                                save_paths=[str(part) for part in parts])
         for part, path in zip(parts, save_paths):
-            nsynth.write_wav(path, nsynth.faded(soundfile.read(part, dtype="float32")[0], fade))
+            files.write_wav(path, nsynth.faded(soundfile.read(part, dtype="float32")[0], fade))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

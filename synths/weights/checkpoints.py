@@ -301,12 +301,19 @@ def describe(prefix: str | Path, model: str, target_dir: str | Path = CHECKPOINT
                   for name, shape in shapes(prefix).items() if _is_parameter(name, model)}
     millions = sum(parameters.values()) / 1e6
     size = sum(file.stat().st_size for file in prefix.parent.glob(prefix.name + ".data-*")) / 1e6
-    title = f"checkpoint {prefix}"
+    name = name_of(prefix, target_dir)
+    title = f"checkpoint {prefix}" if name is None else (
+        f"{'official' if CHECKPOINTS[name].url else 'shipped starter'} {name}")
+    return f"{title} ({_short(millions)} M parameters, {_short(size)} MB)"
+
+
+def name_of(prefix: str | Path, target_dir: str | Path = CHECKPOINTS_DIR) -> str | None:
+    """The name of weights that ship or were downloaded, by their place; None of others."""
     for known in CHECKPOINTS.values():
         folder = Path(target_dir if known.url else CHECKPOINTS_DIR) / known.folder
-        if folder.resolve() in prefix.resolve().parents:
-            title = f"{'official' if known.url else 'shipped starter'} {known.name}"
-    return f"{title} ({_short(millions)} M parameters, {_short(size)} MB)"
+        if folder.resolve() in Path(prefix).resolve().parents:
+            return known.name
+    return None
 
 
 def _is_parameter(name: str, model: str) -> bool:

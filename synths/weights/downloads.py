@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from synths import InputError
+from synths import InputError, files
 from synths.weights.crc32c import crc32c
 
 Progress = Callable[[int, int], None]
@@ -240,49 +240,15 @@ def lock(path: str | Path) -> Iterator[None]:
         Another run holds it.
     """
     path = Path(path)
-    file = path.with_name(path.name + ".lock")
-    while True:
+    with contextlib.ExitStack() as stack:
         with _writing(path):
-            handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            _lock_handle(handle)
-            # Another run may have removed the file between the two calls: then it locks nobody.
-            if os.name == "nt" or os.path.samestat(os.fstat(handle), os.stat(file)):
-                break
-        except FileNotFoundError:
-            pass
-        except BlockingIOError:
-            os.close(handle)
-            raise InputError(
-                f"Another run is fetching {path} at this moment: wait until it is done, then "
-                "start again.") from None
-        os.close(handle)
-    try:
+            try:
+                stack.enter_context(files.lock(path.with_name(path.name + ".lock")))
+            except BlockingIOError:
+                raise InputError(
+                    f"Another run is fetching {path} at this moment: wait until it is done, then "
+                    "start again.") from None
         yield
-    finally:
-        if os.name != "nt":         # which cannot remove an open file
-            file.unlink(missing_ok=True)
-        os.close(handle)
-        if os.name == "nt":
-            with contextlib.suppress(OSError):
-                file.unlink()
-
-
-def _lock_handle(handle: int) -> None:
-    if os.name == "nt":
-        import msvcrt
-        try:
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            raise BlockingIOError from None
-    else:
-        import fcntl
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise
-        except OSError:             # a file system without locks
-            pass
 
 
 # Download

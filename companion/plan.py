@@ -1,0 +1,385 @@
+"""What a run will make, settled before any work: clips, names, size and time."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from companion import inputs
+from companion.options import given
+from companion.progress import say
+from companion.record import Planned, Record
+from synths import InputError, gansynth
+from synths.nsynth import mixing
+from synths.weights import checkpoints
+
+SAMPLE_RATE = 16000  # Hz
+MOST_CLIPS = 500  # more are made only if --many confirms them
+MOST_SECONDS, MOST_NOTES = 3600, 20000  # of a score
+KEYS = tuple(range(36, 85, 8))  # MIDI pitches that a preview's keyboard is made of
+LONGEST_NOTE = 4.0  # seconds that GANSynth makes of a note
+CLIP_BYTES, PICTURE_BYTES = 2 * SAMPLE_RATE, 400_000  # on disk: a second of sound, a picture
+
+
+@dataclass
+class Job:
+    """What example 1 will make.
+
+    Parameters
+    ----------
+    sounds : list of Path
+        Those that are used, and no others.
+    names : list of str
+        Their short names.
+    weights : (float, float)
+        Of the two encodings of a mix.
+    pairs : list of (int, int)
+        What is mixed, by place.
+    mixes : list of Mix
+        All clips, in the order in which they are decoded.
+    """
+
+    sounds: list[Path]
+    names: list[str]
+    weights: tuple[float, float]
+    pairs: list[tuple[int, int]]
+    mixes: list[mixing.Mix]
+
+
+def refuse_together(options: argparse.Namespace, *clashes: tuple[str, str]) -> None:
+    """Refuse options that contradict each other.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    *clashes : (str, str)
+        Two options each, as they are typed.
+
+    Raises
+    ------
+    InputError
+    """
+    asked = {"--" + name.replace("_", "-") for name in given(options)}
+    for first, second in clashes:
+        if first in asked and second in asked:
+            raise InputError(f"{first} and {second} contradict each other: leave one out.")
+
+
+def plan_mixes(options: argparse.Namespace, sounds: Sequence[Path], checkpoint: Path) -> Job:
+    """Settle what example 1 will make, say it, and refuse what cannot be made.
+
+    Only the sounds that `--pairs` names are used.  The steps of a path begin and end with the
+    sounds themselves, so these are not reconstructed a second time.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    sounds : sequence of Path
+    checkpoint : Path
+
+    Raises
+    ------
+    InputError
+        If options contradict each other, names clash, or the clips are more than `MOST_CLIPS`
+        without `--many`, or than the disk holds.
+    """
+    refuse_together(options, ("--steps", "--crossfade"), ("--steps", "--ratio"),
+                    ("--steps", "--mix"), ("--crossfade", "--ratio"), ("--crossfade", "--mix"),
+                    ("--mix", "--ratio"))
+    names = mixing.short_names(sounds)
+    weights = mixing.weights(options.mix, options.ratio)
+    if options.pairs:
+        pairs = mixing.chosen_pairs(names, options.pairs, sounds)
+        used = sorted({place for pair in pairs for place in pair})
+        sounds, names = [sounds[place] for place in used], [names[place] for place in used]
+        pairs = [(used.index(first), used.index(second)) for first, second in pairs]
+    else:
+        ordered = not options.steps and (options.crossfade or weights[0] != weights[1])
+        if not options.many:
+            _refuse_many(len(sounds), ordered, options.steps or 1)
+        pairs = mixing.pairs(len(sounds), ordered)
+    if options.steps and pairs:
+        mixes = mixing.paths(names, options.steps, pairs)
+    else:
+        mixes = mixing.reconstructions(names) + (
+            mixing.crossfades(names, pairs) if options.crossfade else
+            mixing.mixes(names, weights, pairs))
+    _settle_names([mix.name for mix in mixes])
+    job = Job(list(sounds), names, weights, pairs, mixes)
+    _budget(options, len(mixes), options.seconds * options.stretch,
+            _decoding_time(checkpoint, len(mixes), options.seconds * options.stretch))
+    return job
+
+
+def _refuse_many(sounds: int, ordered: bool, steps: int) -> None:
+    """Refuse too many clips before they are listed."""
+    clips = sounds * (sounds - 1) // (1 if ordered else 2) * steps + sounds * (steps == 1)
+    if clips > MOST_CLIPS:
+        raise InputError(f"{sounds} sounds make {clips:,} clips: name the pairs that you want with "
+                         "--pairs, or add --many to make them all.")
+
+
+def _settle_names(names: Sequence[str]) -> None:
+    """Refuse names that would be one file, also where a disk does not tell case apart."""
+    twice = [name for name, count in Counter(name.casefold() for name in names).items()
+             if count > 1]
+    if twice:
+        raise InputError(f"Two clips would have the name {twice[0]}: rename one of the sounds.")
+
+
+def _budget(options: argparse.Namespace, clips: int, seconds: float, time: float) -> None:
+    """Say what will be made and how long it takes; refuse what is too much."""
+    if clips > MOST_CLIPS and not options.many:
+        raise InputError(f"These are {clips:,} clips: ask for fewer, or add --many to make them "
+                         "all.")
+    size = clips * (seconds * CLIP_BYTES + 2 * PICTURE_BYTES)
+    folder = Path(options.output).absolute()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise InputError(f"{clips:,} clips need {in_bytes(size)}, and {folder} has "
+                         f"{in_bytes(free)} left: make room, or ask for fewer.")
+    say(options, f"To make: {counted(clips, 'clip')} of {seconds:.3g} s, about {in_words(time)} of "
+                 f"work, {in_bytes(size)} on disk; seed "
+                 f"{'as before' if options.seed is None else options.seed}.")
+
+
+def _decoding_time(checkpoint: Path, clips: int, seconds: float) -> float:
+    """Estimate how long decoding takes, in seconds, within a factor of two or so.
+
+    Each sample costs a look at all weights of the decoder for each group of a dozen clips, and a
+    multiplication with each weight for each clip.
+    """
+    weights = sum(math.prod(shape) for name, shape in checkpoints.shapes(checkpoint).items()
+                  if name.endswith("/W") and not name.startswith("ae_"))
+    groups = math.ceil(clips / 12)
+    step = groups * (1e-4 + 4 * weights / 20e9) + clips * 2 * weights / 100e9
+    return 2.0 + step * seconds * SAMPLE_RATE
+
+
+def in_words(seconds: float) -> str:
+    """Return a time in words.
+
+    >>> in_words(7), in_words(200), in_words(9000)
+    ('7 s', '3 minutes', '2.5 hours')
+    """
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} minutes"
+    return f"{seconds / 3600:.1f} hours"
+
+
+def in_bytes(size: float) -> str:
+    """Return a size in words.
+
+    >>> in_bytes(2.2e6), in_bytes(12.4e9)
+    ('2.2 MB', '12.4 GB')
+    """
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def counted(count: int, what: str) -> str:
+    """Return "1 note", "2 notes"."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def planned_mixes(record: Record, job: Job) -> list[Planned]:
+    """Return the clips of example 1 with their files."""
+    return [Planned(record.output_dir / f"{mix.name}_seed{record.seed}.wav", mix.title, mix.kind,
+                    mix.sources, mix.shares, mix.identity) for mix in job.mixes]
+
+
+def say_sounds(options: argparse.Namespace, job: Job) -> None:
+    """Say what is done to each sound before it is encoded: cut, padded, trimmed, levelled."""
+    import soundfile
+
+    words, kinds = [], Counter[str]()
+    for path, name in zip(job.sounds, job.names):
+        if inputs.is_encoding(path):
+            kinds["saved encodings"] += 1
+            words.append(f"{name} (a saved encoding)")
+            continue
+        try:
+            length = soundfile.info(path).duration
+        except soundfile.SoundFileError:
+            continue  # loading it says what is wrong
+        what = ("" if abs(length - options.seconds) < 0.005 else
+                "cut" if length > options.seconds else "then silence")
+        kinds[what] += 1
+        words.append(f"{name} ({length:.2g} s{what and ', ' + what})")
+    if len(job.sounds) > 6:
+        words = [f"{len(job.sounds)}" + "".join(
+            f", {count} {what}" for what, count in kinds.items() if what)]
+    done = [text for flag, text in ((options.trim, "silence at the beginning left out"),
+                                    (options.level, "peaks brought to 0.9")) if flag]
+    say(options, f"Sounds, {options.seconds:g} s of each: {'; '.join([', '.join(words), *done])}.")
+
+
+def check_preview(options: argparse.Namespace) -> None:
+    """Refuse what a preview of instruments would ignore.
+
+    Raises
+    ------
+    InputError
+    """
+    refuse_together(options, ("--preview", "--instruments"), ("--preview", "--midi"),
+                    ("--preview", "--tempo"), ("--preview", "--seconds-per-instrument"),
+                    ("--instruments", "--seconds-per-instrument"))
+
+
+def score_names(options: argparse.Namespace, paths: Sequence[Path]) -> list[str]:
+    """Return a name for each score, all different; in a preview, for each instrument."""
+    if options.preview:
+        return [f"instrument{place:02d}" for place in range(1, options.preview + 1)]
+    stems = [path.stem.encode("utf-8", "replace").decode("utf-8")[:80] for path in paths]
+    return mixing.numbered(stems, taken=["overview"])
+
+
+def planned_scores(options: argparse.Namespace, record: Record, names: Sequence[str],
+                   ) -> list[Planned]:
+    """Return the clips of example 2 with their files."""
+    kind = "preview" if options.preview else "score"
+    return [Planned(record.output_dir / f"{name}_seed{record.seed}.wav", name.replace("_", " "),
+                    kind) for name in names]
+
+
+def check_scores(options: argparse.Namespace, names: Sequence[str], scores: Sequence[dict]) -> None:
+    """Say what will be played, and refuse what is too long.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    names : sequence of str
+        One for each score.
+    scores : sequence of dict
+        As `get_midi_notes` returns them.
+
+    Raises
+    ------
+    InputError
+        If a score is longer than `MOST_SECONDS` or `MOST_NOTES`, without `--many`, or than the
+        disk holds.
+    """
+    for name, notes in zip(names, scores):
+        _check_score(options, name, notes)
+    if options.preview:
+        keys = len(KEYS) * len(scores)
+        notes = sum(len(notes["pitches"]) for notes in scores)
+        say(options, f"To make: a phrase on each of {counted(len(scores), 'instrument')}, "
+                     f"{counted(notes, 'note')}, and {keys:,} notes for the keyboard on the page, "
+                     f"about {in_words(1 + 0.03 * (notes + keys))} of work; seed {options.seed}.")
+        return
+    for name, notes in zip(names, scores):
+        say(options, f"{name}: {gansynth.summary(notes)}; seed {options.seed}.")
+        held = cut_short(notes)
+        if held:
+            say(options, f"{counted(held, 'note')} {'is' if held == 1 else 'are'} held longer than "
+                         f"the {LONGEST_NOTE:g} s that the model makes, and end early.")
+
+
+def _check_score(options: argparse.Namespace, name: str, notes: dict) -> None:
+    seconds, count = float(np.max(notes["end_times"])), len(notes["pitches"])
+    if not options.many and (seconds > MOST_SECONDS or count > MOST_NOTES):
+        raise InputError(f"{name} has {counted(count, 'note')} in {in_words(seconds)}, and a score "
+                         f"is at most {MOST_NOTES:,} notes in {in_words(MOST_SECONDS)}: add --many "
+                         "to play it all the same.")
+    free = shutil.disk_usage(Path(options.output).absolute().anchor).free
+    if seconds * CLIP_BYTES > free:
+        raise InputError(f"{name} lasts {in_words(seconds)}, which needs "
+                         f"{in_bytes(seconds * CLIP_BYTES)}, and there are {in_bytes(free)}: "
+                         "play a part of it.")
+
+
+def cut_short(notes: dict) -> int:
+    """Count the notes that are held longer than the 4 seconds that the model makes."""
+    return int(np.sum(np.subtract(notes["end_times"], notes["start_times"]) > LONGEST_NOTE))
+
+
+def instruments(options: argparse.Namespace, checkpoint: Path, scores: Sequence[dict],
+                ) -> list[str | None]:
+    """Return what plays each score: `--instruments`, in a preview each alone, else None (random).
+
+    Raises
+    ------
+    InputError
+        If `--instruments` are none, before any work starts.
+    """
+    if options.preview:
+        return [str(place) for place in range(1, options.preview + 1)]
+    if options.instruments is not None:
+        model = inputs.gansynth_model(checkpoint, 16, options.threads, options.engine)
+        for notes in scores:
+            gansynth.choose_instruments(model, options.instruments, float(max(notes["end_times"])),
+                                        np.random.default_rng(options.seed))
+    return [options.instruments] * len(scores)
+
+
+@dataclass
+class Heard:
+    """What example 2 has made so far, for the page: one entry for each clip.
+
+    Parameters
+    ----------
+    audios : list of float32 [samples]
+    instruments : list of (tuple of int, list of float)
+        Their numbers, and the seconds at which each is reached.
+    keys : list of list of (int, float32 [samples])
+        Of a preview, pitches and notes of the keyboard.
+    """
+
+    audios: list[np.ndarray] = field(default_factory=list)
+    instruments: list[tuple[tuple[int, ...], list[float]]] = field(default_factory=list)
+    keys: list[list[tuple[int, np.ndarray]]] = field(default_factory=list)
+
+
+def placed_instruments(chosen: str | None, saved: Path) -> tuple[tuple[int, ...], list[float]]:
+    """Return the numbers of a clip's instruments and when each is reached.
+
+    Parameters
+    ----------
+    chosen : str or None
+        As `instruments` returns it.
+    saved : Path
+        The instruments as they were saved.
+    """
+    _, times = gansynth.load_instruments(saved)
+    reached = [float(time) for time in times] if times is not None else [0.0]
+    if chosen is None:
+        return tuple(range(1, len(reached) + 1)), reached
+    if Path(chosen).suffix.lower() in (".npz", ".npy"):
+        return (), reached
+    numbers = [int(word.split("@")[0]) for word in chosen.split(",")]
+    return tuple(numbers * len(reached) if len(numbers) == 1 else numbers), reached
+
+
+def play_keys(options: argparse.Namespace, checkpoint: Path, saved: Path,
+              ) -> list[tuple[int, np.ndarray]]:
+    """Play the notes of the page's keyboard on a preview's instrument.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    checkpoint : Path
+    saved : Path
+        The instrument as it was saved.
+
+    Returns
+    -------
+    list of (int, float32 [samples])
+        MIDI pitches and whole notes; empty where this is no preview.
+    """
+    if not options.preview:
+        return []
+    model = inputs.gansynth_model(checkpoint, 16, options.threads, options.engine)
+    z, _ = gansynth.load_instruments(saved)
+    notes = model.generate_samples_from_z(np.repeat(z[:1], len(KEYS), axis=0), KEYS)
+    return list(zip(KEYS, notes))

@@ -1,0 +1,61 @@
+"""What a run says while it works: lines, and progress bars with the time left."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Talker(Protocol):
+    """The options of a script, or the record of a run."""
+
+    quiet: bool
+
+
+def say(talker: Talker, message: str) -> None:
+    """Print a line, unless `--quiet`; go on in silence where nobody reads any more (`| head`)."""
+    if talker.quiet:
+        return
+    try:
+        print(message, flush=True)
+    except BrokenPipeError:
+        talker.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def bar(talker: Talker, label: str, scale: float = 1.0, unit: str = "",
+        ) -> Callable[[int, int], None]:
+    """A progress bar for work that lasts over two seconds, with the time left.
+
+    Silent with `--quiet` and where stderr is no terminal.
+
+    Parameters
+    ----------
+    talker : Talker
+    label : str
+        What is being done, with how many: "decoding 16 clips".
+    scale : float
+        What one unit of the work counts in `unit`: 1 / 16000 turns samples into seconds.
+    unit : str
+        "s of sound", "notes", "MB".
+
+    Returns
+    -------
+    callable
+        To be called with (done, total), as often as you like; the bar goes when all is done.
+    """
+    from tqdm import tqdm
+    silent = talker.quiet or not sys.stderr.isatty()
+    shown = tqdm(desc=label, unit=unit and " " + unit, disable=silent, delay=2, leave=False,
+                 bar_format="{desc}: {percentage:3.0f}% |{bar:24}| {n:.1f}/{total:.1f}{unit}, "
+                            "{remaining} left")
+
+    def update(done: int, total: int) -> None:
+        shown.total = total * scale
+        shown.update(done * scale - shown.n)  # draws ten times a second at most
+        if done >= total:
+            shown.close()
+
+    return update
