@@ -126,7 +126,8 @@ def fetch(url: str, target: str | Path, *, sha256: str | None = None,
             if not resumed:       # else what an earlier run left may be at fault: once more
                 raise InputError(
                     f"The download of {shortened(url)} is not the file it should be ({wrong}) "
-                    "and was removed: try again, and if that does not help the file there has changed.")
+                    "and was removed: try again; if that does not help, the file there has "
+                    "changed.")
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(part, target)

@@ -6,6 +6,7 @@ stands for `model.ckpt-200000.index` and `model.ckpt-200000.data-00000-of-00001`
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def _any_path(path: str | Path, model: str) -> Path:
     try:
         return resolve(path)
     except CheckpointError as error:
-        if len(Path(path).parts) > 1 or Path(path).exists():
+        if len(Path(path).parts) > 1 or os.path.exists(path):
             raise
         raise CheckpointError(
             f"There is no checkpoint {quoted(path)}: give one of the names {names.listed(model)}, "
