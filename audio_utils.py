@@ -146,8 +146,8 @@ def load_encodings(filenames: Sequence[str],
 
 def _read_encoding(path: Path) -> np.ndarray:
     """One encoding; its size is known from the header before memory is asked for."""
-    if not path.is_file():
-        what = "is not a file" if path.exists() else "does not exist"
+    if not os.path.isfile(path):
+        what = "is not a file" if os.path.exists(path) else "does not exist"
         raise InputError(f"{shortened(path)} {what}: an encoding is a .npy file; check name and "
                          "folder.")
     try:
@@ -379,9 +379,9 @@ def load_audio(path: str | Path, sample_length: int | None = None, sample_rate: 
     """
     path = Path(path)
     _check_request(sample_length, peak, offset)
-    if not path.is_file():
-        what = ("is a folder" if path.is_dir() else
-                "is not a file" if path.exists() else "does not exist")
+    if not os.path.isfile(path):  # which takes any text for a name
+        what = ("is a folder" if os.path.isdir(path) else
+                "is not a file" if os.path.exists(path) else "does not exist")
         raise InputError(f"A sound must be a file, and {shortened(path)} {what}: check the name.")
     keep = None if sample_length is None else sample_length / sample_rate
     sound = _survey(path, offset, None if trim_silence else keep)
@@ -433,8 +433,14 @@ def _blocks(path: Path) -> Iterator[tuple[int, np.ndarray]]:
     """Rate and samples [frames, channels] of a sound, block by block: its header may lie."""
     import soundfile
 
+    class Straight(soundfile.SoundFile):
+        """Read from front to back: soundfile seeks after each block, which false headers forbid."""
+
+        def seekable(self) -> bool:
+            return False
+
     try:
-        with soundfile.SoundFile(path) as file:
+        with Straight(path) as file:
             rate, low, high = file.samplerate, *_RATES
             if not low <= rate <= high:
                 raise InputError(f"A sound has {low:,} to {high:,} samples a second, and "
