@@ -543,8 +543,9 @@ def _levelled(audio: np.ndarray, peak: float | None) -> np.ndarray:
     if loudest == 0:
         return audio
     # as double numbers: the factor for a sound below 1e-38 is infinite as a single one
-    return (audio.astype(np.float64) * (peak / loudest)).astype(np.float32) if loudest < 1e-30 else (
-        audio * np.float32(peak / loudest))
+    if loudest < 1e-30:
+        return (audio.astype(np.float64) * (peak / loudest)).astype(np.float32)
+    return audio * np.float32(peak / loudest)
 
 
 def save_wav(audio: Any, path: str | Path, sample_rate: int = 16000) -> float:
