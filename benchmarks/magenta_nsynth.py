@@ -1,4 +1,4 @@
-"""NSynth references made by Magenta's own code, for tests and comparisons: weights, encodings, samples.
+"""NSynth references made by Magenta's own code: weights, encodings, samples.
 
 Run as a program, so that TensorFlow and its global state stay out of the tests' process:
 

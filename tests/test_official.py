@@ -30,7 +30,7 @@ def mirror(tmp_path):
     prefix = made / "wavenet-ckpt" / "model.ckpt-200000"
     magenta_nsynth.save_checkpoint(prefix, magenta_nsynth.random_weights(SIZES))
     subprocess.run([sys.executable, "-m", "benchmarks.magenta_gansynth", "make",
-                    str(made / "gan"), "--config", '{"fmap_max": 8, "fmap_base": 64}'],
+                    str(made / "gan"), "--config", '{"fmap_max": 8}'],
                    cwd=HOUSE, check=True, capture_output=True)
     nsynth = root / "download.magenta.tensorflow.org" / "models" / "nsynth"
     gansynth = root / "magentadata" / "models" / "gansynth"
