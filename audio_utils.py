@@ -12,8 +12,10 @@ import math
 import os
 import tempfile
 import time
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ import numpy as np
 
 from pictures import sheets, spectra
 from synths import InputError
+from synths.files import shortened, writing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +34,12 @@ if TYPE_CHECKING:
 # Samples that NSynth's encoder averages into one frame of an encoding.
 SAMPLES_PER_FRAME = 512
 FIGURE_SIZE = (6.4, 4.8)  # inches
+
+_MOST_NUMBERS = 1 << 26  # of an encoding: 37 hours of sound, 256 MB
+_RATES = (1000, 768_000)  # Hz of the sounds that are read
+_BLOCK = 1 << 18  # samples of all channels read at a time
+_MOST_SAMPLES = 1 << 30  # of all channels of a sound: three hours of stereo at 48 kHz
+_MARGIN = 0.1  # seconds before and after what is kept: the resampler looks back and ahead
 
 
 def timestretch(encodings: np.ndarray, factor: float) -> np.ndarray:
@@ -53,7 +62,8 @@ def timestretch(encodings: np.ndarray, factor: float) -> np.ndarray:
         If `factor` is not a finite number above 0, or leaves no frame.
     """
     # not in print: the docstring, which had "bigger is faster"
-    encodings = np.asarray(encodings, np.float32)
+    with np.errstate(over="ignore"):  # 1e300 is infinite in float32
+        encodings = np.asarray(encodings, np.float32)
     if encodings.ndim not in (2, 3) or 0 in encodings.shape:
         raise InputError("An encoding is [frames, channels] or [n, frames, channels], not empty; "
                          f"this one is {list(encodings.shape)}: give what `encode` returned.")
@@ -65,6 +75,12 @@ def timestretch(encodings: np.ndarray, factor: float) -> np.ndarray:
     if stretched_frames < 1:
         raise InputError(f"A stretch by {factor} leaves nothing of {frames} frames: "
                          f"give a factor of at least {1 / frames:.3f}.")
+    if encodings.size / frames * stretched_frames > _MOST_NUMBERS:
+        raise InputError(f"A stretch by {factor} makes {stretched_frames:,} frames of {frames:,}, "
+                         "more than any memory should hold: give a smaller factor.")
+    if not np.isfinite(encodings).all():
+        raise InputError("An encoding is finite numbers, and this one has others: encode the sound "
+                         "again.")
     # not in print: np.interp's arithmetic, not scikit-image's resize: it needs no scaling to
     # 0..1 (which divided by zero on constant input) and never smooths
     position = (np.arange(stretched_frames) + 0.5) * frames / stretched_frames - 0.5
@@ -97,7 +113,8 @@ def save_encoding(encodings: Sequence[np.ndarray], filenames: Sequence[str],
                          f"and {len(filenames)} names.")
     for encoding, filename in zip(encodings, filenames):
         path = Path(output_dir) / _with_npy(filename)
-        with _written_beside(path) as part, open(part, "wb") as file:
+        check_output_dir(path.parent)
+        with writing(path) as file:
             np.save(file, np.asarray(encoding), allow_pickle=False)
 
 
@@ -113,7 +130,7 @@ def load_encodings(filenames: Sequence[str],
 
     Returns
     -------
-    list of arrays, float32 [frames, 16] each (or whatever shape was saved)
+    list of arrays, float32 [frames, 16] each (or [n, frames, 16], if that was saved)
 
     Raises
     ------
@@ -123,19 +140,34 @@ def load_encodings(filenames: Sequence[str],
     encodings = []
     for filename in filenames:
         path = Path(input_dir) / _with_npy(filename)  # not in print: only saving added ".npy"
-        try:
-            encoding = np.load(path, allow_pickle=False)
-        except FileNotFoundError:
-            raise InputError(f"There is no encoding {path}: check name and folder.") from None
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"An encoding is a .npy file of numbers, and {path} is not ({error}): "
-                             "encode the sound again.") from None
-        if (not isinstance(encoding, np.ndarray) or encoding.ndim not in (2, 3)
-                or encoding.dtype.kind != "f" or not np.isfinite(encoding).all()):
-            raise InputError(f"An encoding is finite numbers [frames, 16], and {path} holds "
-                             "something else: encode the sound again.")
-        encodings.append(encoding)
+        encodings.append(_read_encoding(path))
     return encodings
+
+
+def _read_encoding(path: Path) -> np.ndarray:
+    """One encoding; its size is known from the header before memory is asked for."""
+    if not os.path.isfile(path):
+        what = "is not a file" if os.path.exists(path) else "does not exist"
+        raise InputError(f"{shortened(path)} {what}: an encoding is a .npy file; check name and "
+                         "folder.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # NumPy parses the header as Python, which may warn
+            stored = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # NumPy raises what it likes: ValueError, TokenError, BadZipFile
+        raise InputError(f"An encoding is a .npy file of numbers, and {shortened(path)} is not "
+                         f"({shortened(error) or type(error).__name__}): encode the sound again."
+                         ) from None
+    wrong = InputError(f"An encoding is finite numbers [frames, 16], and {shortened(path)} holds "
+                       "something else: encode the sound again.")
+    if (not isinstance(stored, np.ndarray) or stored.ndim not in (2, 3) or not stored.size
+            or stored.dtype.kind != "f" or stored.size > _MOST_NUMBERS):
+        raise wrong
+    with np.errstate(over="ignore", invalid="ignore"):  # 1e300 is infinite in float32
+        encoding = np.array(stored, np.float32)
+    if not np.isfinite(encoding).all():
+        raise wrong
+    return encoding
 
 
 def save_encoding_plot(encoding: np.ndarray, filename: str | None = None,
@@ -345,63 +377,26 @@ def load_audio(path: str | Path, sample_length: int | None = None, sample_rate: 
     InputError
         If there is no such file, it is no sound, is empty, or has values that are not numbers.
     """
-    import soundfile
-
     path = Path(path)
-    if sample_length is not None and sample_length < 1:
-        raise InputError(f"A sound is at least one sample long, not {sample_length}.")
-    if peak is not None and not 0 < peak <= 1:
-        raise InputError(f"A peak level must be above 0 and at most 1, not {peak}.")
-    if not (math.isfinite(offset) and offset >= 0):
-        raise InputError(f"Seconds to leave out must be 0 or more, not {offset}.")
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"A sound must be a file, and {path} {what}: check the name.")
-    try:
-        with soundfile.SoundFile(path) as file:
-            file_rate = file.samplerate
-            wanted = -1
-            if sample_length is not None and not trim_silence:
-                # 0.1 s more than is kept: the resampler looks ahead
-                wanted = math.ceil((offset + sample_length / sample_rate + 0.1) * file_rate)
-            channels = file.read(wanted, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError) as error:
-        reason = str(getattr(error, "error_string", error)).rstrip(".")
-        raise InputError(f"A sound must be WAV, FLAC, OGG, MP3 or AIFF, and {path} cannot be read "
-                         f"as any of them ({reason}): convert it to WAV.") from None
-    if not len(channels):
-        raise InputError(f"A sound needs at least one sample, and {path} has none: "
-                         "record or export it again.")
-    audio = channels.mean(axis=1)
-    levels = np.abs(channels).max(axis=0)
-    if np.abs(audio).max() < 0.01 * levels.max():
-        heard = int(np.argmax(levels > 0.1 * levels.max()))
-        audio = channels[:, heard]
-        if report:
-            which = ("left", "right")[heard] if channels.shape[1] == 2 else f"{heard + 1}."
-            report(f"The channels of {path} are in opposite phase and would cancel each other out: "
-                   f"the {which} channel is used.")
-    if not np.isfinite(audio).all():
-        raise InputError(f"A sound must be finite numbers, and {path} has NaN or infinite samples: "
-                         "export it again.")
-    if file_rate != sample_rate:
-        import soxr
-
-        audio = soxr.resample(audio, file_rate, sample_rate, quality="HQ")
-    duration = len(audio) / sample_rate
-    audio = audio[round(offset * sample_rate):]
+    _check_request(sample_length, peak, offset)
+    if not os.path.isfile(path):  # which takes any text for a name
+        what = ("is a folder" if os.path.isdir(path) else
+                "is not a file" if os.path.exists(path) else "does not exist")
+        raise InputError(f"A sound must be a file, and {shortened(path)} {what}: check the name.")
+    keep = None if sample_length is None else sample_length / sample_rate
+    sound = _survey(path, offset, None if trim_silence else keep)
+    if sound.opposite and report:
+        which = ("left", "right")[sound.channel] if sound.channels == 2 else f"{sound.channel + 1}."
+        report(f"The channels of {shortened(path)} are in opposite phase and would cancel each "
+               f"other out: the {which} channel is used.")
+    begin = _onset(path, sound, offset) if trim_silence else offset
+    audio = _part(path, sound, begin, keep, sample_rate)
     if not len(audio):
-        raise InputError(f"{offset} s cannot be left out of {path}, {duration:.2f} s long: "
-                         "leave out less.")
-    if trim_silence and np.any(audio):
-        onset = int(np.argmax(np.abs(audio) >= 0.01 * np.abs(audio).max()))
-        audio = audio[max(0, onset - round(0.005 * sample_rate)):]
-    audio = audio[:sample_length].astype(np.float32)
-    loudest = float(np.abs(audio).max())
-    if peak is not None and loudest > 0:
-        audio *= peak / loudest
-    elif loudest > 1:
-        audio /= loudest
+        raise InputError(f"{offset} s cannot be left out of {shortened(path)}, "
+                         f"{sound.frames / sound.rate:.2f} s long: leave out less.")
+    audio = _levelled(audio[:sample_length].astype(np.float32), peak)
+    if not np.isfinite(audio).all():
+        raise _not_finite(path)
     ramp = min(round(fade * sample_rate), len(audio) // 2)
     if ramp > 0:
         slope = ((np.arange(ramp) + 0.5) / ramp).astype(np.float32)
@@ -411,6 +406,146 @@ def load_audio(path: str | Path, sample_length: int | None = None, sample_rate: 
     if sample_length is not None:
         audio = np.pad(audio, (0, max(0, sample_length - len(audio))))
     return audio
+
+
+@dataclass(frozen=True)
+class _Sound:
+    """What a first reading of a sound has found."""
+
+    rate: int                   # Hz
+    channels: int
+    frames: int                 # read: all, or as many as are wanted
+    channel: int | None         # the one to use; None: their average
+    opposite: bool              # whether that is because they cancel each other out
+    peaks: list[tuple[int, float]]  # after the seconds left out: first frame and peak of each block
+
+
+def _check_request(sample_length: int | None, peak: float | None, offset: float) -> None:
+    if sample_length is not None and sample_length < 1:
+        raise InputError(f"A sound is at least one sample long, not {sample_length}.")
+    if peak is not None and not 0 < peak <= 1:
+        raise InputError(f"A peak level must be above 0 and at most 1, not {peak}.")
+    if not (math.isfinite(offset) and offset >= 0):
+        raise InputError(f"Seconds to leave out must be 0 or more, not {offset}.")
+
+
+def _blocks(path: Path) -> Iterator[tuple[int, np.ndarray]]:
+    """Rate and samples [frames, channels] of a sound, block by block: its header may lie."""
+    import soundfile
+
+    class Straight(soundfile.SoundFile):
+        """Read from front to back: soundfile seeks after each block, which false headers forbid."""
+
+        def seekable(self) -> bool:
+            return False
+
+    try:
+        with Straight(path) as file:
+            rate, low, high = file.samplerate, *_RATES
+            if not low <= rate <= high:
+                raise InputError(f"A sound has {low:,} to {high:,} samples a second, and "
+                                 f"{shortened(path)} has {rate:,}: convert it to 16,000.")
+            frames = max(1, _BLOCK // file.channels)
+            done = 0
+            while len(block := file.read(frames, dtype="float32", always_2d=True)):
+                done += block.size
+                if done > _MOST_SAMPLES:
+                    raise InputError(f"{shortened(path)} is longer than {_MOST_SAMPLES >> 20} "
+                                     "million samples: cut out what you need.")
+                yield rate, block
+    except InputError:
+        raise
+    except (soundfile.SoundFileError, OSError, ValueError, RuntimeError) as error:
+        reason = shortened(getattr(error, "error_string", error)).rstrip(".")
+        raise InputError(f"A sound must be WAV, FLAC, OGG, MP3 or AIFF, and {shortened(path)} "
+                         f"cannot be read as any of them ({reason}): convert it to WAV.") from None
+
+
+def _not_finite(path: Path) -> InputError:
+    return InputError(f"A sound must be finite numbers, and {shortened(path)} has NaN or infinite "
+                      "samples: export it again.")
+
+
+def _survey(path: Path, offset: float, keep: float | None) -> _Sound:
+    """Read a sound once, block by block, up to the seconds that are kept: which channel counts."""
+    levels = mean_level = rate = 0
+    frames, peaks = 0, []
+    for rate, block in _blocks(path):
+        with np.errstate(over="ignore"):
+            mean = np.abs(block.mean(axis=1))
+        if not np.isfinite(mean).all():
+            raise _not_finite(path)
+        loud = np.abs(block)
+        levels = np.maximum(levels, loud.max(axis=0))
+        mean_level = max(mean_level, float(mean.max()))
+        late = max(0, round(offset * rate) - frames)
+        if late < len(block):
+            peaks.append((frames + late, mean[late:].max(), loud[late:].max(axis=0)))
+        frames += len(block)
+        if keep is not None and frames >= (offset + keep + _MARGIN) * rate:
+            break
+    if not frames:
+        raise InputError(f"A sound needs at least one sample, and {shortened(path)} has none: "
+                         "record or export it again.")
+    opposite = mean_level < 0.01 * levels.max()
+    channel = int(np.argmax(levels > 0.1 * levels.max())) if opposite else None
+    return _Sound(rate, len(levels), frames, channel, opposite, [
+        (first, float(mean if channel is None else each[channel])) for first, mean, each in peaks])
+
+
+def _onset(path: Path, sound: _Sound, offset: float) -> float:
+    """Seconds at which a sound begins: 5 ms before it first rises to 40 dB below its peak."""
+    threshold = 0.01 * max((peak for _, peak in sound.peaks), default=0.0)
+    if threshold == 0:
+        return offset
+    start = next(first for first, peak in sound.peaks if peak >= threshold)
+    after = 0
+    for _, block in _blocks(path):
+        after += len(block)
+        if after > start:
+            heard = np.abs(_mono(block, sound)[start - after + len(block):]) >= threshold
+            return max(offset, (start + int(np.argmax(heard))) / sound.rate - 0.005)
+    return offset
+
+
+def _mono(block: np.ndarray, sound: _Sound) -> np.ndarray:
+    return block.mean(axis=1) if sound.channel is None else block[:, sound.channel]
+
+
+def _part(path: Path, sound: _Sound, begin: float, keep: float | None,
+          sample_rate: int) -> np.ndarray:
+    """A sound from a second on, at another rate, as if all of it had been resampled."""
+    # where both rates have a sample, so that those of the result lie where they would
+    step = sound.rate // math.gcd(sound.rate, sample_rate)
+    first = max(0, math.floor((begin - _MARGIN) * sound.rate / step)) * step
+    last = None if keep is None else math.ceil((begin + keep + _MARGIN) * sound.rate)
+    parts, place = [], 0
+    for _, block in _blocks(path):
+        wanted = block[max(0, first - place):None if last is None else max(0, last - place)]
+        if len(wanted):
+            parts.append(_mono(wanted, sound))
+        place += len(block)
+        if last is not None and place >= last:
+            break
+    audio = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    if sound.rate != sample_rate and len(audio):
+        import soxr
+
+        audio = soxr.resample(audio, sound.rate, sample_rate, quality="HQ")
+    return audio[max(0, round(begin * sample_rate) - first * sample_rate // sound.rate):]
+
+
+def _levelled(audio: np.ndarray, peak: float | None) -> np.ndarray:
+    """A sound at a peak level, or as it is; never above full scale."""
+    loudest = float(np.abs(audio).max())
+    if peak is None:
+        return audio / np.float32(loudest) if loudest > 1 else audio
+    if loudest == 0:
+        return audio
+    # as double numbers: the factor for a sound below 1e-38 is infinite as a single one
+    if loudest < 1e-30:
+        return (audio.astype(np.float64) * (peak / loudest)).astype(np.float32)
+    return audio * np.float32(peak / loudest)
 
 
 def save_wav(audio: Any, path: str | Path, sample_rate: int = 16000) -> float:

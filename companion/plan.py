@@ -16,7 +16,7 @@ from companion import inputs
 from companion.options import given
 from companion.progress import say
 from companion.record import Planned, Record
-from synths import InputError, gansynth
+from synths import InputError, files, gansynth
 from synths.nsynth import mixing
 from synths.weights import checkpoints
 
@@ -128,8 +128,9 @@ def _refuse_many(sounds: int, ordered: bool, steps: int) -> None:
 
 def _settle_names(names: Sequence[str]) -> None:
     """Refuse names that would be one file, also where a disk does not tell case apart."""
-    twice = [name for name, count in Counter(name.casefold() for name in names).items()
-             if count > 1]
+    for name in names:
+        files.check_name(f"{name}_seed{2**32 - 1}.wav")
+    twice = [name for name, count in Counter(map(files.name_key, names)).items() if count > 1]
     if twice:
         raise InputError(f"Two clips would have the name {twice[0]}: rename one of the sounds.")
 

@@ -174,8 +174,16 @@ def command_line(options: argparse.Namespace, checkpoint: Path, sources: Sequenc
     settings["seed"] = options.seed
     if options.output != options.defaults["output"]:
         settings["output"] = str(Path(options.output).absolute())
-    words = ["python", str(Path(sys.argv[0]).absolute()), *words_of(settings)]
-    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+    return quoted(["python", str(Path(sys.argv[0]).absolute()), *words_of(settings)])
+
+
+def quoted(words: Sequence[str], system: str = os.name) -> str:
+    """Join words to a command line, quoted for the system's shell.
+
+    >>> print(quoted(["python", "it's.py"], "posix"), quoted(["python", "it's a.py"], "nt"))
+    python 'it'"'"'s.py' python "it's a.py"
+    """
+    return subprocess.list2cmdline(words) if system == "nt" else shlex.join(words)
 
 
 @contextlib.contextmanager

@@ -8,8 +8,11 @@ somebody has made a link of is replaced, never followed.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import re
 import secrets
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -20,7 +23,90 @@ from synths import InputError
 
 # A temporary of ours: `.page.html.0123456789abcdef.part` becomes `page.html`.
 _MARK = ".part"
-_LONGEST = 100  # characters of the name that the temporary keeps: names have a limit on every disk
+_TEMPORARY = re.compile(r"\..*\.[0-9a-f]{16}" + re.escape(_MARK), re.DOTALL)
+_MOST = 255     # bytes of a name, on every usual disk
+_KEPT = 200     # bytes of the name that the temporary keeps
+
+# What Windows does not take in a name, and the names that are devices there, with any ending:
+# "Naming Files, Paths, and Namespaces" in Microsoft's documentation.
+_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
+_DEVICES = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9\xb9\xb2\xb3])\s*(\..*)?",
+                      re.IGNORECASE | re.DOTALL)
+
+
+def check_name(name: str, system: str = os.name) -> None:
+    """Make sure, before long work, that a file of that name can be made.
+
+    Parameters
+    ----------
+    name : str
+        One part of a path, with its ending.
+    system : str
+        Whose rules count, as in `os.name`: "nt" for Windows, all others are as strict as Linux.
+
+    Raises
+    ------
+    InputError
+        It is empty, too long, a device of Windows, or has characters that no name may have.
+
+    Examples
+    --------
+    >>> check_name("nul.wav", "posix")
+    >>> check_name("nul.wav", "nt")
+    Traceback (most recent call last):
+    ...
+    synths.InputError: The file name 'nul.wav' stands for a device on Windows: choose another one.
+    """
+    def refuse(reason: str) -> InputError:
+        return InputError(f"The file name {quoted(name)} {reason}: choose another one.")
+
+    size = len(name.encode("utf-8", "surrogatepass"))
+    if size > _MOST:
+        raise InputError(f"The file name {quoted(name)} is {size} bytes long, and disks take "
+                         f"{_MOST}: choose a shorter one.")
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise refuse("is none")
+    if system == "nt":
+        if found := _FORBIDDEN.search(name):
+            raise refuse(f"has {found[0]!r} in it, which Windows does not take")
+        if name[-1] in ". ":
+            raise refuse("ends in a full stop or a space, which Windows leaves out")
+        if _DEVICES.fullmatch(name):
+            raise refuse("stands for a device on Windows")
+
+
+def name_key(name: str) -> str:
+    """What two names have in common if some disk takes them for one.
+
+    Disks of macOS and Windows compare without regard to case, macOS also without regard to how
+    accents are written, and Windows leaves out full stops and spaces at the end.
+
+    Examples
+    --------
+    >>> name_key("Kick.WAV") == name_key("kick.wav")
+    True
+    """
+    folded = unicodedata.normalize("NFC", name).casefold()
+    return unicodedata.normalize("NFC", folded).rstrip(". ")
+
+
+def quoted(text: object, most: int = 200) -> str:
+    r"""Foreign text for a message: quoted, control characters escaped, cut as by `shortened`.
+
+    Examples
+    --------
+    >>> print(quoted("a\x1b[2J"))
+    'a\x1b[2J'
+    """
+    return shortened(repr(str(text)), most)
+
+
+def shortened(text: object, most: int = 200) -> str:
+    """Foreign text on one line of at most `most` characters: the middle is left out."""
+    line = "".join(char if char.isprintable() else " " for char in str(text))
+    if len(line) <= most:
+        return line
+    return f"{line[:most // 2 - 2]} ... {line[len(line) - (most - most // 2 - 3):]}"
 
 
 @contextlib.contextmanager
@@ -41,7 +127,8 @@ def writing(path: str | Path) -> Iterator[BinaryIO]:
     Raises
     ------
     InputError
-        If the system refuses: no room, no rights, a name too long.
+        If the system refuses: no room, no rights, a name too long; on Windows also if another
+        program has an earlier file of that name open.
 
     Examples
     --------
@@ -53,16 +140,24 @@ def writing(path: str | Path) -> Iterator[BinaryIO]:
     ['a.txt']
     """
     path = Path(path)
-    part = path.with_name(f".{path.name[:_LONGEST]}.{secrets.token_hex(8)}{_MARK}")
+    kept = path.name.encode("utf-8", "ignore")[:_KEPT].decode("utf-8", "ignore")
+    part = path.parent / f".{kept}.{secrets.token_hex(8)}{_MARK}"
     try:
         with open(part, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
+        try:
+            os.replace(part, path)
+        except PermissionError as error:
+            if not path.exists():
+                raise
+            raise InputError(f"{shortened(path)} cannot be replaced ({error.strerror or error}): "
+                             "close the program that has it open, or name another place."
+                             ) from error
     except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror or error}): make room, or "
-                         "name another place.") from error
+        raise InputError(f"{shortened(path)} cannot be written ({error.strerror or error}): make "
+                         "room, or name another place.") from error
     finally:
         with contextlib.suppress(OSError):  # the name is taken away already if all went well
             part.unlink(missing_ok=True)
@@ -94,12 +189,10 @@ def write_wav(path: str | Path, audio: np.ndarray, sample_rate: int = 16000) -> 
 
     gain = 1 / max(1.0, float(np.abs(audio).max(initial=0.0)))
     samples = np.rint(audio * (gain * 32767)).astype(np.int16)
+    whole = io.BytesIO()  # libsndfile would hide the system's own error, such as a full disk
+    soundfile.write(whole, samples, sample_rate, subtype="PCM_16", format="WAV")
     with writing(path) as file:
-        try:
-            soundfile.write(file, samples, sample_rate, subtype="PCM_16", format="WAV")
-        except soundfile.SoundFileError as error:  # libsndfile hides the system's own error
-            raise InputError(f"{path} cannot be written ({error}): make room, or name another "
-                             "place.") from error
+        file.write(whole.getbuffer())
     return gain
 
 
@@ -164,6 +257,6 @@ def _lock_handle(handle: int) -> None:
 def sweep(folder: str | Path) -> None:
     """Remove what killed runs have left half-written in a folder that no other run is using."""
     for left in Path(folder).glob(f".*{_MARK}"):
-        if left.is_file() and len(left.suffixes) > 1 and len(left.suffixes[-2]) == 17:
+        if _TEMPORARY.fullmatch(left.name) and (left.is_symlink() or left.is_file()):
             with contextlib.suppress(OSError):
                 left.unlink()

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from synths.weights.crc32c import crc32c, masked
+from synths.weights.tensor_bundle import crc32c, masked
 
 _MAGIC = 0xDB4775248B80FB57
 

@@ -1,114 +1,18 @@
-"""NSynth references made by Magenta's own code, for the tests: weights, encodings, samples.
+"""Magenta's side of the tests; it lives with the benchmarks, which use it, too."""
 
-Run as a program, so that TensorFlow and its global state stay out of the tests' process:
-
-    python magenta_nsynth.py settings.json reference.npz
-
-Magenta's configurations carry their sizes as numbers in the source; other sizes than the official
-ones are put there before the source is compiled.
-"""
-
-import inspect
-import json
-import os
 import sys
 from pathlib import Path
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-OFFICIAL = {"width": 512, "skip_width": 256, "num_layers": 30, "num_z": 16,
-            "ae_width": 128, "ae_num_layers": 30}
+from benchmarks.magenta_nsynth import (  # noqa: E402
+    OFFICIAL,
+    main,
+    random_weights,
+    save_checkpoint,
+)
 
-
-def random_weights(sizes, seed=0):
-    """Variables by name: lively, with odds spread over many codes (about 4 nats)."""
-    rng = np.random.default_rng(seed)
-    width, skip, z = sizes["width"], sizes["skip_width"], sizes["num_z"]
-    ae_width, layers = sizes["ae_width"], sizes["num_layers"]
-    shapes = {"ae_startconv": (3, 1, ae_width, 1), "ae_bottleneck": (1, ae_width, z, 1),
-              "startconv": (3, 1, width, 2), "skip_start": (1, width, skip, 1),
-              "out1": (1, skip, skip, 1), "cond_map_out1": (1, z, skip, 1),
-              "logits": (1, skip, 256, 1)}
-    for i in range(1, layers + 1):
-        shapes |= {f"dilatedconv_{i}": (3, width, 2 * width, 1.7),
-                   f"cond_map_{i}": (1, z, 2 * width, 0.5), f"res_{i}": (1, width, width, 1),
-                   f"skip_{i}": (1, width, skip, 1)}
-    for i in range(1, sizes["ae_num_layers"] + 1):
-        shapes |= {f"ae_dilatedconv_{i}": (3, ae_width, ae_width, 1),
-                   f"ae_res_{i}": (1, ae_width, ae_width, 0.5)}
-    variables = {}
-    for name, (taps, n_in, n_out, gain) in shapes.items():
-        kernel = rng.standard_normal([1, taps, n_in, n_out], dtype=np.float32)
-        variables[f"{name}/W"] = kernel * np.float32(gain / (taps * n_in) ** 0.5)
-        variables[f"{name}/biases"] = rng.standard_normal(n_out, dtype=np.float32) * 0.1
-    return variables
-
-
-def save_checkpoint(prefix, variables):
-    """Write variables as a TensorFlow checkpoint, with moving averages that must not be read."""
-    import tensorflow as tf
-
-    Path(prefix).parent.mkdir(parents=True, exist_ok=True)
-    averages = {f"{name}/ExponentialMovingAverage": np.zeros_like(value)
-                for name, value in variables.items() if value.size < 1e5}
-    names = sorted(variables | averages)
-    tf.raw_ops.SaveV2(prefix=str(prefix), tensor_names=names, shape_and_slices=[""] * len(names),
-                      tensors=[tf.constant((variables | averages)[name]) for name in names])
-
-
-def _configure(module, sizes):
-    """Give Magenta's two configurations other sizes."""
-    source = inspect.getsource(module)
-    for name, value in sizes.items():
-        old = f"{name} = {OFFICIAL[name]}\n"
-        assert old in source
-        source = source.replace(f" {old}", f" {name} = {value}\n")
-    source = source.replace("self.ae_bottleneck_width = 16",
-                            f"self.ae_bottleneck_width = {sizes['num_z']}")
-    exec(compile(source, module.__file__, "exec"), module.__dict__)
-
-
-def main(settings_file, target):
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
-    settings = json.loads(Path(settings_file).read_text())
-    data = np.load(settings["data"])
-    save_checkpoint(settings["prefix"], random_weights(settings["sizes"]))
-
-    import tensorflow.compat.v1 as tf
-    tf.disable_v2_behavior()
-    from magenta.models.nsynth.wavenet import h512_bo16
-    _configure(h512_bo16, settings["sizes"])
-    from magenta.models.nsynth.wavenet import fastgen
-
-    results = {}
-    audio = data["audio"]
-    results["encodings"] = fastgen.encode(audio, settings["prefix"], audio.shape[-1])
-
-    if settings["loss"]:
-        # The loss of the training graph is the mean nll in nats.
-        audio = audio[:, :audio.shape[1] // 512 * 512]
-        with tf.Graph().as_default(), tf.Session() as session:
-            wav = tf.placeholder(tf.float32, audio.shape)
-            net = h512_bo16.Config().build({"wav": wav}, is_training=False)
-            tf.train.Saver().restore(session, settings["prefix"])
-            results["loss"] = session.run(net["loss"], {wav: audio})
-
-    encodings, uniforms = data["encodings"], data["uniforms"]
-    batch, steps = uniforms.shape
-    generated = np.zeros([batch, 1])
-    samples = []
-    soft = tf.ConfigProto(allow_soft_placement=True)
-    with tf.Graph().as_default(), tf.Session(config=soft) as session:
-        net = fastgen.load_fastgen_nsynth(batch)
-        tf.train.Saver().restore(session, settings["prefix"])
-        session.run(net["init_ops"])
-        for i in range(steps):
-            fastgen.np.random.rand = lambda n, i=i: uniforms[:n, i]
-            generated = fastgen.generate_audio_sample(session, net, generated,
-                                                      encodings[:, i // 512])
-            samples.append(generated[:, 0])
-    np.savez(target, samples=np.stack(samples, axis=1), **results)
-
+__all__ = ["OFFICIAL", "main", "random_weights", "save_checkpoint"]
 
 if __name__ == "__main__":
     main(*sys.argv[1:])

@@ -92,7 +92,7 @@ def test_encodings_and_names_must_agree(tmp_path):
 
 
 def test_load_encodings_refuses_what_is_none(tmp_path):
-    with pytest.raises(InputError, match="There is no encoding"):
+    with pytest.raises(InputError, match="does not exist: an encoding is"):
         load_encodings(["nothing"], tmp_path)
     (tmp_path / "text.npy").write_text("not an array")
     np.save(tmp_path / "objects.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)

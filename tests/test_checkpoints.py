@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ import pytest
 from leveldb_table import checkpoint, table, varint
 
 from synths import CheckpointError
-from synths.weights import checkpoints, tensor_bundle
-from synths.weights.crc32c import crc32c
+from synths.weights import checkpoints, names, tensor_bundle
+from synths.weights.tensor_bundle import crc32c
 
 NSYNTH_NAMES = {"ae_bottleneck/W": (1, 1, 8, 16), "ae_bottleneck/biases": (16,)}
 GANSYNTH_NAMES = {
@@ -71,13 +72,6 @@ def write_table(path, blocks, kind=0):
     (bytes(range(32)), 0x46DD794E), (bytes(range(31, -1, -1)), 0x113FDB5C)])
 def test_crc32c_of_known_messages(data, crc):
     assert crc32c(data) == crc
-
-
-@pytest.mark.parametrize("size", [1, 3, 4, 5, 4096, (1 << 18) - 1, (1 << 18) + 7, 700_001])
-def test_crc32c_in_pieces_is_that_of_the_whole(size):
-    data = np.random.default_rng(size).integers(0, 256, size, np.uint8).tobytes()
-    cut = size // 3
-    assert crc32c(data[cut:], crc32c(data[:cut])) == crc32c(data)
 
 
 def test_every_type_and_shape(tf, tmp_path):
@@ -380,7 +374,7 @@ def house(weights, tmp_path, monkeypatch):
     """A folder of checkpoints with both starters and nothing else."""
     shutil.copytree(weights / "nsynth", tmp_path / "nsynth_starter")
     shutil.copytree(weights / "gansynth", tmp_path / "gansynth_starter")
-    monkeypatch.setattr(checkpoints, "CHECKPOINTS_DIR", tmp_path)
+    monkeypatch.setattr(names, "CHECKPOINTS_DIR", tmp_path)
     return tmp_path
 
 
@@ -428,9 +422,9 @@ def test_official_name_not_there_says_how_to_get_it(house):
 
 def test_weights_of_the_other_model(house, weights):
     for name in ("gansynth_starter", "all_instruments", weights / "gansynth"):
-        with pytest.raises(CheckpointError, match="is GANSynth's, and NSynth is to play"):
+        with pytest.raises(CheckpointError, match="of GANSynth, and this needs one of NSynth"):
             find(name, "nsynth", house)
-    with pytest.raises(CheckpointError, match="is NSynth's, and GANSynth is to play"):
+    with pytest.raises(CheckpointError, match="of NSynth, and this needs one of GANSynth"):
         find(weights / "nsynth", "gansynth", house)
 
 
@@ -462,3 +456,128 @@ def test_no_tensorflow_and_no_network_code_on_the_way_to_weights(weights):
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
                          check=True, cwd=Path(__file__).resolve().parent.parent)
     assert out.stdout.strip() == "set()"
+
+
+# Hostile and damaged weights
+
+
+HEADER = (b"", b"\x08\x01")
+
+
+def test_growing_keys_are_refused(tmp_path):
+    key, blocks = b"", []
+    for number in range(2000):
+        key += b"%04d" % number
+        blocks.append((key, b""))
+    write_table(tmp_path / "x.index", [[HEADER, *blocks]])
+    with pytest.raises(CheckpointError, match="damaged"):
+        tensor_bundle.shapes(tmp_path / "x")
+
+
+def repeated_block(times):
+    """An index that names its only block many times."""
+    whole = table([[HEADER, *((b"k%05d" % i, b"\x08\x01") for i in range(400))]])
+    size = whole.index(b"\0" * 4 + b"\x01\0\0\0\0") + 8
+    handle = varint(0) + varint(size)
+    data = whole[:size + 5]
+
+    def block(pairs):
+        nonlocal data
+        content = b"".join(varint(0) + varint(len(key)) + varint(len(value)) + key + value
+                           for key, value in pairs) + bytes(4) + b"\x01\0\0\0"
+        place = varint(len(data)) + varint(len(content))
+        content += b"\0"
+        data += content + tensor_bundle.masked(crc32c(content)).to_bytes(4, "little")
+        return place
+    footer = block([]) + block([(b"z", handle)] * times)
+    return data + footer.ljust(40, b"\0") + 0xDB4775248B80FB57.to_bytes(8, "little")
+
+
+def test_a_block_is_used_once(tmp_path):
+    (tmp_path / "x.index").write_bytes(repeated_block(1))
+    assert len(tensor_bundle.shapes(tmp_path / "x")) == 400
+    (tmp_path / "x.index").write_bytes(repeated_block(100_000))
+    began = time.monotonic()
+    with pytest.raises(CheckpointError, match="used twice"):
+        tensor_bundle.shapes(tmp_path / "x")
+    assert time.monotonic() - began < 2
+
+
+def test_a_number_of_400_kb_is_none(tmp_path):
+    write_table(tmp_path / "x.index", [[HEADER, (b"W", b"\x08" + b"\x80" * 400_000 + b"\x01")]])
+    began = time.monotonic()
+    with pytest.raises(CheckpointError, match="damaged"):
+        tensor_bundle.shapes(tmp_path / "x")
+    assert time.monotonic() - began < 1
+
+
+def test_an_index_that_is_too_large_is_not_read(tmp_path):
+    with open(tmp_path / "x.index", "wb") as file:
+        file.truncate(10 ** 9)
+    with pytest.raises(CheckpointError, match="larger than the index of a checkpoint"):
+        tensor_bundle.shapes(tmp_path / "x")
+
+
+@pytest.mark.parametrize("shape, message", [
+    ((), "4 axes"), ((3,), "4 axes"), ((1,) * 70, "damaged"), ((1, 3, 0, 2), "4 axes")])
+def test_parameters_have_their_ranks(house, shape, message):
+    folder = house / "odd"
+    folder.mkdir()
+    index, data = checkpoint({"ae_bottleneck/W": np.zeros((1, 1, 8, 16)), "res_1/W": 0.0})
+    name = folder / "m.ckpt"
+    if len(shape) < 65:
+        index, data = checkpoint({"ae_bottleneck/W": np.zeros((1, 1, 8, 16)),
+                                  "res_1/W": np.zeros(shape)})
+    else:
+        axes = b"\x12\x02\x08\x01" * len(shape)
+        index = table([[HEADER, (b"ae_bottleneck/W", b"\x08\x01\x12" + varint(len(axes)) + axes)]])
+    index_of(name).write_bytes(index)
+    data_of(name).write_bytes(data)
+    with pytest.raises(CheckpointError, match=message):
+        find(folder, "nsynth", house)
+
+
+def test_parameters_are_floats(tf, house):
+    prefix = save(house / "whole" / "m.ckpt", {"ae_bottleneck/W": np.ones((1, 1, 8, 16), np.int32)})
+    with pytest.raises(CheckpointError, match="ae_bottleneck/W' is of the type int32"):
+        find(prefix, "nsynth", house)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_parameters_are_finite(tmp_path, value):
+    numbers = np.ones((1, 1, 8, 16))
+    numbers[0, 0, 3, 4] = value
+    index, data = checkpoint({"ae_bottleneck/W": numbers})
+    index_of(tmp_path / "m").write_bytes(index)
+    data_of(tmp_path / "m").write_bytes(data)
+    with pytest.raises(CheckpointError, match="not finite"):
+        checkpoints.read(tmp_path / "m", ["ae_bottleneck/W"])
+
+
+@pytest.mark.parametrize("settings", [
+    '{"num_resolutions": "7"}', '{"num_resolutions": null}', '{"num_resolutions": -1}',
+    '{"num_resolutions": 1000000000}', '{"sample_rate": -1}', '{"sample_rate": 1e999}',
+    '{"sample_rate": NaN}', '{"audio_length": 0.5}', '{"latent_vector_size": true}',
+    '{"scale_mode": ["ALL"]}', '{"data_type": {"a": 1}}', '{"mag_normalizer_a": "1"}',
+    '{"p_normalizer_b": Infinity}', '{"train_progressive": 1}', '{"num_resolutions": 12}',
+    '{"scale_base": 8, "num_resolutions": 9}', '{"x": ' + "[" * 100_000 + "]" * 100_000 + "}",
+    '{"x": "' + "x" * (1 << 20) + '"}', '{"scale_base": ' + "9" * 5000 + "}"])
+def test_settings_that_make_no_sense(tmp_path, settings):
+    (tmp_path / "experiment.json").write_text(settings)
+    with pytest.raises(CheckpointError, match="experiment.json") as raised:
+        checkpoints.experiment(tmp_path / "stage_00012" / "model.ckpt-3")
+    assert len(str(raised.value)) < 700
+
+
+def test_settings_as_magenta_writes_them(tmp_path):
+    (tmp_path / "experiment.json").write_text(
+        '{"num_resolutions": 7.0, "train_data_path": null, "fmap_decay": 1, "scale_mode": "ALL"}')
+    assert checkpoints.experiment(tmp_path / "stage_00012" / "model.ckpt-3") == {
+        "num_resolutions": 7, "train_data_path": None, "fmap_decay": 1, "scale_mode": "ALL"}
+
+
+@pytest.mark.parametrize("way", ["~nouser/x", "x" * 300, "a\0b", "n" * 12_700])
+def test_paths_that_no_system_takes(way):
+    with pytest.raises(CheckpointError, match="There is no checkpoint") as raised:
+        checkpoints.find(way, "nsynth")
+    assert len(str(raised.value)) < 700

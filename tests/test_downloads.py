@@ -22,8 +22,8 @@ import pytest
 from leveldb_table import checkpoint
 
 from synths import CheckpointError, InputError
-from synths.weights import checkpoints, downloads
-from synths.weights.crc32c import crc32c
+from synths.weights import archives, checkpoints, downloads
+from synths.weights.tensor_bundle import crc32c
 
 HOUSE = Path(__file__).resolve().parent.parent
 CONTENT = np.random.default_rng(0).integers(0, 256, 3_000_000, np.uint8).tobytes()
@@ -50,16 +50,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if start >= len(data):
             self.send_error(416)
             return
-        self.send_response(206 if start else 200)
+        self.send_response(server.status or (206 if start else 200))
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
         if server.length:
-            self.send_header("Content-Length", str(len(data) - start))
+            self.send_header("Content-Length", server.claim or str(len(data) - start))
         if server.validator:
             self.send_header("ETag", etag)
         for header in server.headers:
             self.send_header(*header)
         self.end_headers()
+        time.sleep(server.delay)
         end = len(data)
         if server.cuts:
             end = min(end, start + server.cuts.pop(0))
@@ -79,6 +80,7 @@ def server(monkeypatch):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.files, server.requests, server.headers = {"/a/file": CONTENT}, [], []
     server.cuts, server.codes, server.pause = [], [], 0.0
+    server.delay, server.status, server.claim = 0.0, None, None
     server.ranges = server.validator = server.length = True
     server.etag = None
     server.base = f"http://127.0.0.1:{server.server_port}"
@@ -278,7 +280,7 @@ def test_no_network_is_said_at_once(tmp_path, monkeypatch):
 
 
 def test_a_silent_server_is_not_waited_for_forever(server, tmp_path):
-    server.pause = 30
+    server.delay = 30
     with pytest.raises(InputError, match="timed out"):
         downloads.fetch(server.url, tmp_path / "file", timeout=0.1)
 
@@ -434,38 +436,40 @@ def zip_link(path):
     return path
 
 
-@pytest.mark.parametrize("make", [
-    lambda path: make_tar(path, {"ok": b"1", "../evil": b"2"}),
-    lambda path: make_tar(path, {"ok": b"1", "a/../../evil": b"2"}),
-    lambda path: make_tar(path, {"/evil": b"2"}),
-    lambda path: make_zip(path, {"ok": b"1", "../evil": b"2"}),
-    lambda path: make_zip(path, {"..\\evil": b"2"}),
-    lambda path: make_zip(path, {"C:\\evil": b"2", "C:evil": b"2"}),
-    lambda path: make_zip(path, {"/evil": b"2"}),
-    lambda path: make_tar(path, {"l": special("l", tarfile.SYMTYPE, "/etc/passwd")}),
-    lambda path: make_tar(path, {"l": special("l", tarfile.SYMTYPE, ".."), "l/evil": b"2"}),
-    lambda path: make_tar(path, {"l": special("l", tarfile.LNKTYPE, "../x")}),
-    lambda path: make_tar(path, {"l": special("l", tarfile.FIFOTYPE)}),
-    lambda path: make_tar(path, {"l": special("l", tarfile.CHRTYPE)}),
-    zip_link])
-def test_archives_that_reach_outside_are_refused(tmp_path, make):
+@pytest.mark.parametrize("kind, make", [
+    ("tar", lambda path: make_tar(path, {"ok": b"1", "../evil": b"2"})),
+    ("tar", lambda path: make_tar(path, {"ok": b"1", "a/../../evil": b"2"})),
+    ("tar", lambda path: make_tar(path, {"/evil": b"2"})),
+    ("zip", lambda path: make_zip(path, {"ok": b"1", "../evil": b"2"})),
+    ("zip", lambda path: make_zip(path, {"..\\evil": b"2"})),
+    ("zip", lambda path: make_zip(path, {"C:\\evil": b"2", "C:evil": b"2"})),
+    ("zip", lambda path: make_zip(path, {"/evil": b"2"})),
+    ("tar", lambda path: make_tar(path, {"l": special("l", tarfile.SYMTYPE, "/etc/passwd")})),
+    ("tar", lambda path: make_tar(path, {"l": special("l", tarfile.SYMTYPE, ".."),
+                                         "l/evil": b"2"})),
+    ("tar", lambda path: make_tar(path, {"l": special("l", tarfile.LNKTYPE, "../x")})),
+    ("tar", lambda path: make_tar(path, {"l": special("l", tarfile.FIFOTYPE)})),
+    ("tar", lambda path: make_tar(path, {"l": special("l", tarfile.CHRTYPE)})),
+    ("zip", zip_link)])
+def test_archives_that_reach_outside_are_refused(tmp_path, kind, make):
     inner = tmp_path / "inner"
     inner.mkdir()
-    archive = make(inner / "archive")
+    archive = make(inner / f"archive.{kind}")
     (inner / "out").mkdir()
     (inner / "out" / "old").write_text("old")
     with pytest.raises(downloads.ArchiveError, match="was not unpacked"):
         downloads.unpack(archive, inner / "out")
-    assert contents(tmp_path) == {"inner/archive": archive.read_bytes(), "inner/out/old": b"old"}
+    assert contents(tmp_path) == {f"inner/archive.{kind}": archive.read_bytes(),
+                                  "inner/out/old": b"old"}
 
 
 def test_archives_that_are_too_large_are_refused(tmp_path, monkeypatch):
     archive = make_tar(tmp_path / "a.tar.gz", {"a": bytes(300_000), "b": bytes(300_000)}, "w:gz")
-    monkeypatch.setattr(downloads, "_MOST_BYTES", 500_000)
+    monkeypatch.setattr(archives, "_MOST_BYTES", 500_000)
     with pytest.raises(downloads.ArchiveError, match="more than"):
         downloads.unpack(archive, tmp_path / "out")
-    monkeypatch.setattr(downloads, "_MOST_BYTES", 10 ** 9)
-    monkeypatch.setattr(downloads, "_MOST_FILES", 1)
+    monkeypatch.setattr(archives, "_MOST_BYTES", 10 ** 9)
+    monkeypatch.setattr(archives, "_MOST_FILES", 1)
     with pytest.raises(downloads.ArchiveError, match="more than"):
         downloads.unpack(archive, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["a.tar.gz"]
@@ -500,7 +504,12 @@ def test_a_failed_check_keeps_the_old_folder(tmp_path):
 
 
 NSYNTH = checkpoint({"ae_bottleneck/W": np.ones((1, 1, 8, 16))})
-GANSYNTH = checkpoint({"Generator/progressive_gan_generator/x/conv2d/kernel": np.ones((3, 3))})
+GANSYNTH = checkpoint({"Generator/progressive_gan_generator/x/conv2d/kernel": np.ones([3] * 4)})
+
+
+def listed(folder):
+    """What a folder holds, but for the kept digests."""
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".sha256")
 
 
 @pytest.fixture
@@ -538,16 +547,10 @@ def test_official_weights(mirror, tmp_path, name, model, prefix):
     found = checkpoints.download(name, target)
     assert found == target / name / prefix
     assert checkpoints.find(name, model, target_dir=target) == found
-    assert checkpoints.find(name, model, target_dir=target, download=True) == found
+    assert checkpoints.download(name, target) == found
     assert len(mirror.requests) == 1
-    assert [path.name for path in target.iterdir()] == [name]
+    assert listed(target) == [name]
     assert checkpoints.describe(found, model, target).startswith(f"official {name} (")
-
-
-def test_download_without_a_name_brings_the_book_s_own(mirror, tmp_path):
-    for model, name in (("nsynth", "wavenet-ckpt"), ("gansynth", "acoustic_only")):
-        found = checkpoints.find(None, model, target_dir=tmp_path / "c", download=True)
-        assert tmp_path / "c" / name in found.parents
 
 
 @pytest.mark.parametrize("break_it", [
@@ -589,7 +592,7 @@ def test_a_kill_before_unpacking_costs_no_second_download(mirror, tmp_path, monk
             checkpoints.download("wavenet-ckpt", target)
     assert [path.name for path in target.iterdir()] == ["wavenet-ckpt.tar"]
     checkpoints.download("wavenet-ckpt", target)
-    assert [path.name for path in target.iterdir()] == ["wavenet-ckpt"]
+    assert listed(target) == ["wavenet-ckpt"]
     assert len(mirror.requests) == 1
 
 
@@ -606,7 +609,7 @@ def test_a_broken_archive_put_there_by_hand_is_removed(mirror, tmp_path):
 def test_killed_while_unpacking(mirror, tmp_path):
     target = tmp_path / "c"
     program = ("import os, signal, sys; from synths.weights import checkpoints, downloads; "
-               "downloads.os.replace = lambda *a: (sys.stdout.flush(), "
+               "os.replace = lambda *a: (sys.stdout.flush(), "
                "os.kill(os.getpid(), signal.SIGKILL)) if '.unpacking' in str(a[0]) "
                "else os.rename(*a); checkpoints.download('wavenet-ckpt', sys.argv[1])")
     result = subprocess.run([sys.executable, "-c", program, str(target)], cwd=HOUSE,
@@ -616,14 +619,15 @@ def test_killed_while_unpacking(mirror, tmp_path):
     with pytest.raises(CheckpointError, match="--download"):
         checkpoints.find("wavenet-ckpt", "nsynth", target_dir=target)
     checkpoints.download("wavenet-ckpt", target)
-    assert [path.name for path in target.iterdir()] == ["wavenet-ckpt"]
+    assert listed(target) == ["wavenet-ckpt"]
     assert len(mirror.requests) == 1
 
 
 def test_two_runs_of_one_download(mirror, tmp_path):
     mirror.pause = 0.1
     target = tmp_path / "c"
-    program = "import sys; from synths.weights import checkpoints; checkpoints.download(*sys.argv[1:])"
+    program = ("import sys; from synths.weights import checkpoints; "
+               "checkpoints.download(*sys.argv[1:])")
     runs = [subprocess.Popen([sys.executable, "-c", program, "wavenet-ckpt", str(target)],
                              cwd=HOUSE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     errors = [run.communicate()[1] for run in runs]
@@ -632,7 +636,7 @@ def test_two_runs_of_one_download(mirror, tmp_path):
         assert run.returncode == 0 or "Another run is fetching" in error
     assert checkpoints.download("wavenet-ckpt", target).name == "model.ckpt-200000"
     assert len(mirror.requests) == 1
-    assert [path.name for path in target.iterdir()] == ["wavenet-ckpt"]
+    assert listed(target) == ["wavenet-ckpt"]
 
 
 def test_names_without_an_address(tmp_path):
@@ -644,7 +648,7 @@ def test_names_without_an_address(tmp_path):
 def test_without_a_network_nothing_is_left_behind(tmp_path, monkeypatch):
     monkeypatch.setenv("SYNTHS_MIRROR", "http://127.0.0.1:9")
     with pytest.raises(InputError, match="cannot be downloaded"):
-        checkpoints.find("acoustic_only", "gansynth", download=True, target_dir=tmp_path)
+        checkpoints.download("acoustic_only", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -652,3 +656,160 @@ def test_every_official_address_ends_in_an_archive():
     for known in checkpoints.CHECKPOINTS.values():
         assert known.url is None or known.url.startswith("https://") and known.url.endswith(
             (".tar", ".tar.gz", ".zip"))
+
+
+# Servers at fault
+
+
+@pytest.mark.parametrize("fault, message", [
+    ({"claim": "abc"}, "says that the file has abc bytes"),
+    ({"claim": "-5"}, "says that the file has -5 bytes"),
+    ({"claim": "9" * 5000}, "says that the file has 9+ ... 9+ bytes"),
+    ({"claim": "9" * 14}, "where .* MB are the most"),
+    ({"status": 206}, "sent a part where all of the file was asked for"),
+    ({"headers": [("x-goog-hash", "crc32c=abc")]}, "sends a crc32c that is none, abc"),
+    ({"headers": [("x-goog-hash", "md5=AAAA")]}, "sends a md5 that is none")])
+def test_servers_that_contradict_themselves(server, tmp_path, fault, message):
+    for name, value in fault.items():
+        setattr(server, name, value)
+    with pytest.raises(InputError, match=f"cannot be downloaded, its server .*{message}"):
+        downloads.fetch(server.url, tmp_path / "file")
+    assert list(tmp_path.iterdir()) == [] and len(server.requests) == 1
+
+
+def test_a_file_without_end(server, tmp_path):
+    server.length = False
+    with pytest.raises(InputError, match="sends more than 1 MB"):
+        downloads.fetch(server.url, tmp_path / "file", most=1_000_000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_is_too_slow(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(downloads, "_PATIENCE", 0.2)
+    monkeypatch.setattr(downloads, "_SLOWEST", 10_000_000)
+    server.pause = 0.05
+    with pytest.raises(InputError, match="bytes a second.*is kept"):
+        downloads.fetch(server.url, tmp_path / "file")
+    assert len(server.requests) == 1
+
+
+def test_redirects_stay_on_https(server, tmp_path):
+    handler = downloads._SafeRedirects()
+    request = downloads.urllib.request.Request("https://storage.example/a")
+    for url in ("http://storage.example/a", "ftp://storage.example/a", "file:///etc/passwd"):
+        with pytest.raises(downloads._ServerError, match="not safe"):
+            handler.redirect_request(request, None, 302, "Found", {}, url)
+    moved = handler.redirect_request(request, None, 302, "Found", {}, "https://other.example/b")
+    assert moved.full_url == "https://other.example/b"
+    server.status, server.headers = 302, [("Location", "ftp://127.0.0.1/x")]
+    with pytest.raises(InputError, match="server sends on to an address that is not safe"):
+        downloads.fetch(server.url, tmp_path / "file")
+
+
+def test_a_link_in_the_place_of_the_part_is_not_followed(server, tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"mine")
+    folder = tmp_path / "c"
+    folder.mkdir()
+    for name in ("file.part", "file.part.json"):
+        (folder / name).symlink_to(victim)
+    downloads.fetch(server.url, folder / "file")
+    assert victim.read_bytes() == b"mine" and left_beside(folder / "file") == []
+
+
+# Archives that cannot be unpacked
+
+
+def damaged_bz2(path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as zipped:
+        zipped.writestr("a", CONTENT[:10_000])
+    data = bytearray(path.read_bytes())
+    data[2000:2100] = bytes(100)
+    path.write_bytes(data)
+    return path
+
+
+def huge_header(path):
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, 1 << 28
+    with tarfile.open(path, "w:gz") as tar:
+        tar.fileobj.write(info.tobuf(tarfile.PAX_FORMAT))
+        tar.fileobj.write(bytes(1 << 28))
+    return path
+
+
+BAD_ARCHIVES = {
+    "file, then folder.tar": lambda path: make_tar(path, {"a": b"1", "a/b": b"2"}),
+    "file, then folder.zip": lambda path: make_zip(path, {"a": b"1", "a/b": b"2"}),
+    "long name.tar": lambda path: make_tar(path, {"n" * 300: b"1"}),
+    "long name.zip": lambda path: make_zip(path, {"n" * 300: b"1"}),
+    "bz2.zip": damaged_bz2,
+    "zeros.tar": lambda path: path.write_bytes(bytes(100_000)),
+    "zeros.tar.gz": lambda path: path.write_bytes(bytes(100_000)),
+    "zip by name.zip": lambda path: make_tar(path, GOOD),
+    "tar by name.tar": lambda path: make_zip(path, GOOD),
+    "gz in a tar by name.tar": lambda path: make_tar(path, GOOD, "w:gz"),
+    "header.tar.gz": huge_header,
+}
+
+
+@pytest.mark.parametrize("name", BAD_ARCHIVES)
+def test_whatever_cannot_be_unpacked_is_the_archive_s_fault(tmp_path, name):
+    BAD_ARCHIVES[name](tmp_path / name)
+    with pytest.raises(downloads.ArchiveError):
+        downloads.unpack(tmp_path / name, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["file, then folder.tar", "long name.tar", "zeros.tar"])
+def test_a_bad_archive_does_not_stay(mirror, tmp_path, name):
+    path = "/download.magenta.tensorflow.org/models/nsynth/wavenet-ckpt.tar"
+    good = mirror.files[path]
+    BAD_ARCHIVES[name](tmp_path / "bad.tar")
+    mirror.files[path] = (tmp_path / "bad.tar").read_bytes()
+    with pytest.raises(downloads.ArchiveError):
+        checkpoints.download("wavenet-ckpt", tmp_path / "c")
+    assert list((tmp_path / "c").iterdir()) == []
+    mirror.files[path] = good
+    checkpoints.download("wavenet-ckpt", tmp_path / "c")
+
+
+def test_a_full_disk_keeps_the_archive(mirror, tmp_path, monkeypatch):
+    import errno
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with monkeypatch.context() as patch:
+        patch.setattr(tarfile.TarFile, "extract", full)
+        with pytest.raises(InputError, match="No space left on device.*make space"):
+            checkpoints.download("wavenet-ckpt", tmp_path / "c")
+    assert listed(tmp_path / "c") == ["wavenet-ckpt.tar"]
+    checkpoints.download("wavenet-ckpt", tmp_path / "c")
+    assert len(mirror.requests) == 1
+
+
+def test_other_weights_under_the_same_name_are_refused(mirror, tmp_path):
+    path = "/download.magenta.tensorflow.org/models/nsynth/wavenet-ckpt.tar"
+    target = tmp_path / "c"
+    checkpoints.download("wavenet-ckpt", target)
+    record = target / "wavenet-ckpt.tar.sha256"
+    assert record.read_text() == f"{digest(mirror.files[path])}  wavenet-ckpt.tar\n"
+    shutil.rmtree(target / "wavenet-ckpt")
+    mirror.files[path] += bytes(1024)
+    with pytest.raises(InputError, match="not the file that was fetched here before"):
+        checkpoints.download("wavenet-ckpt", target)
+    assert listed(target) == []
+    record.unlink()
+    checkpoints.download("wavenet-ckpt", target)
+
+
+def test_what_a_killed_download_left_is_swept(mirror, tmp_path):
+    target = tmp_path / "c"
+    checkpoints.download("wavenet-ckpt", target)
+    for name in ("wavenet-ckpt.tar", "wavenet-ckpt.tar.part", "wavenet-ckpt.tar.part.json",
+                 "wavenet-ckpt.lock", "wavenet-ckpt.tar.lock"):
+        (target / name).write_bytes(b"left")
+    for name in ("wavenet-ckpt.unpacking", "wavenet-ckpt.replaced"):
+        (target / name).mkdir()
+    checkpoints.download("wavenet-ckpt", target)
+    assert listed(target) == ["wavenet-ckpt"]

@@ -1,4 +1,4 @@
-"""Fetches files and unpacks archives so that whatever ends up under its name is whole.
+"""Fetches files and weights so that whatever ends up under its name is whole.
 
 Set the environment variable `SYNTHS_MIRROR` to the base address of a mirror, for example
 `http://127.0.0.1:8000`, to fetch everything from there instead: the path of an address stays, and
@@ -9,29 +9,27 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import errno
-import gzip
 import hashlib
 import http.client
 import json
 import os
 import re
-import shutil
 import ssl
-import stat
-import tarfile
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
 
-from synths import InputError, files
-from synths.weights.crc32c import crc32c
+import google_crc32c
+
+from synths import CheckpointError, InputError, files
+from synths.files import shortened
+from synths.weights import names, schema
+from synths.weights.archives import ArchiveError, ensure_space, storing, sweep, unpack
+from synths.weights.paths import resolve
+from synths.weights.tensor_bundle import check
 
 Progress = Callable[[int, int], None]
 
@@ -55,18 +53,21 @@ BOOK_SCORE = {
 _CHUNK = 1 << 20            # bytes
 _TRIES = 5                  # connections in a row that bring nothing new
 _PAUSE = 1.0                # seconds before the second try; doubled for each one after it
-_MOST_BYTES = 8 << 30       # in an archive; the largest official one holds 1 GB
-_MOST_FILES = 10_000
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError,
-            RuntimeError)   # the last: zip archives that are encrypted, or packed in unknown ways
+_SLOWEST = 1000             # bytes a second that a server must send
+_PATIENCE = 30.0            # seconds over which that is measured
+_MOST_BYTES = 4 << 30       # of a file; the largest official archive has 1 GB
+_MOST_OF_BOOK = 64 << 20    # of the book's files, which have 0.3 MB at most
+_LONGEST_NUMBER = 15        # digits of a length
+_HASHES = {"md5": 16, "crc32c": 4}      # bytes
 
 
-class ArchiveError(InputError):
-    """An archive is damaged, or holds what must not be unpacked; no other folder will help."""
+class _ServerError(Exception):
+    """What a server sends makes no sense; asking again will not help."""
 
 
 def fetch(url: str, target: str | Path, *, sha256: str | None = None,
-          progress: Progress | None = None, timeout: float = 30) -> Path:
+          progress: Progress | None = None, timeout: float = 30,
+          most: int = _MOST_BYTES) -> Path:
     """Download one file.
 
     The bytes go to `<target>.part`, which is renamed once it is whole and verified: by `sha256`
@@ -87,12 +88,15 @@ def fetch(url: str, target: str | Path, *, sha256: str | None = None,
         Called with bytes done and bytes in total (0: unknown).
     timeout : float
         Seconds without a sign of life after which a connection counts as lost.
+    most : int
+        Bytes at which the download is given up.
 
     Raises
     ------
     InputError
-        No connection, no such file, a wrong digest, no space, no permission, or another run is
-        fetching the same file.
+        No connection, one slower than 1 kB/s, no such file, a server that contradicts itself or
+        sends on an unsafe address, a wrong digest, too large a file, no space, no permission, or
+        another run is fetching the same file.
     """
     target = Path(target)
     url = _mirrored(url)
@@ -100,28 +104,146 @@ def fetch(url: str, target: str | Path, *, sha256: str | None = None,
     def present() -> bool:
         return target.is_file() and (sha256 is None or _mismatch(target, sha256, {}) is None)
 
+    part = target.with_name(target.name + ".part")
+    state_file = target.with_name(target.name + ".part.json")
     if present():
+        _remove(part, state_file)
         return target
-    with _writing(target), lock(target):
+    with storing(target), lock(target):
         if present():             # another run may have brought it between the two looks
             return target
-        part = target.with_name(target.name + ".part")
-        state_file = target.with_name(target.name + ".part.json")
+        for path in (part, state_file):
+            if path.is_symlink():
+                path.unlink()
+        files.sweep(target.parent)
         while True:
             resumed = _size(part) > 0
-            _receive(url, part, state_file, progress, timeout)
+            _receive(url, part, state_file, progress, timeout, most)
             wrong = _mismatch(part, sha256, _load_state(state_file, url).get("hashes", {}))
             if wrong is None:
                 break
-            part.unlink()
-            state_file.unlink(missing_ok=True)
+            _remove(part, state_file)
             if not resumed:       # else what an earlier run left may be at fault: once more
                 raise InputError(
-                    f"The download of {url} is not the file it should be ({wrong}) and was "
-                    "removed: try again, and if that does not help the file there has changed.")
+                    f"The download of {shortened(url)} is not the file it should be ({wrong}) "
+                    "and was removed: try again; if that does not help, the file there has "
+                    "changed.")
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
         os.replace(part, target)
-        state_file.unlink(missing_ok=True)
+        _remove(state_file)
     return target
+
+
+def fetch_weights(name: str, target_dir: str | Path | None = None,
+                  progress: Progress | None = None) -> Path:
+    """Fetch official weights, unless they are there and whole, and return their prefix.
+
+    The archive is fetched beside the folder, checked, unpacked and removed; an interrupted
+    download goes on where it stopped when called again; a broken folder is replaced.  The SHA-256
+    of the first archive that held the weights is kept beside them, and another one is refused.
+
+    Parameters
+    ----------
+    name : str
+        One of `CHECKPOINTS` that has an address.
+    target_dir : str or Path, optional
+        The weights land in a folder of their name in it.  None: the folder `checkpoints` of this
+        project.
+    progress : callable, optional
+        Called with bytes done and bytes in total.
+
+    Raises
+    ------
+    CheckpointError
+        There are no official weights of that name, or the archive does not hold them.
+    InputError
+        The download failed, or the archive is not the one that was fetched before.
+    """
+    known = names.CHECKPOINTS.get(name)
+    if known is None or known.url is None:
+        listed = ", ".join(other.name for other in names.CHECKPOINTS.values() if other.url)
+        raise CheckpointError(f"{files.quoted(name)} cannot be downloaded: there are {listed}.")
+    target_dir = Path(target_dir or names.CHECKPOINTS_DIR)
+    folder = target_dir / known.name
+    archive = target_dir / known.url.rsplit("/", 1)[-1]
+    if _present(folder, known.model):
+        _sweep_weights(folder, archive)
+    else:
+        with lock(folder):
+            if not _present(folder, known.model):   # else another run has brought it meanwhile
+                _unpacked(known, archive, folder, progress)
+    return _whole(folder, known.model)
+
+
+def _whole(folder: Path, model: str) -> Path:
+    """The prefix of the weights in a folder, checked."""
+    prefix = resolve(folder)
+    check(prefix)
+    if schema.kind(prefix) != model:
+        raise CheckpointError(f"{shortened(prefix)} is no checkpoint of {names.TITLES[model]}.")
+    schema.check_variables(prefix, model)
+    if model == "gansynth":
+        schema.experiment(prefix)
+    return prefix
+
+
+def _present(folder: Path, model: str) -> bool:
+    try:
+        _whole(folder, model)
+    except CheckpointError:
+        return False
+    return True
+
+
+def _unpacked(known: names.Checkpoint, archive: Path, folder: Path,
+              progress: Progress | None) -> None:
+    """Fetch the archive, unpack it and remove it, also if no folder can do with it."""
+    fetch(known.url, archive, progress=progress)
+    record = archive.with_name(archive.name + ".sha256")
+    digest = _digest(archive, "sha256").hex()
+    first = _first_digest(record)
+    if first not in (None, digest):
+        archive.unlink()
+        raise InputError(
+            f"{shortened(known.url)} is not the file that was fetched here before (SHA-256 "
+            f"{digest} instead of {first}): if you trust the new one, remove {shortened(record)} "
+            "and try again.")
+    try:
+        unpack(archive, folder, check=lambda fresh: _whole(fresh, known.model))
+    except ArchiveError:
+        archive.unlink()
+        raise
+    except CheckpointError as error:
+        archive.unlink()
+        raise CheckpointError(
+            f"The archive {shortened(known.url)} no longer holds the weights '{known.name}', and "
+            f"was removed ({error})") from error
+    if first is None:
+        with files.writing(record) as file:
+            file.write(f"{digest}  {archive.name}\n".encode())
+    archive.unlink()
+
+
+def _first_digest(record: Path) -> str | None:
+    """The SHA-256 that is kept, in the format of `sha256sum`."""
+    try:
+        with open(record, "rb") as file:
+            found = re.match(rb"[0-9a-f]{64}", file.read(64))
+    except FileNotFoundError:
+        return None
+    return found[0].decode() if found else None
+
+
+def _sweep_weights(folder: Path, archive: Path) -> None:
+    """Remove what a killed download has left beside weights that are whole."""
+    left = [archive.with_name(archive.name + end)
+            for end in ("", ".part", ".part.json", ".lock")]
+    left += [folder.with_name(folder.name + end) for end in (".unpacking", ".replaced", ".lock")]
+    if any(path.exists() for path in left):
+        with contextlib.suppress(InputError), lock(folder), lock(archive):
+            sweep(folder)
+            _remove(*left[:3])
 
 
 def fetch_book_sounds(target_dir: str | Path, progress: Progress | None = None, *,
@@ -157,7 +279,7 @@ def fetch_book_sounds(target_dir: str | Path, progress: Progress | None = None, 
         progress(before + done, before + total)
     for name, sha256 in files.items():
         path = fetch(base_url + urllib.parse.quote(name), Path(target_dir) / name, sha256=sha256,
-                     progress=add if progress else None)
+                     progress=add if progress else None, most=_MOST_OF_BOOK)
         before += path.stat().st_size
         paths.append(path)
     return paths
@@ -171,65 +293,6 @@ def fetch_book_score(target_dir: str | Path, progress: Progress | None = None) -
     return fetch_book_sounds(target_dir, progress, files=BOOK_SCORE, base_url=_BOOK + "midi/")[0]
 
 
-def unpack(archive: str | Path, target_dir: str | Path, *,
-           check: Callable[[Path], object] | None = None) -> Path:
-    """Unpack a tar (also compressed) or zip archive, all of it or nothing.
-
-    Everything goes to `<target_dir>.unpacking`, which is renamed at the end.  An existing
-    `target_dir` is replaced.  Where the archive holds one folder and nothing else, that folder's
-    content is what lands in `target_dir`.
-
-    Two runs must not unpack to one folder at once: hold `lock(target_dir)`.
-
-    Parameters
-    ----------
-    archive : str or Path
-        The archive.
-    target_dir : str or Path
-        The folder to make.
-    check : callable, optional
-        Called with the folder before it gets its name; what it raises ends the unpacking.
-
-    Raises
-    ------
-    ArchiveError
-        The archive is damaged, not an archive or too large; or it holds something other than
-        files and folders, or a path that leads outside.
-    InputError
-        No space or no permission.
-    """
-    archive, target_dir = Path(archive), Path(target_dir)
-    fresh = target_dir.with_name(target_dir.name + ".unpacking")
-    stale = target_dir.with_name(target_dir.name + ".replaced")
-    with _writing(target_dir):
-        try:
-            for folder in (fresh, stale):
-                if folder.exists():
-                    shutil.rmtree(folder)
-            fresh.mkdir()
-            _extract(archive, fresh)
-            root = fresh
-            while True:
-                content = [entry for entry in root.iterdir() if entry.name != "__MACOSX"]
-                if len(content) != 1 or not content[0].is_dir():
-                    break
-                root = content[0]
-            if check:
-                check(root)
-            if target_dir.exists():
-                os.replace(target_dir, stale)
-            try:
-                os.replace(root, target_dir)
-            except OSError:
-                if stale.exists():
-                    os.replace(stale, target_dir)
-                raise
-        finally:
-            for folder in (fresh, stale):
-                shutil.rmtree(folder, ignore_errors=True)
-    return target_dir
-
-
 @contextlib.contextmanager
 def lock(path: str | Path) -> Iterator[None]:
     """Keep other runs off a file or folder; the system lifts the lock if this one is killed.
@@ -241,13 +304,12 @@ def lock(path: str | Path) -> Iterator[None]:
     """
     path = Path(path)
     with contextlib.ExitStack() as stack:
-        with _writing(path):
+        with storing(path):
             try:
                 stack.enter_context(files.lock(path.with_name(path.name + ".lock")))
             except BlockingIOError:
-                raise InputError(
-                    f"Another run is fetching {path} at this moment: wait until it is done, then "
-                    "start again.") from None
+                raise InputError(f"Another run is fetching {shortened(path)} at this moment: wait "
+                                 "until it is done, then start again.") from None
         yield
 
 
@@ -255,13 +317,17 @@ def lock(path: str | Path) -> Iterator[None]:
 
 
 def _receive(url: str, part: Path, state_file: Path, progress: Progress | None,
-             timeout: float) -> None:
+             timeout: float, most_bytes: int) -> None:
     """Bring `part` to its full length, over as many connections as that takes."""
     most, failures, gained = _size(part), 0, False
     while True:
         try:
-            _connect(url, part, state_file, progress, timeout)
+            _connect(url, part, state_file, progress, timeout, most_bytes)
             return
+        except _ServerError as error:
+            _remove(part, state_file)
+            raise InputError(f"{shortened(url)} cannot be downloaded, its server {error}: try "
+                             "again later, or from another network.") from error
         except urllib.error.HTTPError as error:
             problem, lasting = error, error.code < 500 and error.code not in (408, 416, 429)
             if error.code == 416:        # the part does not fit the file
@@ -269,6 +335,8 @@ def _receive(url: str, part: Path, state_file: Path, progress: Progress | None,
         except urllib.error.URLError as error:
             # Who never got through has no network or the wrong address: no use in waiting.
             problem, lasting = error, not gained
+        except _SlowError as error:
+            problem, lasting = error, True
         except (http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
             problem, lasting = error, False
         if _size(part) > most:
@@ -280,7 +348,7 @@ def _receive(url: str, part: Path, state_file: Path, progress: Progress | None,
 
 
 def _connect(url: str, part: Path, state_file: Path, progress: Progress | None,
-             timeout: float) -> None:
+             timeout: float, most: int) -> None:
     """Receive what one connection brings; raises if that is not all."""
     state = _load_state(state_file, url)
     have = _size(part) if state.get("validator") else 0
@@ -290,8 +358,10 @@ def _connect(url: str, part: Path, state_file: Path, progress: Progress | None,
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": state["validator"]}
     request = urllib.request.Request(url, headers=headers)
-    with urllib.request.urlopen(request, timeout=timeout, context=_certificates()) as response:
+    with _opener().open(request, timeout=timeout) as response:
         if response.status == 206:
+            if not have:
+                raise _ServerError("sent a part where all of the file was asked for")
             expected = f"bytes {have}-{state['total'] - 1}/{state['total']}"
             if response.headers.get("Content-Range") != expected:
                 part.unlink(missing_ok=True)
@@ -301,18 +371,57 @@ def _connect(url: str, part: Path, state_file: Path, progress: Progress | None,
             # go before the new state comes, so that a kill in between cannot join the two.
             part.unlink(missing_ok=True)
             have, state = 0, _state_of(response, url)
-            _write_whole(state_file, json.dumps(state))
-        _ensure_space(part, state["total"] - have)
-        with part.open("ab") as file:
-            while chunk := response.read(_CHUNK):
-                file.write(chunk)
-                have += len(chunk)
-                if progress:
-                    progress(have, state["total"])
+            with files.writing(state_file) as file:
+                file.write(json.dumps(state).encode())
+        if state["total"] > most:
+            raise _ServerError(f"has a file of {state['total'] / 1e6:,.0f} MB, where "
+                               f"{most / 1e6:,.0f} MB are the most that it can be")
+        ensure_space(part, state["total"] - have)
+        have = _copy(response, part, have, state["total"], progress, most)
     if state["total"] and have != state["total"]:
         if have > state["total"]:
             part.unlink()
         raise ConnectionError(f"the connection ended at byte {have:,} of {state['total']:,}")
+
+
+def _copy(response: http.client.HTTPResponse, part: Path, have: int, total: int,
+          progress: Progress | None, most: int) -> int:
+    """Add what a connection brings to the part; the bytes that it has then."""
+    since, before = time.monotonic(), have
+    with part.open("ab") as file:
+        while chunk := response.read1(_CHUNK):
+            file.write(chunk)
+            have += len(chunk)
+            if have > most:
+                raise _ServerError(f"sends more than {most / 1e6:,.0f} MB, which the file cannot "
+                                   "have")
+            if progress:
+                progress(have, total)
+            passed = time.monotonic() - since
+            if passed >= _PATIENCE:
+                if have - before < _SLOWEST * passed:
+                    raise _SlowError(f"it came at {(have - before) / passed:.0f} bytes a second")
+                since, before = time.monotonic(), have
+    return have
+
+
+class _SlowError(ConnectionError):
+    """Too slow to go on with; what came is kept."""
+
+
+class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows a server's redirects, but not from https to anything else."""
+
+    def redirect_request(self, request, response, code, message, headers, new_url):
+        old, new = (urllib.parse.urlsplit(url).scheme for url in (request.full_url, new_url))
+        if new != "https" and (old == "https" or new != "http"):
+            raise _ServerError(f"sends on to an address that is not safe, {shortened(new_url)}")
+        return super().redirect_request(request, response, code, message, headers, new_url)
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(
+        urllib.request.HTTPSHandler(context=_certificates()), _SafeRedirects())
 
 
 def _state_of(response: http.client.HTTPResponse, url: str) -> dict:
@@ -324,18 +433,36 @@ def _state_of(response: http.client.HTTPResponse, url: str) -> dict:
     if headers.get("x-goog-stored-content-encoding", "identity") == "identity":
         for pair in ",".join(headers.get_all("x-goog-hash", [])).split(","):
             name, _, value = pair.strip().partition("=")
-            if name in ("md5", "crc32c"):
-                hashes[name] = base64.b64decode(value).hex()
-    return {"url": url, "hashes": hashes, "total": int(headers.get("Content-Length") or 0),
+            if name in _HASHES:
+                hashes[name] = _decoded(name, value)
+    length = (headers.get("Content-Length") or "0").strip()
+    if not (length.isascii() and length.isdigit() and len(length) <= _LONGEST_NUMBER):
+        raise _ServerError(f"says that the file has {shortened(length, 40)} bytes")
+    return {"url": url, "hashes": hashes, "total": int(length),
             # A weak ETag promises the same meaning, not the same bytes (RFC 9110, 13.1.5).
             "validator": etag if etag.startswith('"') else headers.get("Last-Modified", "")}
+
+
+def _decoded(name: str, value: str) -> str:
+    """A digest in hexadecimal, from base64."""
+    try:
+        digest = base64.b64decode(value, validate=True)
+    except ValueError:
+        digest = b""
+    if len(digest) != _HASHES[name]:
+        raise _ServerError(f"sends a {name} that is none, {shortened(value, 40)}")
+    return digest.hex()
 
 
 def _load_state(state_file: Path, url: str) -> dict:
     try:
         state = json.loads(state_file.read_text("utf-8"))
-        return state if state["url"] == url else {}
-    except (OSError, ValueError, KeyError, TypeError):
+        right = (state["url"] == url and type(state["total"]) is int
+                 and isinstance(state["validator"], str) and isinstance(state["hashes"], dict)
+                 and all(name in _HASHES and isinstance(value, str)
+                         for name, value in state["hashes"].items()))
+        return state if right else {}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
 
 
@@ -360,7 +487,7 @@ def _digest(path: Path, name: str) -> bytes:
             if summed:
                 summed.update(chunk)
             else:
-                crc = crc32c(chunk, crc)
+                crc = google_crc32c.extend(crc, chunk)
     return summed.digest() if summed else crc.to_bytes(4, "big")
 
 
@@ -379,11 +506,13 @@ def _sentence(url: str, error: Exception, part: Path) -> str:
     kept = f" What came so far ({_size(part):,} bytes) is kept: the same command goes on there."
     kept = kept if _size(part) else ""
     if isinstance(error, urllib.error.HTTPError):
-        return (f"{url} cannot be downloaded, the server answers {error.code} ({error.reason}): "
+        return (f"{shortened(url)} cannot be downloaded, the server answers {error.code} "
+                f"({shortened(error.reason)}): "
                 f"{'try again later.' if error.code >= 500 else 'it may have moved.'}{kept}")
     reason = getattr(error, "reason", None) or error
     reason = getattr(reason, "strerror", None) or reason
-    return (f"{url} cannot be downloaded ({str(reason) or type(reason).__name__}): check the "
+    reason = shortened(reason) or type(reason).__name__
+    return (f"{shortened(url)} cannot be downloaded ({reason}): check the "
             f"network and try again.{kept}")
 
 
@@ -392,87 +521,12 @@ def _mirrored(url: str) -> str:
     return mirror + urllib.parse.urlsplit(url).path if mirror else url
 
 
-# Archives
-
-
-def _extract(archive: Path, folder: Path) -> None:
-    """Write an archive's files below a folder, by our own hand: no links, owners or modes."""
-    try:
-        bytes_left, files_left = _MOST_BYTES, _MOST_FILES
-        for name, is_folder, size, source in _members(archive):
-            bytes_left -= size
-            files_left -= 1
-            if bytes_left < 0 or files_left < 0:
-                raise ArchiveError(
-                    f"The archive {archive} was not unpacked: it holds more than "
-                    f"{_MOST_BYTES >> 30} GB or {_MOST_FILES:,} files.")
-            parts = name.replace("\\", "/").split("/")
-            if ".." in parts or parts[0] == "" or re.match("[A-Za-z]:", name) or "\0" in name:
-                raise ArchiveError(
-                    f"The archive {archive} was not unpacked: it holds a path that leads outside, "
-                    f"{name!r}.")
-            path = folder.joinpath(*parts)
-            if is_folder:
-                path.mkdir(parents=True, exist_ok=True)
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _ensure_space(path, size)
-            with source() as opened, path.open("wb") as file:
-                shutil.copyfileobj(opened, file, _CHUNK)
-            if path.stat().st_size != size:
-                raise EOFError
-    except _DAMAGED as error:
-        raise ArchiveError(f"The archive {archive} is damaged or not an archive "
-                         f"({str(error) or 'it is cut short'}): fetch it anew.") from error
-
-
-def _members(archive: Path) -> Iterator[tuple[str, bool, int, Callable[[], BinaryIO]]]:
-    """Name, whether it is a folder, size and opener of each member, in order."""
-    def refuse(name: str) -> ArchiveError:
-        return ArchiveError(f"The archive {archive} was not unpacked: {name!r} in it is neither a "
-                          "file nor a folder.")
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as zipped:
-            for info in zipped.infolist():
-                if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-                    raise refuse(info.filename)
-                yield (info.filename, info.is_dir(), info.file_size,
-                       lambda info=info: zipped.open(info))
-    else:
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                if not (member.isreg() or member.isdir()):
-                    raise refuse(member.name)
-                yield (member.name, member.isdir(), member.size,
-                       lambda member=member: tar.extractfile(member))
-
-
 # Files
 
 
-@contextlib.contextmanager
-def _writing(target: Path) -> Iterator[None]:
-    """Make the folder of a target, and put what goes wrong while writing there into words."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        remedy = "make space" if error.errno == errno.ENOSPC else "make this one writable"
-        raise InputError(f"{target} cannot be written ({error.strerror or error}): {remedy}, or "
-                         "give another folder.") from error
-
-
-def _ensure_space(path: Path, size: int) -> None:
-    free = shutil.disk_usage(path.parent).free
-    if size > free:
-        raise InputError(f"{path.parent} has {free / 1e6:,.0f} MB free, and {path.name} needs "
-                         f"{size / 1e6:,.0f} MB: make space, or give another folder.")
-
-
-def _write_whole(path: Path, text: str) -> None:
-    beside = path.with_name(path.name + ".new")
-    beside.write_text(text, "utf-8")
-    os.replace(beside, path)
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def _size(path: Path) -> int:

@@ -11,15 +11,17 @@ Source: TensorFlow's `tensor_bundle.h`, `tensor_bundle.proto`, `tensor_slice.pro
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 
 from synths import CheckpointError
-from synths.weights.crc32c import crc32c, masked
+from synths.files import quoted, shortened
 
 _FOOTER = 48
 _MAGIC = 0xDB4775248B80FB57
@@ -28,6 +30,13 @@ _NAMES = {1: "float32", 2: "float64", 3: "int32", 4: "uint8", 5: "int16", 6: "in
           19: "float16", 22: "uint32", 23: "uint64"}    # DataType in types.proto
 _BFLOAT16 = 14
 _VERIFIED = 32 << 20    # bytes
+
+# What an index may ask for; the official NSynth's has 30 kB, 300 names and 4 axes.
+_MOST_INDEX = 64 << 20  # bytes of the file
+_MOST_KEYS = 32 << 20   # bytes of all names together
+_MOST_KEY = 4096        # bytes of one name
+_MOST_AXES = 32         # as many as every NumPy takes
+_MOST_VARINT = 10       # bytes: 64 bits, seven a byte
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,28 @@ class _Entry:
     size: int                                       # bytes
     crc: int                                        # masked
     slices: tuple[tuple[tuple[int, int], ...], ...]  # per piece and dimension: start, length
+
+
+def crc32c(data) -> int:
+    """CRC-32C (Castagnoli) of any buffer of bytes."""
+    return google_crc32c.value(bytes(data))
+
+
+def masked(crc: int) -> int:
+    """The form in which TensorFlow and LevelDB store a CRC (`crc32c.h`, Mask)."""
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def variables(prefix: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Type ("float32"; "unknown") and shape of all variables of a checkpoint, by name.
+
+    Raises
+    ------
+    CheckpointError
+        As `shapes`.
+    """
+    return {name: (_NAMES.get(entry.dtype, "unknown"), entry.shape)
+            for name, entry in _index(Path(prefix))[1].items() if not name.startswith("\0")}
 
 
 def shapes(prefix: str | Path) -> dict[str, tuple[int, ...]]:
@@ -91,41 +122,50 @@ def read(prefix: str | Path, names: Iterable[str], *,
     """
     prefix = Path(prefix)
     shards, index = _index(prefix)
-    wanted: dict[str, list[tuple[tuple[slice, ...], _Entry]]] = {}
-    for name in names:
-        if name not in index or name.startswith("\0"):
-            raise CheckpointError(
-                f"{_index_file(prefix)} has no variable {name!r}: it is a checkpoint of another "
-                "model, or of another part of it.")
-        shape = index[name].shape
-        if expected and name in expected and tuple(expected[name]) != shape:
-            raise CheckpointError(
-                f"{_index_file(prefix)}: the variable {name!r} has the shape {list(shape)} where "
-                f"{list(expected[name])} is needed.")
-        wanted[name] = _pieces(prefix, name, index)
+    wanted = {name: _wanted(prefix, name, index, (expected or {}).get(name)) for name in names}
     if verify is None:
         verify = sum(entry.size for pieces in wanted.values() for _, entry in pieces) <= _VERIFIED
-
-    arrays = {}
-    files: dict[int, _Shard] = {}
-    try:
-        for name, pieces in wanted.items():
-            whole = None
-            for place, entry in pieces:
+    with contextlib.ExitStack() as stack:
+        files: dict[int, _Shard] = {}
+        for pieces in wanted.values():
+            for _, entry in pieces:
                 if entry.shard not in files:
-                    files[entry.shard] = _Shard(prefix, entry.shard, shards)
-                part = files[entry.shard].read(name, entry, verify)
-                if len(pieces) == 1 and part.shape == index[name].shape:
-                    whole = part
-                else:
-                    if whole is None:
-                        whole = np.empty(index[name].shape, part.dtype)
-                    whole[place] = part
-            arrays[name] = whole
-    finally:
-        for file in files.values():
-            file.close()
-    return arrays
+                    files[entry.shard] = stack.enter_context(_Shard(prefix, entry.shard, shards))
+        return {name: _assembled(name, index[name].shape, pieces, files, verify)
+                for name, pieces in wanted.items()}
+
+
+def _wanted(prefix: Path, name: str, index: Mapping[str, _Entry],
+            expected: tuple[int, ...] | None) -> list[tuple[tuple[slice, ...], _Entry]]:
+    """The pieces of a variable that must be there, and of the expected shape."""
+    if name not in index or name.startswith("\0"):
+        raise CheckpointError(
+            f"{_index_file(prefix)} has no variable {quoted(name)}: it is a checkpoint of another "
+            "model, or of another part of it.")
+    shape = index[name].shape
+    if expected is not None and tuple(expected) != shape:
+        raise CheckpointError(
+            f"{_index_file(prefix)}: the variable {quoted(name)} has the shape {list(shape)} where "
+            f"{list(expected)} is needed.")
+    return _pieces(prefix, name, index)
+
+
+def _assembled(name: str, shape: tuple[int, ...], pieces: list[tuple[tuple[slice, ...], _Entry]],
+               files: Mapping[int, _Shard], verify: bool) -> np.ndarray:
+    """A variable, read from the files of its pieces."""
+    whole = None
+    for place, entry in pieces:
+        part = files[entry.shard].read(name, entry, verify)
+        if len(pieces) == 1 and part.shape == shape:
+            return part
+        if whole is None:
+            room = sum(file.size() for file in files.values())
+            if math.prod(shape) * part.dtype.itemsize > 2 * room:  # bfloat16 doubles when read
+                raise CheckpointError(f"The variable {quoted(name)} claims more than the files of "
+                                      "its checkpoint hold: fetch or copy it anew.")
+            whole = np.empty(shape, part.dtype)
+        whole[place] = part
+    return whole
 
 
 def check(prefix: str | Path) -> None:
@@ -158,14 +198,25 @@ def _index(prefix: Path) -> tuple[int, dict[str, _Entry]]:
     """
     file = _index_file(prefix)
     try:
-        data = file.read_bytes()
+        with open(file, "rb") as opened:
+            data = opened.read(_MOST_INDEX + 1)
     except FileNotFoundError:
-        raise CheckpointError(f"There is no checkpoint {prefix}: {file} does not exist.") from None
+        raise CheckpointError(f"There is no checkpoint {shortened(prefix)}: {shortened(file)} does "
+                              "not exist.") from None
     except OSError as error:
-        raise CheckpointError(f"{file} cannot be read: {error.strerror}.") from None
+        raise CheckpointError(f"{shortened(file)} cannot be read: {error.strerror}.") from None
+    if len(data) > _MOST_INDEX:
+        raise CheckpointError(f"{shortened(file)} is larger than the index of a checkpoint can be, "
+                              f"{_MOST_INDEX >> 20} MB: fetch or copy it anew.")
     try:
         # Latin-1 maps every byte to one character, so that the keys of pieces stay intact.
-        table = {key.decode("latin-1"): value for key, value in _table(file, data)}
+        table: dict[str, bytes] = {}
+        room = _MOST_KEYS
+        for key, value in _table(file, data):
+            room -= len(key)
+            if room < 0:
+                raise ValueError("keys too long")
+            table[key.decode("latin-1")] = value
         shards = _number_of_shards(file, table.pop("", b""))
         index = {}
         for key, value in table.items():
@@ -189,8 +240,13 @@ def _table(file: Path, data: bytes) -> Iterator[tuple[bytes, bytes]]:
     position = len(data) - _FOOTER
     for _ in range(2):                       # the handle of the meta index, which is not used
         _, position = _varint(data, position)
-    handle = data[position:-8]
-    for _, handle in _block(file, data, handle):
+    done = 0                                 # blocks lie one after the other, each used once
+    for _, handle in _block(file, data, data[position:-8]):
+        offset, after = _varint(handle, 0)
+        if offset < done:
+            raise CheckpointError(f"{shortened(file)} is damaged, a part of it is used twice: "
+                                  "fetch or copy it anew.")
+        done = offset + _varint(handle, after)[0]
         yield from _block(file, data, handle)
 
 
@@ -217,21 +273,24 @@ def _block(file: Path, data: bytes, handle: bytes) -> Iterator[tuple[bytes, byte
         shared, position = _varint(block, position)
         unshared, position = _varint(block, position)
         length, position = _varint(block, position)
+        if shared > len(key) or unshared > _MOST_KEY:
+            raise ValueError("key too long")
         key = key[:shared] + block[position:position + unshared]
+        if len(key) > _MOST_KEY:
+            raise ValueError("key too long")
         position += unshared
         yield key, block[position:position + length]
         position += length
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
+    value = 0
+    for count in range(_MOST_VARINT):
+        byte = data[position + count]
+        value |= (byte & 0x7F) << 7 * count
         if byte < 0x80:
-            return value, position
-        shift += 7
+            return value, position + count + 1
+    raise ValueError("number too long")
 
 
 # The protocol buffers
@@ -290,6 +349,8 @@ def _entry(data: bytes) -> _Entry:
     shape = []
     for dimension in _fields(_last(fields, 2, b"")).get(2, []):
         shape.append(_last(_fields(dimension), 1, 0))
+    if len(shape) > _MOST_AXES:
+        raise ValueError("too many axes")
     slices = []
     for piece in fields.get(7, []):
         extents = []
@@ -327,7 +388,7 @@ def _pieces(prefix: Path, name: str,
     if (len(pieces) != len(entry.slices) or len(keys) != len(pieces)
             or sum(math.prod(piece.shape) for _, piece in pieces) != math.prod(entry.shape)):
         raise CheckpointError(
-            f"{_index_file(prefix)} lacks pieces of the partitioned variable {name!r}: "
+            f"{_index_file(prefix)} lacks pieces of the partitioned variable {quoted(name)}: "
             "fetch or copy it anew.")
     return pieces
 
@@ -348,13 +409,13 @@ class _Shard:
         dtype = _NAMES.get(entry.dtype)
         if dtype in (None, "string"):
             raise CheckpointError(
-                f"{self.path}: the variable {name!r} is of the type {dtype or entry.dtype}, "
+                f"{self.path}: the variable {quoted(name)} is of the type {dtype or entry.dtype}, "
                 "which is not one of numbers.")
         stored = np.dtype("uint16" if entry.dtype == _BFLOAT16 else dtype).newbyteorder("<")
         size = math.prod(entry.shape) * stored.itemsize
         if min(entry.shape, default=0) < 0 or size != entry.size:
             raise CheckpointError(
-                f"{self.path}: the variable {name!r} has {entry.size} bytes, not those of "
+                f"{self.path}: the variable {quoted(name)} has {entry.size} bytes, not those of "
                 f"{dtype} {list(entry.shape)}: the checkpoint is damaged.")
         # Checked before memory is asked for: a damaged entry may claim any size.
         found = self.path.stat().st_size
@@ -367,13 +428,19 @@ class _Shard:
             raise _cut_short(self.path, name, entry.offset + entry.size, found)
         if verify and masked(crc32c(raw)) != entry.crc:
             raise CheckpointError(
-                f"{self.path} is damaged, the checksum of the variable {name!r} is wrong: "
+                f"{self.path} is damaged, the checksum of the variable {quoted(name)} is wrong: "
                 "fetch or copy it anew.")
         if entry.dtype == _BFLOAT16:
             return (array.astype(np.uint32) << 16).view(np.float32)
         return array.astype(array.dtype.newbyteorder("="), copy=False)
 
-    def close(self) -> None:
+    def size(self) -> int:
+        return self.path.stat().st_size
+
+    def __enter__(self) -> _Shard:
+        return self
+
+    def __exit__(self, *_) -> None:
         self.file.close()
 
 
@@ -393,5 +460,5 @@ def _missing_data(prefix: Path, file: Path) -> CheckpointError:
 
 def _cut_short(file: Path, name: str, needed: int, found: int) -> CheckpointError:
     return CheckpointError(
-        f"{file} is cut short: the variable {name!r} needs {needed:,} bytes and there are "
+        f"{file} is cut short: the variable {quoted(name)} needs {needed:,} bytes and there are "
         f"{found:,}: fetch or copy it anew.")

@@ -1,0 +1,1 @@
+"""Readers against damaged files: see `tests/fuzz/__main__.py`."""
