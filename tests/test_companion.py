@@ -1,0 +1,426 @@
+"""What stands around a run: options that are heard, budget, folders, stops, printing."""
+
+import contextlib
+import functools
+import hashlib
+import http.server
+import importlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from test_examples import ONE, ROOT, TWO, bad, call, good, midi, run, tone, unix
+
+import audio_utils
+from companion import inputs, plan, results
+from companion.run import explained
+from synths import InputError, files, gansynth, nsynth
+from synths.nsynth import mixing
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """Example 1 with what its decoder is given, instead of a decoder."""
+    given = []
+
+    def synthesize(encodings, save_paths, checkpoint, **options):
+        given.append((encodings, [path.stem for path in save_paths], options))
+        for path in save_paths:
+            files.write_wav(path, np.full(512, 0.1, np.float32))
+
+    monkeypatch.setattr(nsynth, "synthesize", synthesize)
+    example = importlib.import_module("chapter_05_example_01")
+
+    def make(folder, *words):
+        call(example, "--output", folder / f"out{len(given)}", *words)
+        return given[-1]
+    return make
+
+
+def test_the_encodings_that_are_decoded_are_those_asked_for(tmp_path, decoded):
+    wavs = tone(tmp_path / "a.wav"), tone(tmp_path / "b.wav", 330)
+    words = ["--sounds", *wavs, "--seconds", "0.16"]
+    plain, names, options = decoded(tmp_path, *words)
+    assert [name.split("_seed")[0] for name in names] == [
+        "a_reconstructed", "b_reconstructed", "a_b", "b_a"]
+    sounds = nsynth.encode(np.array([audio_utils.load_audio(wav, 2560) for wav in wavs]), None)
+    np.testing.assert_allclose(plain[:2], sounds, atol=1e-6)
+    np.testing.assert_allclose(plain[2], 2 / 3 * sounds[0] + 1 / 3 * sounds[1], atol=1e-6)
+    assert options["temperature"] == 1 and options["fade"] == 0.005
+
+    np.testing.assert_allclose(decoded(tmp_path, *words, "--scale", "0.5")[0], plain / 2,
+                               atol=1e-6)
+    book = decoded(tmp_path, *words, "--mix", "book")[0]
+    np.testing.assert_allclose(book[3], sounds[1] + 0.5 * sounds[0], atol=1e-6)
+    ratio = decoded(tmp_path, *words, "--ratio", "0.9")[0]
+    np.testing.assert_allclose(ratio[2], 0.9 * sounds[0] + 0.1 * sounds[1], atol=1e-6)
+    _, _, options = decoded(tmp_path, *words, "--temperature", "0.5", "--precision", "float32",
+                            "--threads", "1")
+    assert (options["temperature"], options["precision"], options["threads"]) == (
+        0.5, "float32", 1)
+    stretched = decoded(tmp_path, *words, "--stretch", "2")[0]
+    np.testing.assert_allclose(stretched[0], audio_utils.timestretch(sounds[0], 2), atol=1e-6)
+
+
+def test_trim_and_level_change_what_is_encoded(tmp_path, decoded):
+    late = tmp_path / "late.wav"
+    wave = 0.25 * np.sin(2 * np.pi * 220 * np.arange(4800) / 16000)
+    soundfile.write(late, np.concatenate([np.zeros(8000), wave]), 16000)
+    words = ["--sounds", late, "--seconds", "0.16", "--quiet"]
+    plain = decoded(tmp_path, *words)[0]
+    trimmed = decoded(tmp_path, *words, "--trim")[0]
+    levelled = decoded(tmp_path, *words, "--trim", "--level")[0]
+    for name, place in (("out0", 0.0), ("out1", 0.25), ("out2", 0.9)):
+        audio = soundfile.read(tmp_path / name / "source_late.wav")[0]
+        assert np.abs(audio).max() == pytest.approx(place, abs=0.01)
+    assert np.abs(plain - trimmed).max() > 0.1 and np.abs(levelled - trimmed).max() > 0.1
+
+
+def test_a_decoded_file_is_faded(tmp_path):
+    wav = tone(tmp_path / "a.wav")
+    good(ONE, "--sounds", wav, "--seconds", "0.1", "--seed", 1, "--output", tmp_path / "out")
+    whole = nsynth.decode(
+        np.load(tmp_path / "out" / "encodings" / "a.npy")[None], None,
+        nsynth.draw_uniforms(1, [mixing.reconstructions(["a"])[0].identity], 1536))[0]
+    heard = soundfile.read(tmp_path / "out" / "a_reconstructed_seed1.wav")[0]
+    ramp = np.ones(1536)
+    ramp[:80] = np.arange(80) / 80
+    ramp[-80:] = ramp[:80][::-1]
+    np.testing.assert_allclose(heard, whole * ramp, atol=1e-4)
+
+
+def test_seconds_per_instrument_moves_the_instruments(tmp_path):
+    score = midi(tmp_path / "score.mid", [(i, i + 1, 60, 90) for i in range(24)])
+    counts = []
+    for seconds in (2, 6):
+        good(TWO, "--midi", score, "--seed", 1, "--seconds-per-instrument", seconds,
+             "--output", tmp_path / str(seconds))
+        z, times = gansynth.load_instruments(
+            tmp_path / str(seconds) / "score_seed1_instruments.npz")
+        counts.append(len(z))
+    assert counts[0] > counts[1]
+
+
+def test_the_same_clip_has_the_same_bytes_in_any_run(tmp_path):
+    name = "bass_flute_seed1823.wav"
+    words = ["--pairs", "bass+flute", "--ratio", "0.25", "--seed", 1823, "--seconds", "0.2",
+             "--output"]
+    good(ONE, *words, tmp_path / "all")
+    good(ONE, *words, tmp_path / "two", "--sounds", ROOT / "sounds" / "flute.wav",
+         ROOT / "sounds" / "bass.wav")
+    assert (tmp_path / "all" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+# Only what was asked ---------------------------------------------------------------------------
+
+
+def test_pairs_make_only_what_they_name(tmp_path, decoded):
+    encodings, names, _ = decoded(tmp_path, "--pairs", "bass+flute", "--steps", "5",
+                                  "--seconds", "0.1")
+    assert [name.split("_seed")[0] for name in names] == [
+        f"bass_flute_step{step}of5" for step in range(1, 6)]
+    assert sorted(path.name for path in (tmp_path / "out0").glob("source_*.wav")) == [
+        "source_bass.wav", "source_flute.wav"]
+
+
+@pytest.mark.parametrize("script, words", [
+    (ONE, ["--steps", 3, "--crossfade"]), (ONE, ["--steps", 3, "--ratio", 0.5]),
+    (ONE, ["--steps", 3, "--mix", "mean"]), (ONE, ["--crossfade", "--ratio", 0.5]),
+    (ONE, ["--mix", "mean", "--ratio", 0.5]), (TWO, ["--preview", 2, "--instruments", "1"]),
+    (TWO, ["--preview", 2, "--midi", "a.mid"]), (TWO, ["--preview", 2, "--tempo", 2])])
+def test_contradictions_are_refused(tmp_path, script, words):
+    out = tmp_path / "out"
+    bad(script, *words, "--output", out, says=f"{words[0]} and {words[-2]}|contradict")
+    assert not out.exists()
+
+
+def test_a_pair_named_twice_is_refused(tmp_path):
+    bad(ONE, "--pairs", "bass+flute", "bass+flute", "--output", tmp_path / "out", says="twice")
+
+
+def test_the_encodings_of_a_run_can_be_given_as_a_folder(tmp_path):
+    wavs = tone(tmp_path / "a.wav"), tone(tmp_path / "b.wav", 330)
+    words = ["--seconds", "0.1", "--seed", 1, "--output"]
+    good(ONE, "--sounds", *wavs, *words, tmp_path / "out")
+    good(ONE, "--sounds", tmp_path / "out" / "encodings", *words, tmp_path / "again")
+    for name in ("a_b_seed1.wav", "b_reconstructed_seed1.wav"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_dot_files_in_a_folder_are_passed_over(tmp_path):
+    (tmp_path / "mine").mkdir()
+    tone(tmp_path / "mine" / "a.wav")
+    (tmp_path / "mine" / "._a.wav").write_bytes(b"of another system")
+    good(ONE, "--sounds", tmp_path / "mine", "--seconds", "0.1", "--output", tmp_path / "out")
+
+
+def test_a_note_that_dies_early_is_said(tmp_path):
+    score = midi(tmp_path / "score.mid", [(0, 24, 60, 90), (24, 25, 60, 90)])
+    lines = good(TWO, "--midi", score, "--output", tmp_path / "out")
+    assert "1 note is held longer than the 4 s that the model makes, and end early." in (
+        lines) or any("1 note is held longer than the 4 s" in line for line in lines)
+
+
+# A budget before work --------------------------------------------------------------------------
+
+
+def test_too_many_clips_ask_for_a_word(tmp_path):
+    for i in range(30):
+        tone(tmp_path / f"s{i}.wav", seconds=0.05)
+    out = tmp_path / "out"
+    bad(ONE, "--sounds", tmp_path, "--output", out, says="30 sounds make 900 clips: .*--many")
+    assert not out.exists()
+
+
+def test_two_hundred_sounds_with_three_pairs_are_three_pairs(tmp_path, decoded):
+    (tmp_path / "in").mkdir()
+    for i in range(200):
+        tone(tmp_path / "in" / f"s{i:03}.wav", 200 + i, seconds=0.05)
+    _, names, _ = decoded(tmp_path, "--sounds", tmp_path / "in", "--seconds", "0.1", "--pairs",
+                          "s000+s199", "s010+s020", "s020+s010")
+    assert len(names) == 3 + 4
+
+
+def test_what_the_disk_does_not_hold_is_refused(tmp_path, monkeypatch):
+    usage = type("Usage", (), {"free": 1_000_000})
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda path: usage)
+    example = importlib.import_module("chapter_05_example_01")
+    with pytest.raises(InputError, match="16 clips need 13.3 MB, and .* has 1.0 MB left"):
+        call(example, "--output", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_score_of_ninety_hours_is_refused(tmp_path):
+    score = midi(tmp_path / "score.mid", [(0, 1, 60, 90), (2 * 3600 * 90, 2 * 3600 * 90 + 1, 60,
+                                                          90)])
+    assert score.stat().st_size < 100
+    began = time.monotonic()
+    bad(TWO, "--midi", score, "--output", tmp_path / "out", says="2 notes in 90.0 hours.*--many")
+    assert time.monotonic() - began < 30 and not (tmp_path / "out").exists()
+
+
+# Folders ---------------------------------------------------------------------------------------
+
+
+def test_two_runs_at_once_get_a_folder_each(tmp_path):
+    wav = tone(tmp_path / "a.wav")
+    words = [sys.executable, ROOT / ONE, "--sounds", wav, "--seconds", "0.3", "--quiet",
+             "--overwrite", "--output", tmp_path / "out"]
+    both = [subprocess.Popen([*map(str, words), "--seed", str(seed)]) for seed in (1, 2)]
+    assert [process.wait(120) for process in both] == [0, 0]
+    for folder in (tmp_path / "out", tmp_path / "out-2"):
+        seed = json.loads((folder / results.RUN_FILE).read_bytes())["seed"]
+        assert [wav.name for wav in folder.glob("*_seed*.wav")] == [
+            f"a_reconstructed_seed{seed}.wav"]
+        assert (folder / "index.html").is_file() and not list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize("output", [".", ""])
+def test_the_folder_where_one_stands_can_hold_the_results(tmp_path, output):
+    wav = tone(tmp_path / "a.wav")
+    here = tmp_path / "here"
+    here.mkdir()
+    words = ["--sounds", wav, "--seconds", "0.1", "--seed", 1, "--output", output]
+    good(ONE, *words, cwd=here)
+    assert (here / "index.html").is_file()
+    good(ONE, *words, cwd=here)
+    assert (tmp_path / "here-2" / "index.html").is_file()
+
+
+def test_leftovers_of_a_killed_run_are_swept(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / f".index.html.{'0' * 16}.part").write_bytes(b"half")
+    wav = tone(tmp_path / "a.wav")
+    good(ONE, "--sounds", wav, "--seconds", "0.1", "--output", out)
+    assert not list(out.glob(".*"))
+
+
+def test_what_made_a_run_is_kept_beside_it(tmp_path):
+    wav = tone(tmp_path / "a.wav")
+    good(ONE, "--sounds", wav, "--seconds", "0.1", "--seed", 3, "--output", tmp_path / "out")
+    kept = json.loads((tmp_path / "out" / "run.json").read_bytes())
+    assert kept["sources"] == {str(wav): hashlib.sha256(wav.read_bytes()).hexdigest()}
+    assert kept["seed"] == 3 and len(kept["weights"]) == 64
+
+
+def test_the_command_is_quoted_for_the_system(tmp_path):
+    example = importlib.import_module("chapter_05_example_01")
+    parser = example.parse_options()
+    options = parser.parse_args(["--seed", "1", "--output", "a b", "--pairs", "x+y"])
+    options.defaults = vars(parser.parse_args([]))
+    weights = ROOT / "checkpoints" / "nsynth_starter" / "model.ckpt-1"
+    command = results.command_line(options, weights, [tmp_path / "it's.wav"])
+    assert "--checkpoint nsynth_starter" in command and "--pairs x+y" in command
+    words = ["python", "a b/it's.py"]
+    assert shlex.split(results.quoted(words, "posix")) == words
+    assert results.quoted(words, "nt") == 'python "a b/it\'s.py"'
+
+
+# Stops and faults ------------------------------------------------------------------------------
+
+
+@unix
+@pytest.mark.parametrize("which", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_keeps_what_is_done_and_goes_on(tmp_path, which):
+    wav, out = tone(tmp_path / "a.wav"), tmp_path / "out"
+    words = ["--sounds", wav, "--seconds", "8", "--seed", 5, "--output", out]
+    process = subprocess.Popen([sys.executable, str(ROOT / ONE), *map(str, words)],
+                               stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while not list(out.glob("*.partial.wav")) and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(which)
+    said, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in errors, errors
+    assert (out / "index.html").is_file()
+    part = soundfile.read(out / "a_reconstructed_seed5.partial.wav", dtype="int16")[0]
+    good(ONE, *words[:-4], "--resume", "--output", out)
+    whole = soundfile.read(out / "a_reconstructed_seed5.wav", dtype="int16")[0]
+    assert 512 < len(part) < len(whole) == 8 * 16000
+    assert np.array_equal(part[:-80], whole[:len(part) - 80]) and not list(out.glob("*.partial*"))
+
+
+def test_resume_refuses_another_run(tmp_path):
+    wav = tone(tmp_path / "a.wav")
+    words = ["--sounds", wav, "--seconds", "0.1", "--output", tmp_path / "out"]
+    bad(ONE, *words, "--resume", says="no run to go on with")
+    good(ONE, *words, "--seed", 1)
+    bad(ONE, *words, "--resume", "--scale", "0.5", says="another one")
+    bad(ONE, *words, "--resume", "--seed", "2", says="another one")
+    good(ONE, *words, "--resume")
+
+
+@unix
+def test_ctrl_c_in_the_first_moment_is_no_traceback():
+    for wait in (0.05, 0.1, 0.2, 0.4):
+        process = subprocess.Popen([sys.executable, str(ROOT / ONE), "--seconds", "30", "--output",
+                                    "never"], stderr=subprocess.PIPE, text=True, cwd="/tmp")
+        time.sleep(wait)
+        process.send_signal(signal.SIGTERM if wait == 0.05 else signal.SIGINT)
+        errors = process.communicate(timeout=60)[1]
+        # before Python itself is ready, the system ends it in silence, or Python says so
+        assert "chapter_05" not in errors or process.returncode == 130, errors
+
+
+def test_a_full_disk_is_one_sentence_and_loses_no_finished_sound(tmp_path, monkeypatch):
+    example = importlib.import_module("chapter_05_example_02")
+    score = midi(tmp_path / "score.mid", [(0, 1, 60, 90)])
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr(audio_utils, "save_picture", full)
+    with pytest.raises(OSError) as caught:
+        call(example, "--midi", score, "--output", tmp_path / "out")
+    assert explained(caught.value) == (1, "error: The system refused: No space left on device.")
+    assert soundfile.info(tmp_path / "out" / "score_seed1.wav").frames > 16000
+
+
+def test_a_fault_of_ours_is_one_sentence_with_a_log():
+    try:
+        raise TypeError("not ours " * 100)
+    except TypeError as error:
+        code, sentence = explained(error)
+    log = Path(sentence.split("the details are in ")[1].rstrip("."))
+    assert code == 1 and "TypeError: not ours" in sentence and len(sentence) < 500
+    assert "Traceback" in log.read_text("utf-8")
+    log.unlink()
+
+
+# Printing --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("script, words", [(ONE, ["--seconds", "0.1"]), (TWO, [])])
+def test_printing_never_fails(tmp_path, script, words):
+    kind, source = ("--sounds", tone(tmp_path / "ベル.wav")) if script == ONE else (
+        "--midi", midi(tmp_path / "ベル.mid", [(0, 1, 60, 90)]))
+    done = subprocess.run([sys.executable, str(ROOT / script), kind, str(source), *words,
+                           "--output", str(tmp_path / "o🎵")], capture_output=True,
+                          env={**os.environ, "PYTHONIOENCODING": "cp1252"}, timeout=120)
+    assert done.returncode == 0 and done.stderr == b"", done.stderr
+    assert (tmp_path / "o🎵" / "index.html").is_file()
+
+
+@unix
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file names are UTF-8 always")
+def test_names_that_are_not_utf8(tmp_path):
+    score = os.fsencode(midi(tmp_path / "cafe.mid", [(0, 1, 60, 90)]))
+    strange = score.replace(b"cafe", b"caf\xe9")
+    os.rename(score, strange)
+    out = os.fsencode(tmp_path) + b"/o_\xe9"
+    done = subprocess.run([sys.executable, str(ROOT / TWO), "--midi", strange, "--output", out],
+                          capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert any(name.endswith(b".wav") for name in os.listdir(out))
+
+
+@unix
+def test_a_closed_pipe_ends_well(tmp_path):
+    wav = tone(tmp_path / "a.wav")
+    done = subprocess.run(f"'{sys.executable}' '{ROOT / ONE}' --sounds '{wav}' --seconds 0.1 "
+                          f"--output '{tmp_path}/out' | head -1", shell=True, capture_output=True,
+                          text=True, timeout=120)
+    assert done.stdout.count("\n") == 1 and done.stderr == ""
+    assert (tmp_path / "out" / "index.html").is_file()
+
+
+@unix
+def test_a_closed_stderr_and_no_docstrings(tmp_path):
+    done = subprocess.run(f"'{sys.executable}' -OO '{ROOT / ONE}' --help 2>&-", shell=True,
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "--sounds" in done.stdout
+
+
+def test_an_option_that_is_nearly_right_is_named():
+    done = run(ONE, "--sound", "x.wav")
+    assert done.returncode == 2 and done.stderr == (
+        "error: --sound is no option; did you mean --sounds?\n")
+
+
+@pytest.mark.parametrize("script, words, says", [
+    (TWO, ["--midi", "nosuch.mid"], "error: nosuch.mid does not exist."),
+    (ONE, ["--sounds", "nosuch.wav"], "error: nosuch.wav does not exist.")])
+def test_a_missing_file_is_said_plainly(script, words, says, tmp_path):
+    done = bad(script, *words, "--output", tmp_path / "out", says="does not exist")
+    assert done.stderr == says + "\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_many_sounds_are_counted(tmp_path):
+    for i in range(8):
+        tone(tmp_path / f"s{i}.wav", seconds=0.05 if i else 0.3)
+    lines = good(ONE, "--sounds", tmp_path, "--seconds", "0.1", "--pairs", "s0+s1", "s2+s3",
+                 "s4+s5", "s6+s7", "--output", tmp_path / "out")
+    assert "Sounds, 0.1 s of each: 8, 1 cut, 7 then silence." in lines
+
+
+# Downloads -------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def served(folder):
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        handler.log_message = lambda *_: None
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_only_official_weights_are_fetched():
+    example = importlib.import_module("chapter_05_example_01")
+    parser = example.parse_options()
+    for words, wanted in ((["--download"], "wavenet-ckpt"), ([], None),
+                          (["--checkpoint", "wavenet-voice-ckpt"], "wavenet-voice-ckpt"),
+                          (["--checkpoint", "nsynth_starter", "--download"], None),
+                          (["--checkpoint", "acoustic_only"], None)):
+        options = parser.parse_args(words)
+        assert inputs.wanted_download(options, "nsynth", "wavenet-ckpt") == wanted
