@@ -187,9 +187,9 @@ def _matrix(names: Sequence[str], pairs: Mapping[tuple[int, ...], Sequence[int]]
         rows.append([ends[row], *[
             alone.get(row) if row == column else pairs.get((row, column), [None])[0]
             for column in places]])
-    return Board("Play the mixes", rows, "Each cell mixes the sound at the left, which leads, with "
-                 "the sound at the top, which colours it. Framed blue, on the diagonal: a sound "
-                 "with itself, encoded and decoded again. What is lost there is lost in every mix.")
+    return Board("Play the mixes", rows, "The sound at the left leads, the one at the "
+                 "top colours it. Framed blue: a sound alone, encoded and decoded again; what is "
+                 "lost there is lost in every mix.")
 
 
 def _draw_rainbowgrams(record: Record, sounds: Mapping[Path, np.ndarray]) -> dict[Path, Spectrum]:

@@ -27,13 +27,13 @@ class Mark:
         Its number.
     colour : str
         As CSS writes it.
-    room : bool
-        Whether its words fit before the next one.
+    room : str
+        What fits before the next one: "" for number and seconds, "number", or "tight" for neither.
     """
 
     name: str
     colour: str
-    room: bool
+    room: str
 
 
 def _palette(names: Sequence[str]) -> np.ndarray:
@@ -62,9 +62,11 @@ def instrument_marks(times: Sequence[float], names: Sequence[str], seconds: floa
     colours = _palette(names)
     kept = [place for place in range(len(names)) if not place or names[place] != names[place - 1]]
     after = [times[place] for place in kept[1:]] + [seconds]
+    shares = [(end - times[place]) / seconds for place, end in zip(kept, after)]
     return [(float(times[place]), Mark(names[place], _hex(colours[place]),
-                                       (end - times[place]) / seconds > 0.09))
-            for place, end in zip(kept, after)]
+                                       "" if share > 0.09 else
+                                       "number" if share > 0.03 else "tight"))
+            for place, share in zip(kept, shares)]
 
 
 def piano_roll(notes: Mapping, times: Sequence[float], names: Sequence[str], seconds: float
