@@ -40,8 +40,8 @@ class Clip:
     ----------
     title : str
         What it is, in a few words; the name that is spoken, too: no two clips share one.
-    wav : bytes
-        The whole WAV file.
+    sound : bytes
+        The whole WAV or FLAC file.
     name : str
         Its file's name, for those who download it.
     audio : float32 [samples]
@@ -64,10 +64,12 @@ class Clip:
         A drawing of the score that it plays, in SVG; empty: none.
     marks : sequence of (float, rolls.Mark)
         Where each instrument is reached: seconds, and what to show there.
+    media : str
+        What `sound` is, "audio/wav" or "audio/flac".
     """
 
     title: str
-    wav: bytes
+    sound: bytes
     name: str
     audio: Any
     picture: bytes = b""
@@ -79,6 +81,7 @@ class Clip:
     keys: Sequence[tuple[int, bytes]] = ()
     score: Any = ""
     marks: Sequence[tuple[float, Any]] = ()
+    media: str = "audio/wav"
 
 
 @dataclass(frozen=True)
@@ -221,7 +224,7 @@ def write_page(path: Path, page: Page) -> Path:
     gains = playback_gains([clip.audio for clip in page.clips])
     data = [{"title": clip.title, "note": clip.note, "kind": clip.kind, "gain": round(gain, 6),
              "seconds": round(len(clip.audio) / SAMPLE_RATE, 4), "sources": list(clip.sources),
-             "name": clip.name} for clip, gain in zip(page.clips, gains)]
+             "name": clip.name, "media": clip.media} for clip, gain in zip(page.clips, gains)]
     text = environment.get_template("index.html.j2").render(
         page=page, data=data, first=_first_places(page), piano=_piano(page),
         css=Markup((_HERE / "page.css").read_text("utf-8")),

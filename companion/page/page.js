@@ -321,7 +321,8 @@ $("#level").addEventListener("click", () => {
 document.addEventListener("click", event => { // the address is made when it is needed
   const link = event.target.closest("[data-download]");
   if (!link) return;
-  const sound = new Blob([bytesOf(addressOf(link.dataset.download))], {type: "audio/wav"});
+  const place = link.dataset.download;
+  const sound = new Blob([bytesOf(addressOf(place))], {type: clips[place].media});
   const address = URL.createObjectURL(sound);
   link.href = address;
   setTimeout(() => { URL.revokeObjectURL(address); link.href = "#"; }, 60000);

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 
 import audio_utils
 from companion.page import SAMPLE_RATE, Board, Clip, Page, encoded, webp, write_page
@@ -16,6 +17,7 @@ from pictures.sheets import Cell, Score, score_sheet, square, strips
 from pictures.spectra import Spectrum, octave_name, rainbowgram, scaled, spectrogram
 
 CELL = (480, 320)  # pixels of a picture on the page
+SMALL_CELL = (300, 200)  # where there are many
 _MOST_IN_MATRIX = 24  # sounds; more are shown pair by pair
 _RAINBOWGRAM = ("Time runs from left to right and pitch from bottom to top; what is brighter is "
                 "louder. A tone that holds its pitch keeps its colour, one that glides runs "
@@ -23,13 +25,14 @@ _RAINBOWGRAM = ("Time runs from left to right and pitch from bottom to top; what
 _SPECTROGRAM = ("Time runs from left to right and pitch from bottom to top; what is brighter is "
                 "louder.")
 _STOPPED = " The run was stopped: this is what was finished."
-_NSYNTH_HISS = (
+_NSYNTH_HISS = Markup(
     "The hiss and the roughness come from the small network that ships with this code, not from "
-    "the method. What helps: --temperature 0.7 gives cleaner sounds, and --download fetches the "
-    "large network that Google trained (about 1 GB).")
-_GANSYNTH_HISS = (
+    "the method. What helps: <code>--temperature 0.7</code> takes away hiss, and "
+    "<code>--download</code> fetches the large network that Google trained (about 1 GB).")
+_GANSYNTH_HISS = Markup(
     "The blurred attacks and the noise come from the small network that ships with this code, not "
-    "from the method. What helps: --download fetches the large network that Google trained.")
+    "from the method. What helps: <code>--download</code> fetches the large network that Google "
+    "trained.")
 
 
 def nsynth_page(record: Record, names: Sequence[str], audios: Sequence[np.ndarray | None],
@@ -65,10 +68,11 @@ def nsynth_page(record: Record, names: Sequence[str], audios: Sequence[np.ndarra
     own = {clip.path: len(sounds) + place for place, clip in enumerate(made)}
     sounds.update((clip.path, audio_utils.load_audio(clip.path)) for clip in made)
     drawn = _draw_rainbowgrams(record, sounds)
+    size = CELL if len(sounds) <= 48 else SMALL_CELL
     longest = max(len(audio) for audio in sounds.values()) / SAMPLE_RATE
-    clips = [_clip(wav, sounds[wav], drawn[wav], f"{names[place]}, the sound itself", "source",
-                   names[place]) for place, wav in zip(heard, sounds)]
-    clips += [_decoded(record, clip, names, sounds[clip.path], drawn[clip.path], heard, longest)
+    clips = [_clip(wav, sounds[wav], drawn[wav], names[place], "source", names[place],
+                   size, "the sound itself") for place, wav in zip(heard, sounds)]
+    clips += [_decoded(record, clip, names, sounds[clip.path], drawn[clip.path], heard, longest, size)
               for clip in made]
     _save_overview(record, names, made, heard, list(sounds), drawn)
     mixed = any(clip.kind != "reconstruction" for clip in made)
@@ -102,14 +106,15 @@ def _hints(record: Record, hiss: str) -> list[str]:
 
 
 def _clip(wav: Path, audio: np.ndarray, spectrum: Spectrum, title: str, kind: str, caption: str,
-          note: str = "", sources: Sequence[int] = ()) -> Clip:
+          size: tuple[int, int], note: str = "", sources: Sequence[int] = ()) -> Clip:
     seconds = f"{len(audio) / SAMPLE_RATE:.1f} s"
-    return Clip(title, wav.read_bytes(), wav.name, audio, webp(scaled(spectrum, *CELL)), CELL,
+    return Clip(title, wav.read_bytes(), wav.name, audio, webp(scaled(spectrum, *size)), size,
                 f"{note} · {seconds}" if note else seconds, kind, tuple(sources), caption)
 
 
 def _decoded(record: Record, clip: Planned, names: Sequence[str], audio: np.ndarray,
-             spectrum: Spectrum, heard: Mapping[int, int], longest: float) -> Clip:
+             spectrum: Spectrum, heard: Mapping[int, int], longest: float,
+             size: tuple[int, int]) -> Clip:
     """A clip that the run has decoded."""
     seconds = len(audio) / SAMPLE_RATE
     if record.stopped and seconds < longest - 0.01:
@@ -124,17 +129,15 @@ def _decoded(record: Record, clip: Planned, names: Sequence[str], audio: np.ndar
     title = clip.title
     caption = ""
     if clip.kind == "reconstruction":
-        title = f"{names[clip.sources[0]]}, encoded and decoded again"
-        caption = f"{names[clip.sources[0]]}, decoded"
+        title = caption = f"{names[clip.sources[0]]}, decoded again"
     elif clip.kind == "step":
-        caption = f"{100 * clip.shares[-1]:.0f} %"
+        share = clip.shares[-1]
+        caption = f"{100 * share:.0f} %" if 0 < share < 1 else names[clip.sources[round(share)]]
         title = f"{names[clip.sources[0]]} to {names[clip.sources[-1]]}: {clip.title}"
-    elif clip.kind == "crossfade":
+    elif clip.kind in ("crossfade", "mix"):
         caption = clip.title
-    elif clip.kind == "mix":
-        caption = "mix"
     return _clip(clip.path, audio, spectrum, title,
-                 "reconstruction" if clip.kind == "reconstruction" else "mix", caption, note,
+                 "reconstruction" if clip.kind == "reconstruction" else "mix", caption, size, note,
                  [heard[place] for place in clip.sources if place in heard])
 
 
@@ -149,20 +152,20 @@ def _nsynth_boards(names: Sequence[str], made: Sequence[Planned], heard: Mapping
     kinds = {clip.kind for clip in made}
     ends: dict[int, int | str] = {place: heard.get(place, alone.get(place, name))
                                   for place, name in enumerate(names)}
-    both = Board("Each sound alone", [[heard.get(place), alone.get(place)]
-                                      for place in range(len(names))
-                                      if place in heard or place in alone],
+    each = [[heard.get(place, names[place]), alone.get(place)] for place in range(len(names))
+            if place in heard or place in alone]
+    both = Board("Each sound alone", [sum(each[start:start + 3], [])
+                                      for start in range(0, len(each), 3)],
                  "The sound itself, and encoded and decoded again. What is lost here is lost in "
                  "every mix.", "strip")
     if "step" in kinds:
         rows = [[ends[a], *steps, ends[b]] for (a, b), steps in pairs.items()]
         text = ("Each row goes from the sound at its left to the sound at its right. The numbers "
                 "are the right one's share. The slider walks the path.")
-        return [Board("From one sound to the other", [row], text if not number else "", "strip",
-                      True, 1) for number, row in enumerate(rows)]
+        return [Board(f"From {names[a]} to {names[b]}", [row], "" if number else text, "strip",
+                      True, 1) for number, ((a, b), row) in enumerate(zip(pairs, rows))]
     if "crossfade" in kinds:
-        return [Board(" and ".join(names[place] for place in pair) if number else
-                      "One sound becomes the other",
+        return [Board(f"{names[pair[0]]} becomes {names[pair[1]]}",
                       [[ends[pair[0]]], [ends[pair[1]]], *[[place] for place in places]],
                       "The two sounds, and below them, on the same time, what became of them."
                       if not number else "", "time")
@@ -284,7 +287,8 @@ def _preview(record: Record, made: Sequence[tuple], keys: Sequence) -> Page:
     widest = max(map(len, heard))
     drawn = [spectrogram(np.pad(audio, (0, widest - len(audio))), SAMPLE_RATE, 512)
              for audio in heard]
-    seconds = 2.0 if len(made) <= 12 else 1.2  # of each note of the keyboard
+    seconds = 2.0 if len(made) <= 12 else 0.8  # of each note of the keyboard
+    size = CELL if len(made) <= 24 else SMALL_CELL
     clips = []
     for number, ((item, _, full, _), audio, spectrum) in enumerate(zip(made, heard, drawn), 1):
         sound = np.pad(audio, (0, widest - len(audio)))
@@ -292,9 +296,10 @@ def _preview(record: Record, made: Sequence[tuple], keys: Sequence) -> Page:
                                           record.output_dir, labelled=record.labels)
         own = [(int(pitch), encoded(_faded(note, seconds), "FLAC"))
                for pitch, note in (keys[number - 1] if number <= len(keys) else ())]
-        clips.append(Clip(f"instrument {number}", encoded(sound), item.path.name, sound,
-                          webp(scaled(spectrum, *CELL)), CELL,
-                          f"{widest / SAMPLE_RATE:.1f} s", caption=str(number), keys=own))
+        clips.append(Clip(f"instrument {number}", encoded(sound, "FLAC"),
+                          f"{item.path.stem}.flac", sound, webp(scaled(spectrum, *size)), size,
+                          f"{widest / SAMPLE_RATE:.1f} s", caption=str(number), keys=own,
+                          media="audio/flac"))
     sheet = strips([[Cell(spectrum, str(number))] for number, spectrum in enumerate(drawn, 1)],
                    "the phrase on each instrument, under its number")
     audio_utils.save_picture(sheet, "overview.png", record.output_dir)
