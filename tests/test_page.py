@@ -47,13 +47,20 @@ addEventListener("load", async () => {
     new KeyboardEvent("keydown", {key, bubbles: true, cancelable: true}));
   const until = async (what, seconds = 20) => {
     const end = performance.now() + 1000 * seconds;
-    while (!what()) { if (performance.now() > end) throw Error("waited for " + what); await wait(0.02); }
+    while (!what()) {
+      if (performance.now() > end) throw Error("waited for " + what);
+      await wait(0.02);
+    }
   };
   const playing = place => until(() => document.body.dataset.playing === String(place));
   const requests = () => performance.getEntriesByType("resource").filter(
     entry => !/^(data|blob):/.test(entry.name)).map(entry => entry.name);
   let answer;
-  try { answer = await (async () => { PROBE })(); } catch (error) { answer = {error: String(error)}; }
+  try {
+    answer = await (async () => { PROBE })();
+  } catch (error) {
+    answer = {error: String(error)};
+  }
   answer.requests = requests();
   fetch("ADDRESS", {method: "POST", mode: "no-cors", body: JSON.stringify(answer)});
 });
@@ -425,7 +432,8 @@ def test_the_keyboard_plays_and_the_list_is_written(browse, preview):
       await until(() => document.body.dataset.note);
       const first = document.body.dataset.note;
       document.dispatchEvent(new KeyboardEvent("keyup", {key: "a"}));
-      $('[data-pitch="49"]').dispatchEvent(new PointerEvent("pointerover", {bubbles: true, buttons: 1}));
+      $('[data-pitch="49"]').dispatchEvent(
+        new PointerEvent("pointerover", {bubbles: true, buttons: 1}));
       await until(() => document.body.dataset.note !== first);
       for (const name of ["3", "1"]) $(`[data-tick="${name}"]`).click();
       return {first, second: document.body.dataset.note, list: $("#list").textContent,
