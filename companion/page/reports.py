@@ -72,8 +72,8 @@ def nsynth_page(record: Record, names: Sequence[str], audios: Sequence[np.ndarra
     longest = max(len(audio) for audio in sounds.values()) / SAMPLE_RATE
     clips = [_clip(wav, sounds[wav], drawn[wav], names[place], "source", names[place],
                    size, "the sound itself") for place, wav in zip(heard, sounds)]
-    clips += [_decoded(record, clip, names, sounds[clip.path], drawn[clip.path], heard, longest, size)
-              for clip in made]
+    clips += [_decoded(record, clip, names, sounds[clip.path], drawn[clip.path], heard, longest,
+                       size) for clip in made]
     _save_overview(record, names, made, heard, list(sounds), drawn)
     mixed = any(clip.kind != "reconstruction" for clip in made)
     what = (f"{_counted(len(names), 'sound')} {'was' if len(names) == 1 else 'were'} encoded by a "
@@ -92,7 +92,7 @@ def _counted(count: int, what: str) -> str:
 
 def _octaves(spectrum: Spectrum) -> list[str]:
     return [octave_name(spectrum.transform, octave)
-            for octave in range(spectrum.transform["octaves"])]
+            for octave in range(int(spectrum.transform["octaves"]))]
 
 
 def _settings(record: Record, **first: object) -> dict[str, object]:
