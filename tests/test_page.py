@@ -1,100 +1,327 @@
-"""The page to listen on: whole in one file, and it plays in a browser."""
+"""The page to listen on: whole in one file, and an instrument in a browser.
 
+The browser tests need Chromium or Chrome; the one of accessibility also axe-core, whose file
+`axe.min.js` is found by the variable AXE_CORE:
+
+    npm install --prefix /tmp/node axe-core eslint
+    AXE_CORE=/tmp/node/node_modules/axe-core/axe.min.js python -m pytest tests/test_page.py
+    cd companion/page && /tmp/node/node_modules/.bin/eslint page.js
+"""
+
+import base64
 import html.parser
 import http.server
+import io
 import json
+import os
 import queue
 import re
 import shutil
 import subprocess
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
+from PIL import Image
 
 import audio_utils
-from companion.page import Clip, Section, write_page
+from companion import page as room
+from companion.page import reports, rolls
+from companion.record import Planned, Record
 
 BROWSER = next(filter(None, map(shutil.which, (
     "chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+AXE = os.environ.get("AXE_CORE")
+NAMES = ["bass", "flute", "<b>bell</b> & \"co\""]
 
-PROBE = """
+# What stands around a probe: its result, or what went wrong, goes to the test's own server.
+HARNESS = """
 <script>
-window.addEventListener("load", async () => {
-  const audios = [...document.querySelectorAll("audio")];
-  const lengths = await Promise.all(audios.map(async audio => {
-    audio.muted = true;
-    try { await audio.play(); } catch (error) { if (error.name !== "AbortError") return error.name; }
-    return audio.error ? "error " + audio.error.code : audio.duration.toFixed(2);
-  }));
-  const pictures = [...document.querySelectorAll("img")];
-  pictures.forEach(picture => picture.loading = "eager");
-  await Promise.all(pictures.map(picture => picture.decode()));
-  const widths = pictures.map(picture => picture.naturalWidth);
-  fetch("ADDRESS", {method: "POST", mode: "no-cors", body: JSON.stringify({lengths, widths})});
+addEventListener("load", async () => {
+  const $ = selector => document.querySelector(selector);
+  const $$ = selector => [...document.querySelectorAll(selector)];
+  const wait = seconds => new Promise(resolve => setTimeout(resolve, 1000 * seconds));
+  const press = key => document.activeElement.dispatchEvent(
+    new KeyboardEvent("keydown", {key, bubbles: true, cancelable: true}));
+  const until = async (what, seconds = 20) => {
+    const end = performance.now() + 1000 * seconds;
+    while (!what()) {
+      if (performance.now() > end) throw Error("waited for " + what);
+      await wait(0.02);
+    }
+  };
+  const playing = place => until(() => document.body.dataset.playing === String(place));
+  const requests = () => performance.getEntriesByType("resource").filter(
+    entry => !/^(data|blob):/.test(entry.name)).map(entry => entry.name);
+  let answer;
+  try {
+    answer = await (async () => { PROBE })();
+  } catch (error) {
+    answer = {error: String(error)};
+  }
+  answer.requests = requests();
+  fetch("ADDRESS", {method: "POST", mode: "no-cors", body: JSON.stringify(answer)});
 });
 </script>
 """
 
 
-class Page(html.parser.HTMLParser):
-    """Tags with their attributes, and every address the page refers to."""
+class Parsed(html.parser.HTMLParser):
+    """Tags with their attributes."""
 
-    def __init__(self, text: str):
+    def __init__(self, text):
         super().__init__()
-        self.tags, self.addresses = [], []
+        self.tags = []
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        self.tags.append((tag, attributes))
-        self.addresses += [attributes[name] for name in ("src", "href") if name in attributes]
+        self.tags.append((tag, dict(attributes)))
+
+    def all(self, tag, **wanted):
+        return [found for name, found in self.tags if name == tag
+                and all(found.get(key) == value for key, value in wanted.items())]
+
+
+def tone(hertz, seconds=1.0, level=0.5):
+    return (level * np.sin(2 * np.pi * hertz * np.arange(round(16000 * seconds)) / 16000)
+            ).astype(np.float32)
+
+
+def new_record(folder, starter=True, **settings):
+    return Record(7, folder, "shipped starter", starter, "python example.py --sounds 'a & b.wav'",
+                  {"sounds typed": "<script>alert(1)</script>", **settings}, quiet=True)
+
+
+def planned(folder, name, title, kind, sources=(), shares=(), audio=None):
+    path = folder / f"{name}.wav"
+    if audio is not None:
+        audio_utils.save_wav(audio, path, 16000)
+    return Planned(path, title, kind, sources, shares)
+
+
+def reconstructions(folder, names):
+    return [planned(folder, f"r{place}", f"{name}, reconstructed", "reconstruction", (place,), (1,),
+                    tone(220 + 50 * place, level=0.1)) for place, name in enumerate(names)]
+
+
+@pytest.fixture(scope="module")
+def default(tmp_path_factory):
+    """A page of three sounds and their six mixes, from -26 to -3 dB."""
+    folder = tmp_path_factory.mktemp("nsynth")
+    audios = [tone(110 * (place + 1), level=0.7 / 4 ** place) for place in range(3)]
+    pairs = [(a, b) for a in range(3) for b in range(3) if a != b]
+    clips = reconstructions(folder, NAMES) + [
+        planned(folder, f"m{a}{b}", f"{NAMES[a]} with {NAMES[b]}", "mix", (a, b), (2 / 3, 1 / 3),
+                tone(330 + 20 * a + b, level=0.9 / (1 + 3 * b))) for a, b in pairs]
+    return reports.nsynth_page(new_record(folder), NAMES, audios, clips)
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("steps")
+    clips = [planned(folder, f"s{step}", title, "step", (0, 1), (1 - step / 4, step / 4),
+                     tone(220 + 55 * step))
+             for step, title in enumerate(("100 % bass", "75 % bass, 25 % flute",
+                                           "50 % bass, 50 % flute", "25 % bass, 75 % flute",
+                                           "100 % flute"))]
+    return reports.nsynth_page(new_record(folder), NAMES[:2], [tone(230), tone(450)], clips)
+
+
+@pytest.fixture(scope="module")
+def crossfade(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("crossfade")
+    clips = reconstructions(folder, NAMES[:2]) + [
+        planned(folder, "c", "bass becomes flute", "crossfade", (0, 1), (1, 1), tone(300))]
+    return reports.nsynth_page(new_record(folder), NAMES[:2], [tone(220), None], clips)
+
+
+NOTES = {"pitches": np.array([48, 60, 67]), "velocities": np.array([100, 60, 20]),
+         "start_times": np.array([0.0, 1.0, 2.0]), "end_times": np.array([1.0, 2.0, 3.0])}
+
+
+@pytest.fixture(scope="module")
+def score(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("score")
+    clips = [planned(folder, "prelude", "prelude", "score", audio=tone(220, 4))]
+    return reports.gansynth_page(new_record(folder, starter=False), clips, [NOTES], [tone(220, 4)],
+                                 [((3, 7, 1), (0.0, 1.2, 3.0))])
+
+
+@pytest.fixture(scope="module")
+def preview(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("preview")
+    audios = [np.pad(tone(110 * (number + 1), 1.5), (0, 48000)) for number in range(3)]
+    clips = [planned(folder, f"i{number}", f"instrument {number + 1}", "preview", audio=audio)
+             for number, audio in enumerate(audios)]
+    keys = [[(48, tone(131, 4 - k)), (56, tone(208, 4 - k)), (64, tone(330, 4 - k))]
+            for k in (0, 2.5, 3)]
+    return reports.gansynth_page(new_record(folder), clips, [NOTES] * 3, audios,
+                                 [((number,), (0.0, 3.0)) for number in (1, 2, 3)], keys)
+
+
+PAGES = ["default", "steps", "crossfade", "score", "preview"]
 
 
 @pytest.fixture
-def page(tmp_path):
-    """A page of two tones, one of them under a name that HTML would take amiss."""
-    clips = []
-    for number, title in enumerate(("flute", "<b>bass</b> & \"co\"")):
-        wav = tmp_path / f"tone {number}#.wav"
-        tone = 0.5 * np.sin(2 * np.pi * 220 * (number + 1) * np.arange(8000) / 16000)
-        audio_utils.save_wav(tone, wav)
-        picture = audio_utils.save_rainbowgram_plot(tone, 16000, f"{number}.png", tmp_path)
-        clips.append(Clip(title, wav, picture, f"Rainbowgram of {title}", "a note", "mix"))
-    return write_page(tmp_path / "index.html", "Two tones", "An introduction.",
-                      [Section("Grid", [clips[0], None, clips[1], clips[0]], 2, "text",
-                               ("one", "two"), ("one", "two"))],
-                      {"seed": 3, "sounds": "<script>alert(1)</script>"},
-                      "python example.py --sounds 'a & b.wav' --seed 3")
+def page(request):
+    return request.getfixturevalue(request.param)
 
 
+def text_of(path):
+    return path.read_text("utf-8")
+
+
+def data_of(path):
+    found = re.search(r'<script type="application/json" id="clips">(.*?)</script>', text_of(path))
+    return json.loads(found[1])
+
+
+def embedded(path):
+    """The sounds in the page."""
+    found = re.findall(r'src="data:audio/(?:wav|flac);base64,([^"]+)"', text_of(path))
+    return [soundfile.read(io.BytesIO(base64.b64decode(part)))[0] for part in found]
+
+
+# The file ----------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("page", PAGES, indirect=True)
 def test_the_page_needs_nothing_but_itself(page):
-    parsed = Page(page.read_text("utf-8"))
-    for address in parsed.addresses:
-        assert address.startswith("data:") or (page.parent / re.sub(
-            r"%(..)", lambda m: chr(int(m[1], 16)), address)).is_file(), address
-    assert [path.name for path in page.parent.glob("*.part")] == []
+    for _, attributes in Parsed(text_of(page)).tags:
+        for name in ("src", "href"):
+            assert attributes.get(name, "#").startswith(("data:", "#")), attributes
+    assert "http" not in re.sub(r"base64,[^\"]+", "", text_of(page))
+    assert not list(page.parent.glob("*.part"))
 
 
-def test_every_sound_has_a_name_and_every_picture_a_description(page):
-    tags = Page(page.read_text("utf-8")).tags
-    audios = [attributes for tag, attributes in tags if tag == "audio"]
-    assert [audio["aria-label"] for audio in audios] == [
-        "flute", "<b>bass</b> & \"co\"", "flute"]
-    assert all("controls" in audio for audio in audios)
-    assert all(attributes["alt"] for tag, attributes in tags if tag == "img")
-    assert ("html", {"lang": "en"}) in tags
-    assert any(attributes.get("name") == "viewport" for tag, attributes in tags if tag == "meta")
+@pytest.mark.parametrize("page", PAGES, indirect=True)
+def test_every_sound_and_every_picture_is_there_once(page):
+    contents = re.findall(r"base64,([^\"]{40,})", text_of(page))
+    assert len(contents) == len(set(contents)) >= 2 * len(data_of(page))
+    assert len(embedded(page)) == len(data_of(page))
 
 
-def test_what_the_user_typed_is_text_and_not_markup(page):
-    text = page.read_text("utf-8")
+@pytest.mark.parametrize("page", PAGES, indirect=True)
+def test_pictures_are_webp_of_the_size_they_say(page):
+    for image in Parsed(text_of(page)).all("img"):
+        if "src" not in image:
+            continue
+        assert image["src"].startswith("data:image/webp;base64,")
+        content = base64.b64decode(image["src"].split(",")[1])
+        assert Image.open(io.BytesIO(content)).size == (int(image["width"]), int(image["height"]))
+
+
+@pytest.mark.parametrize("page", PAGES, indirect=True)
+def test_no_two_sounds_share_a_name(page):
+    names = [button["aria-label"] for button in Parsed(text_of(page)).all("button")
+             if "data-clip" in button]
+    titles = [clip["title"] for clip in data_of(page)]
+    assert len(set(titles)) == len(titles) and set(names) <= set(titles)
+
+
+def test_what_the_user_typed_is_text_and_not_markup(default):
+    text = text_of(default)
     assert "<script>alert(1)</script>" not in text and "&lt;script&gt;alert(1)" in text
-    assert "<b>bass</b>" not in text
+    assert "<b>bell</b>" not in text and data_of(default)[2]["title"].startswith("<b>bell</b>")
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine")
-def test_it_plays_in_a_browser(page, tmp_path):
+@pytest.mark.parametrize("page", PAGES, indirect=True)
+def test_playback_is_levelled_within_a_decibel_and_never_above_full_scale(page):
+    levels = []
+    for audio, clip in zip(embedded(page), data_of(page)):
+        assert np.abs(audio).max() * clip["gain"] <= 1
+        levels.append(20 * np.log10(np.sqrt(np.mean(audio ** 2)) * clip["gain"]))
+    assert max(levels) - min(levels) < 1
+
+
+def test_silence_and_sharp_sounds_are_levelled_without_clipping():
+    click = np.zeros(16000, np.float32)
+    click[100:110] = 0.9
+    gains = room.playback_gains([np.zeros(16000, np.float32), click, tone(220)])
+    assert gains[0] == 1 and gains[1] * 0.9 <= 1
+    assert np.isclose(gains[1] * np.sqrt(np.mean(click ** 2)),
+                      gains[2] * np.sqrt(np.mean(tone(220) ** 2)), rtol=1e-3)
+
+
+def test_titles_shares_and_durations_are_words(default, steps):
+    assert {clip["note"] for clip in data_of(default)[6:]} >= {"67 % bass, 33 % flute · 1.0 s"}
+    assert [clip["title"] for clip in data_of(steps)][3] == "bass to flute: 75 % bass, 25 % flute"
+    assert "0:00" not in text_of(default)
+
+
+def test_the_hiss_is_explained_only_where_the_starter_plays(default, score):
+    assert "small network that ships" in text_of(default) and "--temperature" in text_of(default)
+    assert "small network that ships" not in text_of(score)
+
+
+def test_one_sound_without_a_mix_does_not_become_two(tmp_path):
+    made = reports.nsynth_page(new_record(tmp_path, stretch=2), ["bass"], [tone(110)],
+                               reconstructions(tmp_path, ["bass"]))
+    assert "two sounds become one" not in text_of(made) and "1 sound was encoded" in text_of(made)
+
+
+def test_a_clip_that_was_not_finished_is_left_out(tmp_path):
+    clips = reconstructions(tmp_path, ["a", "b"]) + [
+        planned(tmp_path, "gone", "a with b", "mix", (0, 1), (0.5, 0.5)),
+        planned(tmp_path, "half", "b with a", "mix", (1, 0), (0.5, 0.5), tone(220, 0.4))]
+    record = new_record(tmp_path)
+    record.stopped = True
+    made = reports.nsynth_page(record, ["a", "b"], [tone(110), tone(220)], clips)
+    data = data_of(made)
+    assert [clip["title"] for clip in data][4:] == ["b with a"]
+    assert data[4]["note"] == "as far as it got · 0.4 s" and "was stopped" in text_of(made)
+    assert reports.nsynth_page(record, ["a"], [tone(110)], clips[2:3]) is None
+    assert (tmp_path / "overview.png").is_file()
+
+
+def test_instruments_have_the_numbers_and_times_of_the_run(score):
+    labels = [button["aria-label"] for button in Parsed(text_of(score)).all("button")
+              if "data-seek-to" in button]
+    assert labels == ["instrument 3 0.0 s", "instrument 7 1.2 s", "instrument 1 3.0 s"]
+    marks = rolls.instrument_marks([0, 4], ["5", "5"], 6.0)
+    assert [(time, mark.name) for time, mark in marks] == [(0.0, "5")]
+
+
+def test_a_single_note_is_one_note(tmp_path):
+    notes = {key: value[:1] for key, value in NOTES.items()}
+    made = reports.gansynth_page(
+        new_record(tmp_path), [planned(tmp_path, "a", "a", "score", audio=tone(220))], [notes],
+        [tone(220)], [((), (0.0, 1.0))])
+    assert "1 note ·" in text_of(made) and "1 notes" not in text_of(made)
+
+
+def test_previews_end_where_their_sound_ends(preview):
+    assert [round(len(audio) / 16000, 1) for audio in embedded(preview)] == [1.6, 1.6, 1.6]
+
+
+def test_a_path_is_one_row_for_each_pair(tmp_path):
+    clips = [planned(tmp_path, f"{a}{b}{step}", f"{a}{b}{step}", "step", (a, b),
+                     (1 - step / 8, step / 8), tone(220 + step))
+             for a, b in ((0, 1), (1, 2)) for step in range(9)]
+    made = reports.nsynth_page(new_record(tmp_path), list("abc"), [tone(99 + i) for i in range(3)],
+                               clips)
+    rows = re.findall(r"<tr>(.*?)</tr>", text_of(made).split('class="settings"')[0], re.S)
+    assert [row.count("data-clip=") for row in rows] == [11, 11]
+
+
+def test_a_page_of_twelve_sounds_is_one_board(tmp_path):
+    names = [f"n{place}" for place in range(12)]
+    clips = [planned(tmp_path, f"m{a}-{b}", f"{names[a]} with {names[b]}", "mix", (a, b),
+                     (2 / 3, 1 / 3), tone(200 + a * 12 + b, 0.1))
+             for a in range(12) for b in range(12) if a != b]
+    made = reports.nsynth_page(new_record(tmp_path), names,
+                               [tone(100 + place, 0.1) for place in range(12)], clips)
+    assert text_of(made).count('role="grid"') == 1 and len(data_of(made)) == 144
+
+
+# In a browser ------------------------------------------------------------------------------------
+
+@pytest.fixture
+def browse(tmp_path):
+    """Returns a function that opens a page, runs a probe in it and returns what it returned."""
+    if BROWSER is None:
+        pytest.skip("no Chromium or Chrome on this machine")
     answers = queue.Queue()
 
     class Listener(http.server.BaseHTTPRequestHandler):
@@ -108,27 +335,141 @@ def test_it_plays_in_a_browser(page, tmp_path):
 
     server = http.server.HTTPServer(("127.0.0.1", 0), Listener)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{server.server_port}/"
-    probe = tmp_path / "probe.html"
-    probe.write_text(page.read_text("utf-8").replace(
-        "</body>", PROBE.replace("ADDRESS", address) + "</body>"), "utf-8")
-    with open(tmp_path / "log", "wb") as log:
-        browser = subprocess.Popen(
-            [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
-             "--no-first-run", "--disable-background-networking", "--disable-component-update",
-             "--disable-sync", "--autoplay-policy=no-user-gesture-required",
-             "--enable-logging=stderr", "--remote-debugging-port=0",
-             f"--user-data-dir={tmp_path / 'profile'}", probe.as_uri()], stdout=log, stderr=log)
-        try:
-            answer = answers.get(timeout=120)
-        except queue.Empty:
-            answer = None
-        finally:
-            browser.terminate()
-            browser.wait(30)
-            server.shutdown()
-    errors = (tmp_path / "log").read_text("utf-8", "replace")
-    assert answer is not None, errors[-2000:]
-    assert answer["lengths"] == ["0.50", "0.50", "0.50"]
-    assert len(answer["widths"]) == 3 and min(answer["widths"]) > 100
-    assert "CONSOLE" not in errors, errors
+
+    def run(page, probe, before=""):
+        address = f"http://127.0.0.1:{server.server_port}/"
+        inside = HARNESS.replace("PROBE", probe).replace("ADDRESS", address)
+        probed = tmp_path / "probe.html"
+        probed.write_text(text_of(page).replace("</body>", before + inside + "</body>"), "utf-8")
+        with open(tmp_path / "log", "wb") as log:
+            browser = subprocess.Popen(
+                [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+                 "--no-first-run", "--disable-background-networking",
+                 "--disable-component-update", "--disable-sync",
+                 "--autoplay-policy=no-user-gesture-required", "--enable-logging=stderr",
+                 "--remote-debugging-port=0", "--window-size=1280,900",
+                 f"--user-data-dir={tmp_path / 'profile'}", probed.as_uri()],
+                stdout=log, stderr=log)
+            try:
+                answer = answers.get(timeout=120)
+            except queue.Empty:
+                answer = None
+            finally:
+                browser.terminate()
+                browser.wait(30)
+        errors = (tmp_path / "log").read_text("utf-8", "replace")
+        assert answer is not None, errors[-2000:]
+        assert "error" not in answer, answer["error"]
+        assert "CONSOLE" not in errors, errors
+        assert answer["requests"] == []
+        return answer
+
+    yield run
+    server.shutdown()
+
+
+def test_a_click_sounds_and_the_playhead_moves(browse, default):
+    answer = browse(default, """
+      $('[data-clip="6"]').click();
+      await playing(6);
+      await until(() => Number($("#position").value) > 0.1);
+      const first = Number($("#position").value);
+      await until(() => Number($("#position").value) > first);
+      const head = getComputedStyle($('.cell.playing .playhead')).opacity;
+      await until(() => document.body.dataset.playing === "");
+      return {title: $("#title").textContent, head, where: $("#where").textContent,
+              compare: $$(".compare button").map(button => button.textContent)};""")
+    assert answer["title"] == "bass with flute" and answer["head"] == "1"
+    assert answer["where"] == "7 of 12"
+    assert answer["compare"] == ["0 bass with flute", "1 bass",
+                                 "2 flute"]
+
+
+def test_arrows_walk_and_digits_compare_in_place(browse, default):
+    answer = browse(default, """
+      $("#loop").click();
+      const start = $('.cell[data-clip="6"]');
+      start.focus(); start.click();
+      await playing(6);
+      const seen = [];
+      for (const key of ["ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp"]) {
+        press(key);
+        const place = Number(document.activeElement.dataset.clip);
+        await playing(place);
+        seen.push(place);
+      }
+      await until(() => Number($("#position").value) > 0.3);
+      press("1"); await playing(0);
+      const kept = Number($("#position").value);
+      press("2"); await playing(1);
+      press("0"); await playing(seen[3]);
+      press("Escape"); await playing("");
+      return {seen, kept, stops: $$(".board .cell").filter(cell => cell.tabIndex === 0).length,
+              looping: $("#loop").getAttribute("aria-pressed")};""")
+    assert answer["seen"] == [7, 9, 4, 6] and answer["kept"] > 0.25
+    assert answer["stops"] == 1 and answer["looping"] == "true"
+
+
+def test_the_slider_walks_the_path_while_it_sounds(browse, steps):
+    answer = browse(steps, """
+      const slider = $("[data-path]"), said = [];
+      for (const value of [0, 1, 4]) {
+        slider.value = value;
+        slider.dispatchEvent(new Event("input"));
+        await playing(2 + value);
+        said.push(slider.getAttribute("aria-valuetext"));
+      }
+      return {said, max: slider.max};""")
+    assert answer["max"] == "4" and answer["said"] == [
+        "bass to flute: 100 % bass", "bass to flute: 75 % bass, 25 % flute",
+        "bass to flute: 100 % flute"]
+
+
+def test_the_keyboard_plays_and_the_list_is_written(browse, preview):
+    answer = browse(preview, """
+      $('.cell[data-clip="1"]').click(); await playing(1);
+      press("a");
+      await until(() => document.body.dataset.note);
+      const first = document.body.dataset.note;
+      document.dispatchEvent(new KeyboardEvent("keyup", {key: "a"}));
+      $('[data-pitch="49"]').dispatchEvent(
+        new PointerEvent("pointerover", {bubbles: true, buttons: 1}));
+      await until(() => document.body.dataset.note !== first);
+      for (const name of ["3", "1"]) $(`[data-tick="${name}"]`).click();
+      return {first, second: document.body.dataset.note, list: $("#list").textContent,
+              down: $$(".down").length};""")
+    assert answer["first"] == "60 from 56" and answer["second"] == "49 from 48"
+    assert answer["list"] == "--instruments 3,1 --seed 7"
+
+
+def test_a_score_is_heard_from_where_it_is_clicked(browse, score):
+    answer = browse(score, """
+      $$("[data-seek-to]")[1].click();
+      await until(() => Number($("#position").value) > 1.1);
+      const at = Number($("#position").value);
+      const box = $(".sound").getBoundingClientRect();
+      $(".sound").dispatchEvent(new MouseEvent("click", {bubbles: true,
+        clientX: box.left + box.width * 0.75}));
+      await until(() => Number($("#position").value) >= 2.9);
+      return {at};""")
+    assert 1.1 < answer["at"] < 2
+
+
+def test_a_download_is_the_sound_itself(browse, default):
+    answer = browse(default, """
+      const link = $('[data-download="6"]');
+      addEventListener("click", event => event.preventDefault());
+      link.click();
+      const sound = new Uint8Array(await (await fetch(link.href)).arrayBuffer());
+      return {name: link.download, bytes: sound.length,
+              head: String.fromCharCode(...sound.slice(0, 4))};""")
+    path = default.parent / answer["name"]
+    assert answer["bytes"] == path.stat().st_size and answer["head"] == "RIFF"
+
+
+@pytest.mark.skipif(AXE is None, reason="axe-core is found by the variable AXE_CORE")
+@pytest.mark.parametrize("page", PAGES, indirect=True)
+def test_axe_finds_nothing(browse, page):
+    answer = browse(page, "return {found: (await axe.run()).violations.map(v => v.id)};",
+                    f"<script>{Path(AXE or '').read_text('utf-8')}</script>")
+    assert answer["found"] == []

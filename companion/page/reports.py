@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 
 import audio_utils
-from companion.page import Clip, Section, write_page
+from companion.page import SAMPLE_RATE, Board, Clip, Page, encoded, webp, write_page
+from companion.page.rolls import instrument_marks, piano_roll
 from companion.progress import bar
 from companion.record import Planned, Record
 from pictures.sheets import Cell, Score, score_sheet, square, strips
-from pictures.spectra import Spectrum, rainbowgram, spectrogram
+from pictures.spectra import Spectrum, octave_name, rainbowgram, scaled, spectrogram
 from synths.nsynth import partial_path
 
-SAMPLE_RATE = 16000
-_RAINBOWGRAM = ("Rainbowgram: time from left to right, pitch from bottom (C2) to top (C8), "
-                "brightness is loudness, colour is how the phase turns.")
-_SPECTROGRAM = ("Constant-Q spectrogram: time from left to right, pitch from bottom (C2) to top "
-                "(C7), brightness is loudness.")
+CELL = (480, 320)  # pixels of a picture on the page
+SMALL_CELL = (300, 200)  # where there are many
+_MOST_IN_MATRIX = 24  # sounds; more are shown pair by pair
+_RAINBOWGRAM = ("Time runs from left to right and pitch from bottom to top; what is brighter is "
+                "louder. A tone that holds its pitch keeps its colour, one that glides runs "
+                "through the rainbow, and noise is speckled.")
+_SPECTROGRAM = ("Time runs from left to right and pitch from bottom to top; what is brighter is "
+                "louder.")
 _STOPPED = " The run was stopped: this is what was finished."
+_NSYNTH_HISS = Markup(
+    "The hiss and the roughness come from the small network that ships with this code, not from "
+    "the method. What helps: <code>--temperature 0.7</code> takes away hiss, and "
+    "<code>--download</code> fetches the large network that Google trained (about 1 GB).")
+_GANSYNTH_HISS = Markup(
+    "The blurred attacks and the noise come from the small network that ships with this code, not "
+    "from the method. What helps: <code>--download</code> fetches the large network that Google "
+    "trained.")
 
 
 def nsynth_page(record: Record, names: Sequence[str], audios: Sequence[np.ndarray | None],
@@ -32,11 +45,12 @@ def nsynth_page(record: Record, names: Sequence[str], audios: Sequence[np.ndarra
     ----------
     record : Record
     names : sequence of str
-        Short names of the sources.
+        Short names of the sounds.
     audios : sequence of float32 [samples] or None
-        The sources as they were encoded; None for one that was given as an encoding.
+        The sounds as they were encoded; None for one that was given as an encoding.
     planned : sequence of Planned
-        The clips of the run.
+        All clips of the run.  Where the run was stopped, what was not finished is shown as far as
+        it got; a clip that was not begun is left out.
 
     Returns
     -------
@@ -46,70 +60,148 @@ def nsynth_page(record: Record, names: Sequence[str], audios: Sequence[np.ndarra
     if record.stopped:  # what was not finished is heard as far as it got
         planned = [clip if clip.path.is_file() else replace(clip, path=partial_path(clip.path))
                    for clip in planned]
-    made = {clip.path: clip for clip in planned if _is_made(record, clip.path)}
+    made = [clip for clip in planned if clip.path.is_file()]
     if not made:
         return None
-    folder = record.output_dir
-    sources = [None if audio is None else folder / f"source_{name}.wav"
-               for name, audio in zip(names, audios)]
-    sounds = {}
-    for wav, audio in zip(sources, audios):
-        if wav:
+    sounds: dict[Path, np.ndarray] = {}
+    heard: dict[int, int] = {}  # place of a sound: place of its clip on the page
+    for place, (name, audio) in enumerate(zip(names, audios)):
+        if audio is not None:
+            heard[place] = len(sounds)
+            wav = record.output_dir / f"source_{name}.wav"
             audio_utils.save_wav(audio, wav, SAMPLE_RATE)
             sounds[wav] = audio
-    sounds.update((wav, audio_utils.load_audio(wav)) for wav in made)
-    drawn = _draw(record, sounds)
-
-    def card(wav: Path, title: str, kind: str, note: str = "") -> Clip:
-        if record.stopped and wav not in sources:
-            note = f"as far as it got: {len(sounds[wav]) / SAMPLE_RATE:.2f} s"
-        return Clip(title, wav, wav.with_suffix(".png"), f"{title}. {_RAINBOWGRAM}", note, kind)
-
-    decoded = {clip.sources[0]: wav for wav, clip in made.items() if clip.kind == "reconstruction"}
-    mixes = [(wav, clip) for wav, clip in made.items() if clip.kind != "reconstruction"]
-    reconstructions = [card(decoded[place], name, "reconstruction", "encoded and decoded again")
-                       if place in decoded else None for place, name in enumerate(names)]
-    sections = [Section("The sounds", [card(wav, name, "source", "the sound that was encoded")
-                                       for wav, name in zip(sources, names) if wav], 4),
-                Section("Reconstructed", [item for item in reconstructions if item], 4,
-                        "Each sound through the network and back: what is lost here is lost in "
-                        "every mix.")]
-    grid = {clip.sources: wav for wav, clip in mixes if clip.kind == "mix"}
-    square_of_mixes = _is_square(names, planned)
-    if square_of_mixes and len(names) <= 6:
-        cells = [reconstructions[row] if row == column else
-                 card(grid[row, column], f"{names[row]} with {names[column]}", "mix")
-                 if (row, column) in grid else None
-                 for row in range(len(names)) for column in range(len(names))]
-        sections[1:] = [Section(
-            "The mixes", cells, len(names), "The row's sound leads, the column's colours it; on "
-            "the diagonal each sound alone, encoded and decoded again.", names, names)]
-    elif mixes:
-        sections.append(Section("The mixes", [card(wav, clip.title, "mix") for wav, clip in mixes],
-                                4))
-    overview, alt = _nsynth_overview(record, names, sources, decoded, planned, drawn,
-                                     square_of_mixes)
-    return write_page(
-        folder / "index.html", "NSynth: two sounds become one",
-        f"{len(names)} sound{'s were' if len(names) > 1 else ' was'} encoded by a WaveNet "
-        "autoencoder, their encodings mixed, and the mixes decoded sample by sample."
-        + _STOPPED * record.stopped, [section for section in sections if section.clips],
-        {"sounds": ", ".join(names), "weights": record.weights, "seed": record.seed,
-         **record.settings}, record.command, overview, f"{alt} {_RAINBOWGRAM}")
+    own = {clip.path: len(sounds) + place for place, clip in enumerate(made)}
+    sounds.update((clip.path, audio_utils.load_audio(clip.path)) for clip in made)
+    drawn = _draw_rainbowgrams(record, sounds)
+    size = CELL if len(sounds) <= 48 else SMALL_CELL
+    longest = max(len(audio) for audio in sounds.values()) / SAMPLE_RATE
+    clips = [_clip(wav, sounds[wav], drawn[wav], names[place], "source", names[place],
+                   size, "the sound itself") for place, wav in zip(heard, sounds)]
+    clips += [_decoded(record, clip, names, sounds[clip.path], drawn[clip.path], heard, longest,
+                       size) for clip in made]
+    _save_overview(record, names, made, heard, list(sounds), drawn)
+    mixed = any(clip.kind != "reconstruction" for clip in made)
+    what = (f"{_counted(len(names), 'sound')} {'was' if len(names) == 1 else 'were'} encoded by a "
+            "WaveNet autoencoder" + (", the encodings mixed, and the mixes decoded"
+                                     if mixed else " and decoded again") + ", sample by sample.")
+    return write_page(record.output_dir / "index.html", Page(
+        "NSynth: two sounds become one" if mixed else "NSynth: a sound through the network",
+        what + _STOPPED * record.stopped, clips, _nsynth_boards(names, made, heard, own),
+        _settings(record, sounds=", ".join(names)), record.command, _RAINBOWGRAM,
+        _octaves(next(iter(drawn.values()))), _hints(record, _NSYNTH_HISS)))
 
 
-def _is_made(record: Record, wav: Path) -> bool:
-    """Whether the run has made the clip; two seconds allow for some file systems' clock."""
-    return wav.is_file() and (not record.stopped or wav.stat().st_mtime > record.began - 2)
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def _is_square(names: Sequence[str], planned: Sequence[Planned]) -> bool:
-    """Whether every sound is mixed with every other."""
-    mixes = [clip for clip in planned if clip.kind == "mix"]
-    return len(names) > 1 and len(mixes) >= len(names) * (len(names) - 1) / 2
+def _octaves(spectrum: Spectrum) -> list[str]:
+    return [octave_name(spectrum.transform, octave)
+            for octave in range(int(spectrum.transform["octaves"]))]
 
 
-def _draw(record: Record, sounds: dict[Path, np.ndarray]) -> dict[Path, Spectrum]:
+def _settings(record: Record, **first: object) -> dict[str, object]:
+    return {**first, **record.settings, "weights": record.weights, "seed": record.seed}
+
+
+def _hints(record: Record, hiss: str) -> list[str]:
+    levelled = ("All sounds are played at one loudness, so that they can be compared; the files "
+                "keep their own. \"One loudness\" switches this off.")
+    return [hiss, levelled] if record.starter else [levelled]
+
+
+def _clip(wav: Path, audio: np.ndarray, spectrum: Spectrum, title: str, kind: str, caption: str,
+          size: tuple[int, int], note: str = "", sources: Sequence[int] = ()) -> Clip:
+    seconds = f"{len(audio) / SAMPLE_RATE:.1f} s"
+    return Clip(title, wav.read_bytes(), wav.name, audio, webp(scaled(spectrum, *size)), size,
+                f"{note} · {seconds}" if note else seconds, kind, tuple(sources), caption)
+
+
+def _decoded(record: Record, clip: Planned, names: Sequence[str], audio: np.ndarray,
+             spectrum: Spectrum, heard: Mapping[int, int], longest: float,
+             size: tuple[int, int]) -> Clip:
+    """A clip that the run has decoded."""
+    seconds = len(audio) / SAMPLE_RATE
+    if record.stopped and seconds < longest - 0.01:
+        note = "as far as it got"
+    elif clip.kind == "reconstruction":
+        note = "encoded and decoded again"
+    elif clip.kind == "crossfade":
+        note = "one becomes the other over time"
+    else:
+        note = ", ".join(f"{100 * share:.0f} % {names[place]}"
+                         for place, share in zip(clip.sources, clip.shares) if share > 0)
+    title = clip.title
+    caption = ""
+    if clip.kind == "reconstruction":
+        title = caption = f"{names[clip.sources[0]]}, decoded again"
+    elif clip.kind == "step":
+        share = clip.shares[-1]
+        caption = f"{100 * share:.0f} %" if 0 < share < 1 else names[clip.sources[round(share)]]
+        title = f"{names[clip.sources[0]]} to {names[clip.sources[-1]]}: {clip.title}"
+    elif clip.kind in ("crossfade", "mix"):
+        caption = clip.title
+    return _clip(clip.path, audio, spectrum, title,
+                 "reconstruction" if clip.kind == "reconstruction" else "mix", caption, size, note,
+                 [heard[place] for place in clip.sources if place in heard])
+
+
+def _nsynth_boards(names: Sequence[str], made: Sequence[Planned], heard: Mapping[int, int],
+                   own: Mapping[Path, int]) -> list[Board]:
+    """How the clips of a run of example 1 stand on the page."""
+    alone = {clip.sources[0]: own[clip.path] for clip in made if clip.kind == "reconstruction"}
+    pairs: dict[tuple[int, ...], list[int]] = {}
+    for clip in made:
+        if clip.kind != "reconstruction":
+            pairs.setdefault(clip.sources, []).append(own[clip.path])
+    kinds = {clip.kind for clip in made}
+    ends: dict[int, int | str] = {place: heard.get(place, alone.get(place, name))
+                                  for place, name in enumerate(names)}
+    each = [[heard.get(place, names[place]), alone.get(place)] for place in range(len(names))
+            if place in heard or place in alone]
+    both = Board("Each sound alone", [sum(each[start:start + 3], [])
+                                      for start in range(0, len(each), 3)],
+                 "The sound itself, and encoded and decoded again. What is lost here is lost in "
+                 "every mix.", "strip")
+    if "step" in kinds:
+        rows = [[ends[a], *steps, ends[b]] for (a, b), steps in pairs.items()]
+        text = ("Each row goes from the sound at its left to the sound at its right. The numbers "
+                "are the right one's share. The slider walks the path.")
+        return [Board(f"From {names[a]} to {names[b]}", [row], "" if number else text, "strip",
+                      True, 1) for number, ((a, b), row) in enumerate(zip(pairs, rows))]
+    if "crossfade" in kinds:
+        return [Board(f"{names[pair[0]]} becomes {names[pair[1]]}",
+                      [[ends[pair[0]]], [ends[pair[1]]], *[[place] for place in places]],
+                      "The two sounds, and below them, on the same time, what became of them."
+                      if not number else "", "time")
+                for number, (pair, places) in enumerate(pairs.items())] + [both]
+    if not pairs:
+        return [both]
+    everyone = len(pairs) >= len(names) * (len(names) - 1) // 2
+    if everyone and 2 < len(names) <= _MOST_IN_MATRIX or len(names) == 2 == len(pairs):
+        return [_matrix(names, pairs, ends, alone)]
+    rows = [[ends[a], *places, ends[b]] for (a, b), places in pairs.items()]
+    return [Board("The mixes", rows, "Between two sounds stands their mix; the left one leads.",
+                  "strip"), both]
+
+
+def _matrix(names: Sequence[str], pairs: Mapping[tuple[int, ...], Sequence[int]],
+            ends: Mapping[int, int | str], alone: Mapping[int, int]) -> Board:
+    """All sounds by all sounds, under and beside the sounds themselves."""
+    places = range(len(names))
+    rows: list[list[int | str | None]] = [["rows lead, columns colour",
+                                           *[ends[place] for place in places]]]
+    for row in places:
+        rows.append([ends[row], *[
+            alone.get(row) if row == column else pairs.get((row, column), [None])[0]
+            for column in places]])
+    return Board("Play the mixes", rows, "The sound at the left leads, the one at the "
+                 "top colours it. Framed blue: a sound alone, encoded and decoded again; what is "
+                 "lost there is lost in every mix.")
+
+
+def _draw_rainbowgrams(record: Record, sounds: Mapping[Path, np.ndarray]) -> dict[Path, Spectrum]:
     """Save a rainbowgram beside each WAV, under its name; returns what was drawn."""
     drawn = {}
     progress = bar(record, f"drawing {len(sounds)} pictures")
@@ -121,135 +213,153 @@ def _draw(record: Record, sounds: dict[Path, np.ndarray]) -> dict[Path, Spectrum
     return drawn
 
 
-def _nsynth_overview(record: Record, names, sources, decoded: dict[int, Path],
-                     planned: Sequence[Planned], drawn: dict[Path, Spectrum],
-                     square_of_mixes: bool) -> tuple[Path, str]:
-    """All rainbowgrams of a run on one sheet; returns it, and what it shows in words."""
+def _save_overview(record: Record, names: Sequence[str], made: Sequence[Planned],
+                   heard: Mapping[int, int], wavs: Sequence[Path],
+                   drawn: Mapping[Path, Spectrum]) -> None:
+    """Save all rainbowgrams of a run on one sheet."""
+    alone = {clip.sources[0]: clip.path for clip in made if clip.kind == "reconstruction"}
+
     # An encoding has no sound of its own: what was decoded from it stands in its place.
     def cell(place: int) -> Cell | None:
-        if sources[place]:
-            return Cell(drawn[sources[place]], names[place], "source")
-        if place in decoded:
-            return Cell(drawn[decoded[place]], names[place], "reconstruction")
-        return None
+        if place in heard:
+            return Cell(drawn[wavs[heard[place]]], names[place], "source")
+        return Cell(drawn[alone[place]], names[place], "reconstruction") if place in alone else None
 
-    notes = []
-    if any(sources):
-        notes.append("framed orange: the sounds" +
-                     ", before they were stretched" * ("stretch" in record.settings))
-    if not all(sources):
-        notes.append("framed blue: the encodings given, decoded")
-    mixes = [clip for clip in planned if clip.kind != "reconstruction"]
-    if square_of_mixes:
-        notes.append("elsewhere: the row's sound mixed with the column's")
-        alt = "The sounds on the diagonal and their mixes around it."
+    mixes = [clip for clip in made if clip.kind != "reconstruction"]
+    pairs: dict[tuple[int, ...], list[Planned]] = {}
+    for clip in mixes:
+        pairs.setdefault(clip.sources, []).append(clip)
+    note = "framed orange: the sounds" if heard else "framed blue: the encodings given, decoded"
+    if mixes and all(clip.kind == "mix" for clip in mixes) and len(pairs) >= len(names) * (
+            len(names) - 1) // 2 > 0:
         image = square([cell(place) for place in range(len(names))], names,
-                       {clip.sources: drawn[clip.path] for clip in mixes if clip.path in drawn},
-                       "; ".join(notes))
-        return audio_utils.save_picture(image, _overview_name(record), record.output_dir), alt
-    if mixes:
-        what = {"step": "the steps from one to the other", "crossfade": "one becoming the other",
-                "mix": "their mix, the first leads"}[mixes[0].kind]
-        rows = []
-        for pair in dict.fromkeys(clip.sources for clip in mixes):
-            own = [clip for clip in mixes if clip.sources == pair]
-            titles = [f"{place} of {len(own)}" if len(own) > 1 else
-                      "to" if clip.kind == "crossfade" else "with"
-                      for place, clip in enumerate(own, 1)]
-            rows.append([cell(pair[0]), *[Cell(drawn[clip.path], title) if clip.path in drawn
-                                          else None for clip, title in zip(own, titles)],
-                         cell(pair[1])])
-        notes.append(f"between two: {what}")
-        alt = f"The two sounds of each pair, and between them {what}."
+                       {(a, b): drawn[clips[0].path] for (a, b), clips in pairs.items()},
+                       f"{note}; elsewhere: the row's sound mixed with the column's")
     else:
-        rows = [[cell(place), Cell(drawn[decoded[place]], f"{name}, decoded")
-                 if place in decoded and sources[place] else None]
-                for place, name in enumerate(names)]
-        alt = "Each sound, and beside it encoded and decoded again."
-        if any(sources):
-            notes.append("beside it: encoded and decoded again")
-    rows = [[item for item in row if item] for row in rows]
-    image = strips([row for row in rows if row], "; ".join(notes))
-    return audio_utils.save_picture(image, _overview_name(record), record.output_dir), alt
+        rows = [[cell(a), *[Cell(drawn[clip.path], _short(clip)) for clip in clips], cell(b)]
+                for (a, b), clips in pairs.items()] or [
+            [cell(place), Cell(drawn[path], f"{names[place]}, decoded")]
+            for place, path in alone.items()]
+        image = strips([[item for item in row if item] for row in rows], note)
+    audio_utils.save_picture(image, "overview.png", record.output_dir)
 
 
-def _overview_name(record: Record) -> str:
-    return f"overview_seed{record.seed}.png"
+def _short(clip: Planned) -> str:
+    """A mix's title on a sheet, between those of its sounds."""
+    return {"step": f"{100 * clip.shares[-1]:.0f} %", "crossfade": "to"}.get(clip.kind, "with")
 
 
-def gansynth_page(record: Record, planned: Sequence[Planned], notes: Sequence[dict],
-                  audios: Sequence[np.ndarray], instruments: Sequence[tuple],
-                  keys: Sequence[list] | None = None) -> Path | None:
-    """Draw the scores and write the page for the clips that `save_audio` has saved.
+# Example 2 ---------------------------------------------------------------------------------------
+
+
+def gansynth_page(record: Record, planned: Sequence[Planned], notes: Sequence[Mapping],
+                  audios: Sequence[np.ndarray],
+                  instruments: Sequence[tuple[Sequence[int], Sequence[float]]],
+                  keys: Sequence[Sequence[tuple[int, np.ndarray]]] | None = None) -> Path | None:
+    """Draw the scores and write the page for the clips that the run has saved.
 
     Parameters
     ----------
     record : Record
     planned : sequence of Planned
-    notes : sequence of dict
+        The clips; where the run was stopped, those after the last entry of `audios` are left out.
+    notes : sequence of mapping
+        The notes of each clip, as from `get_midi_notes`.
     audios : sequence of float32 [samples]
-        Of the clips that are made; may be fewer than planned.
-    instruments : sequence of (tuple of int, list of float)
-        Of each clip, their numbers, and when each is reached.
-    keys : sequence of list of (int, float32 [samples]), optional
-        Of a preview, each instrument's notes for a keyboard.
+    instruments : sequence of (sequence of int, sequence of float)
+        For each clip the instruments' numbers, empty where they were drawn in order, and the
+        seconds at which each is reached.
+    keys : sequence of sequences of (int, float32 [samples]), optional
+        Of a preview, for each clip the notes of the page's keyboard: MIDI pitch and sound.
 
     Returns
     -------
     Path or None
         The page; None if there is no clip, because the run was stopped before.
     """
-    clips = list(zip(planned, notes, audios, instruments))
-    if not clips:
+    made = [item for item in zip(planned, notes, audios, instruments) if item[0].path.is_file()]
+    if not made:
         return None
-    preview = planned[0].kind == "preview"
-    pictures, overview = _draw_scores(record, clips)
-    cards = []
-    for picture, (clip, score, _, _) in zip(pictures, clips):
-        alt = f"{clip.title}. {_SPECTROGRAM}" if preview else (
-            f"{clip.title}: the notes as a piano roll, coloured by instrument, above the sound. "
-            f"{_SPECTROGRAM}")
-        cards.append(Clip(clip.title, clip.path, picture, alt, f"{len(score['pitches'])} notes"))
-    if preview:
-        section = Section(
-            "The instruments", cards, 4, "Numbers to play a score with: --instruments 3,7,1@8.0 "
-            f"--seed {record.seed} moves from the third to the seventh to the first, which is "
-            "reached at 8 seconds.")
-        alt = f"A phrase on each of {len(clips)} instruments, numbered. {_SPECTROGRAM}"
+    if made[0][0].kind == "preview":
+        page = _preview(record, made, keys or [[]] * len(made))
     else:
-        section = Section("The score" if len(clips) == 1 else "The scores", cards, 1,
-                          "Above, the notes in the colours of the instruments; below, what "
-                          "became of them.")
-        alt = f"{len(clips)} scores, each as a piano roll above its sound. {_SPECTROGRAM}"
-    return write_page(
-        record.output_dir / "index.html", "GANSynth: instruments that never existed",
-        "Every note was generated by a network, on an instrument drawn at random from all those "
-        "it can imagine." + _STOPPED * record.stopped,
-        [section], {"weights": record.weights, "seed": record.seed, **record.settings},
-        record.command, overview, alt)
+        page = _scores(record, made)
+    return write_page(record.output_dir / "index.html", page)
 
 
-def _draw_scores(record: Record, clips) -> tuple[list[Path], Path | None]:
-    """Draw the clips; returns the picture of each, and the overview where that is another one."""
-    name, folder = _overview_name(record), record.output_dir
-    if clips[0][0].kind == "preview":
-        loud = [np.flatnonzero(np.abs(audio) > 1e-3) for _, _, audio, _ in clips]
-        heard = max(int(place[-1]) if len(place) else 0 for place in loud) + SAMPLE_RATE // 10
-        sheet = strips([[Cell(spectrogram(audio[:heard], SAMPLE_RATE, 512), str(number))]
-                        for number, (_, _, audio, _) in enumerate(clips, 1)],
-                       "the phrase on each instrument, under its number")
-        return ([clip.path.with_suffix(".png") for clip, _, _, _ in clips],
-                audio_utils.save_picture(sheet, name, folder))
-    alone = len(clips) == 1
-    scores = []
-    for clip, notes, audio, (numbers, times) in clips:
-        scores.append(Score(notes, audio, np.clip(times, 0, max(notes["end_times"])),
-                            [str(number) for number in numbers] or None,
-                            "" if alone else clip.title))
-    pictures = []
-    progress = bar(record, f"drawing {len(clips)} scores")
-    for done, (item, (clip, _, _, _)) in enumerate(zip(scores, clips), 1):
-        pictures.append(audio_utils.save_picture(
-            score_sheet([item]), name if alone else f"{clip.path.stem}_score.png", folder))
-        progress(done, len(clips))
-    return pictures, None if alone else audio_utils.save_picture(score_sheet(scores), name, folder)
+def _preview(record: Record, made: Sequence[tuple], keys: Sequence) -> Page:
+    """A page of instruments to try: a cell for each, a keyboard, a list to copy."""
+    heard = [_heard(audio) for _, _, audio, _ in made]
+    widest = max(map(len, heard))
+    drawn = [spectrogram(np.pad(audio, (0, widest - len(audio))), SAMPLE_RATE, 512)
+             for audio in heard]
+    seconds = 2.0 if len(made) <= 12 else 0.8  # of each note of the keyboard
+    size = CELL if len(made) <= 24 else SMALL_CELL
+    clips = []
+    for number, ((item, _, _, _), audio, spectrum) in enumerate(zip(made, heard, drawn), 1):
+        sound = np.pad(audio, (0, widest - len(audio)))
+        own = [(int(pitch), encoded(_faded(note, seconds), "FLAC"))
+               for pitch, note in (keys[number - 1] if number <= len(keys) else ())]
+        clips.append(Clip(f"instrument {number}", encoded(sound, "FLAC"),
+                          f"{item.path.stem}.flac", sound, webp(scaled(spectrum, *size)), size,
+                          f"{widest / SAMPLE_RATE:.1f} s", caption=str(number), keys=own,
+                          media="audio/flac"))
+    sheet = strips([[Cell(spectrum, str(number))] for number, spectrum in enumerate(drawn, 1)],
+                   "the phrase on each instrument, under its number")
+    audio_utils.save_picture(sheet, "overview.png", record.output_dir)
+    board = Board("The instruments", [list(range(len(clips)))], "The same phrase on each. "
+                  "Tick those that you like: the list plays a score with them, in that order.",
+                  "cells", ticks=True)
+    return Page("GANSynth: instruments that never existed",
+                "Each instrument was drawn at random from all those that a network can imagine."
+                + _STOPPED * record.stopped, clips, [board], _settings(record), record.command,
+                _SPECTROGRAM, _octaves(drawn[0]), _hints(record, _GANSYNTH_HISS), record.seed)
+
+
+def _heard(audio: np.ndarray) -> np.ndarray:
+    """The sound without the silence at its end."""
+    loud = np.flatnonzero(np.abs(audio) > 1e-3)
+    return audio[:int(loud[-1]) + SAMPLE_RATE // 10] if len(loud) else audio[:SAMPLE_RATE // 10]
+
+
+def _faded(audio: np.ndarray, seconds: float) -> np.ndarray:
+    """The beginning of a note, faded out."""
+    note = np.array(_heard(audio)[:round(seconds * SAMPLE_RATE)], np.float32)
+    note /= max(2 * float(np.abs(note).max(initial=0.0)), 1e-6)
+    ramp = min(len(note), SAMPLE_RATE // 10)
+    note[len(note) - ramp:] *= np.linspace(1, 0, ramp, dtype=np.float32)
+    return note
+
+
+def _scores(record: Record, made: Sequence[tuple]) -> Page:
+    """A page of scores: the notes in the colours of their instruments, above the sound."""
+    clips, sheets = [], []
+    progress = bar(record, f"drawing {_counted(len(made), 'score')}")
+    for done, (item, notes, audio, (numbers, times)) in enumerate(made, 1):
+        names = [str(number) for number in numbers or range(1, len(times) + 1)]
+        names *= len(times) if len(names) == 1 else 1  # one alone stands at both ends
+        end = float(np.max(notes["end_times"]))
+        score = Score(notes, audio, np.clip(times, 0, end), names,
+                      "" if len(made) == 1 else item.title)
+        sheets.append(score)
+        seconds = len(audio) / SAMPLE_RATE
+        width = int(np.clip(40 * seconds, 480, 1200))
+        clips.append(Clip(
+            item.title, item.path.read_bytes(), item.path.name, audio,
+            webp(scaled(score.spectrum, width, 320)), (width, 320),
+            f"{_counted(len(notes['pitches']), 'note')} · "
+            f"{_counted(len(set(names)), 'instrument')} · {seconds:.1f} s",
+            score=piano_roll(notes, times, names, seconds),
+            marks=instrument_marks(np.clip(times, 0, end), names, seconds)))
+        progress(done, len(made))
+    audio_utils.save_picture(score_sheet(sheets), "overview.png", record.output_dir)
+    board = Board("The score" if len(clips) == 1 else "The scores",
+                  [[place] for place in range(len(clips))],
+                  "Above, the notes in the colours of the instruments, between two of them in "
+                  "colours between; below, what became of them. Click to hear it from there.",
+                  "score")
+    return Page("GANSynth: instruments that never existed",
+                "Every note was generated by a network, on an instrument drawn at random from all "
+                "those it can imagine." + _STOPPED * record.stopped, clips, [board],
+                _settings(record), record.command, _SPECTROGRAM, _octaves(sheets[0].spectrum),
+                _hints(record, _GANSYNTH_HISS))
