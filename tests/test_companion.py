@@ -199,13 +199,11 @@ def test_what_the_disk_does_not_hold_is_refused(tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_score_of_ninety_hours_is_refused(tmp_path):
-    score = midi(tmp_path / "score.mid", [(0, 1, 60, 90), (2 * 3600 * 90, 2 * 3600 * 90 + 1, 60,
-                                                          90)])
+def test_a_score_of_hours_is_refused(tmp_path):
+    score = midi(tmp_path / "score.mid", [(0, 1, 60, 90), (18000, 18001, 60, 90)])
     assert score.stat().st_size < 100
-    began = time.monotonic()
-    bad(TWO, "--midi", score, "--output", tmp_path / "out", says="2 notes in 90.0 hours.*--many")
-    assert time.monotonic() - began < 30 and not (tmp_path / "out").exists()
+    bad(TWO, "--midi", score, "--output", tmp_path / "out", says="2 notes in 2.5 hours.*--many")
+    assert not (tmp_path / "out").exists()
 
 
 # Folders ---------------------------------------------------------------------------------------
@@ -300,15 +298,12 @@ def test_resume_refuses_another_run(tmp_path):
 
 
 @unix
-def test_ctrl_c_in_the_first_moment_is_no_traceback():
-    for wait in (0.05, 0.1, 0.2, 0.4):
-        process = subprocess.Popen([sys.executable, str(ROOT / ONE), "--seconds", "30", "--output",
-                                    "never"], stderr=subprocess.PIPE, text=True, cwd="/tmp")
-        time.sleep(wait)
-        process.send_signal(signal.SIGTERM if wait == 0.05 else signal.SIGINT)
-        errors = process.communicate(timeout=60)[1]
-        # before Python itself is ready, the system ends it in silence, or Python says so
-        assert "chapter_05" not in errors or process.returncode == 130, errors
+@pytest.mark.parametrize("which", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_in_the_first_moment_is_no_traceback(which):
+    code = (f"import os; from companion.start import start; start(); "
+            f"os.kill(os.getpid(), {int(which)}); import numpy")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 130 and done.stderr == "\nstopped before anything was begun\n"
 
 
 def test_a_full_disk_is_one_sentence_and_loses_no_finished_sound(tmp_path, monkeypatch):

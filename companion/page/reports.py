@@ -60,6 +60,9 @@ def nsynth_page(record: Record, names: Sequence[str], audios: Sequence[np.ndarra
     if record.stopped:  # what was not finished is heard as far as it got
         planned = [clip if clip.path.is_file() else replace(clip, path=partial_path(clip.path))
                    for clip in planned]
+    else:
+        for clip in planned:  # what an interrupted run has drawn
+            partial_path(clip.path).with_suffix(".png").unlink(missing_ok=True)
     made = [clip for clip in planned if clip.path.is_file()]
     if not made:
         return None
