@@ -468,8 +468,8 @@ def _not_finite(path: Path) -> InputError:
 
 def _survey(path: Path, offset: float, keep: float | None) -> _Sound:
     """Read a sound once, block by block, up to the seconds that are kept: which channel counts."""
-    levels = mean_level = rate = 0
-    frames, peaks = 0, []
+    levels, mean_level = np.zeros(1, np.float32), 0.0
+    rate, frames, peaks = 0, 0, []
     for rate, block in _blocks(path):
         with np.errstate(over="ignore"):
             mean = np.abs(block.mean(axis=1))

@@ -232,7 +232,7 @@ def app(options) -> None:
     encodings = encode(job.sounds, checkpoint, sample_length, trim_silence=options.trim, peak=peak,
                        engine=engine, progress=bar(options, f"encoding {len(job.sounds)} sounds",
                                                    1 / SAMPLE_RATE, "s of sound"))
-    audio_utils.save_encoding(encodings, job.names, record.output_dir / "encodings")
+    audio_utils.save_encoding(list(encodings), job.names, record.output_dir / "encodings")
 
     # not in print: Before they are mixed, the encodings are scaled and stretched, if asked for.
     encodings = options.scale * audio_utils.timestretch(encodings, options.stretch)

@@ -274,10 +274,10 @@ def check_scores(options: argparse.Namespace, names: Sequence[str], scores: Sequ
         _check_score(options, name, notes)
     if options.preview:
         keys = len(KEYS) * len(scores)
-        notes = sum(len(notes["pitches"]) for notes in scores)
+        count = sum(len(notes["pitches"]) for notes in scores)
         say(options, f"To make: a phrase on each of {counted(len(scores), 'instrument')}, "
-                     f"{counted(notes, 'note')}, and {keys:,} notes for the keyboard on the page, "
-                     f"about {in_words(1 + 0.03 * (notes + keys))} of work; seed {options.seed}.")
+                     f"{counted(count, 'note')}, and {keys:,} notes for the keyboard on the page, "
+                     f"about {in_words(1 + 0.03 * (count + keys))} of work; seed {options.seed}.")
         return
     for name, notes in zip(names, scores):
         say(options, f"{name}: {gansynth.summary(notes)}; seed {options.seed}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import gzip
 import os
 import re
@@ -13,7 +14,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from synths import InputError
 from synths.files import quoted, shortened
@@ -22,7 +23,7 @@ _MOST_BYTES = 8 << 30       # in an archive; the largest official one holds 1 GB
 _MOST_FILES = 10_000
 _MOST_AT_ONCE = 1 << 20     # bytes that tarfile reads in one go: more is a header made to harm
 # Python's own guard against paths and modes that do harm; the oldest 3.10 and 3.11 lack it.
-_FILTER = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+_FILTER: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 # What the system may refuse although the archive is good.
 _SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE,
            errno.ENFILE, errno.EIO, errno.EFBIG}
@@ -156,17 +157,16 @@ def _members(archive: Path) -> Iterator[tuple[str, int, Callable[[Path], object]
                 kind = stat.S_IFMT(info.external_attr >> 16)
                 if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                     raise _foreign(archive, info.filename)
-                yield (info.filename, info.file_size,
-                       lambda folder, info=info: zipped.extract(info, folder))
+                yield info.filename, info.file_size, functools.partial(zipped.extract, info)
         return
-    packed = gzip.open if archive.name.endswith(".gz") else open
-    with packed(archive, "rb") as file, tarfile.open(fileobj=_Careful(file), mode="r:") as tar:
+    packed: Any = gzip.open if archive.name.endswith(".gz") else open
+    careful: Any = _Careful
+    with packed(archive, "rb") as file, tarfile.open(fileobj=careful(file), mode="r:") as tar:
         for member in tar:
             if not (member.isreg() or member.isdir()):
                 raise _foreign(archive, member.name)
             yield (member.name, member.size,
-                   lambda folder, member=member: tar.extract(
-                       member, folder, set_attrs=False, **_FILTER))
+                   functools.partial(tar.extract, member, set_attrs=False, **_FILTER))
 
 
 class _Careful:

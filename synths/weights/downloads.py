@@ -199,7 +199,7 @@ def _present(folder: Path, model: str) -> bool:
 def _unpacked(known: names.Checkpoint, archive: Path, folder: Path,
               progress: Progress | None) -> None:
     """Fetch the archive, unpack it and remove it, also if no folder can do with it."""
-    fetch(known.url, archive, progress=progress)
+    fetch(known.url or "", archive, progress=progress)  # only weights with an address come here
     record = archive.with_name(archive.name + ".sha256")
     digest = _digest(archive, "sha256").hex()
     first = _first_digest(record)
@@ -276,10 +276,11 @@ def fetch_book_sounds(target_dir: str | Path, progress: Progress | None = None, 
     before = 0
 
     def add(done: int, total: int) -> None:
-        progress(before + done, before + total)
+        if progress:
+            progress(before + done, before + total)
     for name, sha256 in files.items():
         path = fetch(base_url + urllib.parse.quote(name), Path(target_dir) / name, sha256=sha256,
-                     progress=add if progress else None, most=_MOST_OF_BOOK)
+                     progress=add, most=_MOST_OF_BOOK)
         before += path.stat().st_size
         paths.append(path)
     return paths

@@ -39,7 +39,7 @@ def find(name_or_path: str | Path | None, model: str, *,
     """
     target_dir = Path(target_dir or names.CHECKPOINTS_DIR)
     known = _known(name_or_path, model, target_dir)
-    prefix = (_any_path(name_or_path, model) if known is None
+    prefix = (_any_path(name_or_path or "", model) if known is None
               else _by_name(known, model, target_dir))
     found = schema.kind(prefix)
     if found is None:

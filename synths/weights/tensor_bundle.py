@@ -165,6 +165,7 @@ def _assembled(name: str, shape: tuple[int, ...], pieces: list[tuple[tuple[slice
                                       "its checkpoint hold: fetch or copy it anew.")
             whole = np.empty(shape, part.dtype)
         whole[place] = part
+    assert whole is not None  # a variable has pieces
     return whole
 
 
@@ -219,8 +220,8 @@ def _index(prefix: Path) -> tuple[int, dict[str, _Entry]]:
             table[key.decode("latin-1")] = value
         shards = _number_of_shards(file, table.pop("", b""))
         index = {}
-        for key, value in table.items():
-            name = key if key[:1] == "\0" else key.encode("latin-1").decode("utf-8")
+        for kept, value in table.items():
+            name = kept if kept[:1] == "\0" else kept.encode("latin-1").decode("utf-8")
             index[name] = _entry(value)
     except (IndexError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, CheckpointError):
@@ -300,23 +301,22 @@ def _fields(data: bytes) -> dict[int, list]:
     """The fields of a message: numbers as int, messages and strings as bytes."""
     fields: dict[int, list] = {}
     position = 0
+    value: int | bytes
     while position < len(data):
         tag, position = _varint(data, position)
         kind = tag & 7
         if kind == 0:
-            value, position = _varint(data, position)
-            if value >= 1 << 63:
-                value -= 1 << 64
+            number, position = _varint(data, position)
+            value = number - (1 << 64) if number >= 1 << 63 else number
         elif kind in (1, 2, 5):
             if kind == 2:
                 size, position = _varint(data, position)
             else:
                 size = 8 if kind == 1 else 4
-            value = data[position:position + size]
-            if len(value) < size:
+            text = data[position:position + size]
+            if len(text) < size:
                 raise ValueError("message cut short")
-            if kind != 2:
-                value = int.from_bytes(value, "little")
+            value = text if kind == 2 else int.from_bytes(text, "little")
             position += size
         else:
             raise ValueError("no such wire type")
@@ -366,7 +366,7 @@ def _entry(data: bytes) -> _Entry:
 
 
 def _pieces(prefix: Path, name: str,
-            index: dict[str, _Entry]) -> list[tuple[tuple[slice, ...], _Entry]]:
+            index: Mapping[str, _Entry]) -> list[tuple[tuple[slice, ...], _Entry]]:
     """Where the bytes of a variable lie, and what part of it they are."""
     entry = index[name]
     if not entry.slices:
@@ -424,7 +424,7 @@ class _Shard:
         array = np.empty(entry.shape, stored)
         raw = array.reshape(-1).view(np.uint8)
         self.file.seek(entry.offset)
-        if self.file.readinto(raw) != entry.size:
+        if self.file.readinto(raw.data) != entry.size:
             raise _cut_short(self.path, name, entry.offset + entry.size, found)
         if verify and masked(crc32c(raw)) != entry.crc:
             raise CheckpointError(
