@@ -7,6 +7,7 @@ a script's `--help` does without them.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import importlib.util
 import math
@@ -281,24 +282,22 @@ def import_matplotlib() -> ModuleType:
 
     Pictures are drawn without a backend of pyplot's; a notebook's choice stays.
     """
-    try:
-        import matplotlib
-    except ValueError:
-        chosen = os.environ.pop("MPLBACKEND", None)
-        if chosen is None:
-            raise
-        try:
-            import matplotlib
-        finally:
-            os.environ["MPLBACKEND"] = chosen
+    chosen = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
+    import matplotlib
+
+    if chosen is not None:
+        os.environ["MPLBACKEND"] = chosen
+        with contextlib.suppress(ValueError):
+            matplotlib.rcParams["backend"] = chosen
     return matplotlib
 
 
 def _decibels(magnitude: np.ndarray, full_scale: float, dynamic_range: float) -> np.ndarray:
     """Level below the loudest (dB), floored at -`dynamic_range`; silence is at the floor."""
     reference = max(float(magnitude.max()), full_scale * 10 ** (QUIETEST_REFERENCE / 20))
-    return _librosa().amplitude_to_db(magnitude, ref=reference, top_db=None,
-                                      amin=reference * 10 ** (-dynamic_range / 20))
+    decibels = _librosa().amplitude_to_db(magnitude, ref=reference, top_db=None,
+                                          amin=reference * 10 ** (-dynamic_range / 20))
+    return np.clip(decibels, -dynamic_range, 0)  # not a rounding error beyond
 
 
 def octave_name(transform: Mapping[str, Any], octave: int) -> str:
