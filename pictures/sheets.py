@@ -461,8 +461,8 @@ def encodings(batch: np.ndarray, frame: float | None, title: str | None,
             axes.set_ylabel("encoding")
     if named:
         every[-1].set_xlabel("seconds")
-        every[0].legend(title="channel", loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8,
-                        frameon=False)
+        figure.legend(*every[0].get_legend_handles_labels(), title="channel", fontsize=8,
+                      loc="outside right upper", frameon=False)
         every[0].set_title(title or "")
     return figure
 

@@ -216,53 +216,61 @@ def lowest(transform: Mapping[str, Any]) -> float:
 
 
 def warm_up(report: Callable[[str], None] | None = None) -> None:
-    """Import what draws, and let librosa compile what it compiles on its first transform.
+    """Import what draws, and let librosa compile what it compiles.
 
-    librosa 0.11 (Python 3.10 and 3.11) compiles once after it was installed and keeps the result.
-    To be called in a thread while something else works.  Further calls wait for the first one and
-    cost nothing; without this call, the first picture does the same.
+    librosa 0.11 (Python 3.10 and 3.11) compiles while it is imported, once after it was installed,
+    and keeps the result.  To be called in a thread while something else works.  Further calls wait
+    for the first one and cost nothing; without this call, the first picture does the same.
 
     Parameters
     ----------
     report : callable, optional
-        Called at most once, with a sentence, if compiling takes more than two seconds.
+        Called at most once, with a sentence, if nothing is kept yet and it takes more than two
+        seconds.
     """
     with _warming:
-        _compiled(report)
+        if report is None or _is_kept():
+            _first_transform()
+            return
+        timer = threading.Timer(2.0, report, [_COMPILING])
+        timer.daemon = True
+        timer.start()
+        try:
+            _first_transform()
+        finally:
+            timer.cancel()
 
 
 @functools.lru_cache(maxsize=1)
-def _first_transform() -> np.ndarray:
-    return constant_q(np.zeros(1, np.float32), 16000, RAINBOWGRAM_COLUMN, RAINBOWGRAM)
+def _first_transform() -> None:
+    """What only the first picture costs; later calls do nothing."""
+    constant_q(np.zeros(1, np.float32), 16000, RAINBOWGRAM_COLUMN, RAINBOWGRAM)
+    rainbow()
 
 
-def _compiled(report: Callable[[str], None] | None) -> None:
-    _librosa()  # importing is no compiling, slow as it is on some disks
-    magma()
-    if report is None:
-        _first_transform()
-        return
-    timer = threading.Timer(2.0, report, [_COMPILING])
-    timer.daemon = True
-    timer.start()
-    try:
-        _first_transform()
-    finally:
-        timer.cancel()
+def _cache_folders() -> list[Path]:
+    """Where Numba may keep what it compiles for librosa, in the order in which it tries."""
+    places = [os.environ["NUMBA_CACHE_DIR"]] if os.environ.get("NUMBA_CACHE_DIR") else []
+    spec = importlib.util.find_spec("librosa")
+    if spec is not None and spec.origin is not None:
+        places.append(os.path.join(os.path.dirname(spec.origin), "core", "__pycache__"))
+    places.append("~/Library/Caches/numba" if sys.platform == "darwin" else "~/.cache/numba")
+    return [Path(place).expanduser() for place in places]
+
+
+def _is_kept() -> bool:
+    """Whether Numba has the constant-Q transform's functions, compiled, in one of its folders."""
+    return any(True for folder in _cache_folders() for _ in folder.rglob("constantq.*.nbi"))
 
 
 @functools.lru_cache(maxsize=1)
 def _librosa() -> ModuleType:
     """librosa, which finds a folder to keep what it compiles."""
-    spec = importlib.util.find_spec("librosa")
-    if "numba" not in sys.modules and spec is not None and spec.origin is not None:
-        places = [Path(spec.origin).parent / "__pycache__", Path("~/.cache/numba").expanduser()]
-        if "NUMBA_CACHE_DIR" in os.environ:
-            places.insert(0, Path(os.environ["NUMBA_CACHE_DIR"]))
-        if not any(_can_write(place) for place in places):  # Numba would refuse to be imported
-            folder = tempfile.mkdtemp(prefix="numba-")
-            atexit.register(shutil.rmtree, folder, ignore_errors=True)
-            os.environ["NUMBA_CACHE_DIR"] = folder
+    # where there is none, Numba refuses to be imported
+    if "numba" not in sys.modules and not any(map(_can_write, _cache_folders())):
+        folder = tempfile.mkdtemp(prefix="numba-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ["NUMBA_CACHE_DIR"] = folder
     import librosa
 
     return librosa

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import math
 import os
 import subprocess
@@ -105,47 +104,50 @@ def ran(code, **environment):
                           text=True).stdout
 
 
-def test_warming_up_says_once_that_librosa_compiles(monkeypatch):
+@pytest.mark.parametrize(("kept", "seconds", "sentences"), [
+    (False, 2.5, 1), (True, 2.5, 0), (False, 0, 0)])
+def test_warming_up_says_once_that_librosa_compiles(monkeypatch, tmp_path, kept, seconds,
+                                                    sentences):
     transform, said, runs = spectra.constant_q, [], []
 
     def slow(*arguments):
         runs.append(1)
-        time.sleep(2.5)
+        time.sleep(seconds)
         return transform(*arguments)
 
-    spectra._first_transform.cache_clear()
+    if kept:
+        (tmp_path / "core_1").mkdir()
+        (tmp_path / "core_1" / "constantq.f-1.py3.nbi").touch()
+    monkeypatch.setattr(spectra, "_cache_folders", lambda: [tmp_path])
     monkeypatch.setattr(spectra, "constant_q", slow)
+    spectra._first_transform.cache_clear()
     threads = [threading.Thread(target=pictures.warm_up, args=[said.append]) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     pictures.warm_up(said.append)
-    assert len(runs) == 1 and len(said) == 1 and "once after it was installed" in said[0]
+    assert len(runs) == 1 and len(said) == sentences
+    assert all("once after it was installed" in sentence for sentence in said)
 
 
-def test_warming_up_says_nothing_where_it_is_quick(monkeypatch):
-    said = []
-    spectra._first_transform.cache_clear()
-    pictures.warm_up(said.append)
-    time.sleep(0.1)
-    assert not said
+def test_what_numba_keeps_is_found():
+    pictures.warm_up()
+    assert spectra._is_kept()
 
 
-def test_pictures_are_drawn_where_no_folder_keeps_what_numba_compiles(tmp_path):
-    (tmp_path / "file").write_text("in the way of every folder below")
-    code = ("import os, sys\n"
-            "from pathlib import Path\n"
+def test_librosa_works_where_no_folder_keeps_what_numba_compiles(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way of every folder below")
+    code = ("import pathlib\n"
             "from pictures import spectra\n"
-            "mine = spectra._can_write\n"
-            "spectra._can_write = lambda folder: False\n"
-            "librosa = spectra._librosa()\n"
+            f"spectra._cache_folders = lambda: [pathlib.Path({str(blocked / 'below')!r})]\n"
+            "print(spectra._librosa().__name__)\n"
             "import numba\n"
-            "print(numba.config.CACHE_DIR)\n"
-            "print(mine(Path(sys.argv[0] or '.')), mine(Path(os.environ['BLOCKED'])))")
-    folder, answers = ran(code, BLOCKED=str(tmp_path / "file" / "below")).split("\n")[:2]
-    assert "numba-" in folder and not Path(folder).exists()  # gone with the process
-    assert answers.split()[1] == "False"
+            "print(numba.config.CACHE_DIR)")
+    name, folder = ran(code, NUMBA_CACHE_DIR=str(blocked / "below")).split()
+    assert name == "librosa" and "numba-" in folder
+    assert not Path(folder).exists()  # gone with the process
 
 
 def test_an_unknown_backend_of_pyplots_does_no_harm(tmp_path):
@@ -257,12 +259,12 @@ def test_a_rainbowgram_on_matplotlibs_axes_knows_its_seconds_and_octaves():
     assert abs(image.get_array()[..., :3].max(2)[:, 250].argmax() - math.floor(row)) <= 1
 
 
-def test_the_benchmark_times_functions_that_are_there():
-    from benchmarks.pictures import EXAMPLES
+def test_the_benchmark_draws_what_a_run_draws():
+    from benchmarks.pictures import prepare
 
-    for parts in EXAMPLES.values():
-        for module, name in parts["synthesis"] + parts["pictures"]:
-            assert callable(getattr(importlib.import_module(module), name))
+    answers = [prepare(f"chapter_05_example_0{number}")() for number in (1, 2)]
+    assert [answer["pictures"] for answer in answers] == [21, 2]
+    assert all(answer["drawing_s"] > 0 for answer in answers)
 
 
 # Sheets
@@ -467,3 +469,27 @@ def test_score_sheet_of_odd_scores():
         assert 0.6 < image.width / image.height < 2.5
     with pytest.raises(InputError, match="2 instruments and 1 names"):
         Score(NOTES, tone(440), [0, 1], ["a"])
+
+
+def test_dark_sheets_are_dark_and_show_the_same():
+    cell = cells(tone(440), kind="source")[0]
+    score = Score(NOTES, tone(440, 4), [0, 2], title="a")
+    for sheet, arguments in ((sheets.square, [[cell] * 2, ["a", "b"], {}]),
+                             (sheets.strips, [[[cell]]]), (sheets.score_sheet, [[score]]),
+                             (sheets.labelled, [cell.spectrum, "a"])):
+        light, dark = (np.asarray(sheet(*arguments, dark=which), int) for which in (False, True))
+        assert light.shape == dark.shape
+        assert (light[0] == 255).all() and (dark[0] < 30).all()  # the margin
+        words = dark[(light < 60).all(2)]  # black words and black pictures
+        assert (words > 200).all(1).sum() > 50
+    assert (np.asarray(sheets.square([cell], ["a"], {})) == 255).all(2).any()  # no setting stays
+
+
+def test_a_labelled_picture_has_its_scale_only_where_wanted():
+    spectrum = spectra.rainbowgram(tone(440))
+    full, bare = (drawn(sheets.labelled, spectrum, "a", scale=scale) for scale in (True, False))
+    assert len(full.axes) == len(bare.axes) + 1
+    assert any("gliding" in text.get_text() for text in texts(full))
+    assert not any("gliding" in text.get_text() for text in texts(bare))
+    # in a card 320 pixels wide a letter of that size is 9 pixels high or more
+    assert min(text.get_fontsize() for text in texts(bare)) * 320 / (6.4 * 72) >= 9
