@@ -7,7 +7,6 @@ channel, 16 kHz unless told otherwise.  Whatever a user gave that cannot be used
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import tempfile
@@ -23,17 +22,20 @@ import numpy as np
 
 from pictures import sheets, spectra
 from synths import InputError
-from synths.files import shortened, writing
+from synths.files import shortened, write_wav, writing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from PIL.Image import Image
 
-# Pillow, Matplotlib, soundfile and soxr are imported where they are needed: `--help` is quick.
+# Pillow, Matplotlib, librosa, soundfile and soxr are imported where they are needed: `--help` is
+# quick.
 
 # Samples that NSynth's encoder averages into one frame of an encoding.
 SAMPLES_PER_FRAME = 512
 FIGURE_SIZE = (6.4, 4.8)  # inches
+# What pictures are saved as: a name with another ending, as in "mix_0.5", gets ".png".
+ENDINGS = (".png", ".pdf", ".jpg", ".jpeg")
 
 _MOST_NUMBERS = 1 << 26  # of an encoding: 37 hours of sound, 256 MB
 _RATES = (1000, 768_000)  # Hz of the sounds that are read
@@ -174,55 +176,49 @@ def save_encoding_plot(encoding: np.ndarray, filename: str | None = None,
                        output_dir: str | Path = "output", *, labelled: bool = False,
                        title: str | None = None, sample_rate: int = 16000,
                        dpi: int = 200) -> Path:
-    """Draw an encoding, one line for each of its channels.
+    """Draw encodings, one line for each of their channels, one encoding below the other.
 
     Parameters
     ----------
-    encoding : array [frames, channels] or [1, frames, channels]
+    encoding : array [n, frames, channels] or [frames, channels]
+        One encoding, or several of one length.
     filename : str, optional
-        Within `output_dir`; ".png" is added where it is missing.  None: the date and time.
+        Within `output_dir`; its ending, one of `ENDINGS`, decides the kind of file, and ".png" is
+        added where it has none.  None: the date and time.
     output_dir : str or Path
         Made if it is missing.
     labelled : bool
         Name the axes (seconds at `sample_rate`) and the channels.
     title : str, optional
         Above the picture, if `labelled`.
+    sample_rate : int
+        Of the sound, in Hz.
     dpi : int
-        The picture is 6.4 by 4.8 inches.
+        Pixels per inch; the picture is 6.4 by 4.8 inches, higher for more than two encodings.
 
     Returns
     -------
     Path of the picture.
+
+    Raises
+    ------
+    InputError
+        If it is no encoding, or the picture cannot be written.
     """
     encoding = np.asarray(encoding)
-    if encoding.ndim == 3 and len(encoding) == 1:  # not in print: [frames, 16] drew one frame only
-        encoding = encoding[0]
-    if encoding.ndim != 2 or 0 in encoding.shape:
-        raise InputError("One encoding is [frames, channels]; this is "
-                         f"{list(np.shape(encoding))}: draw the clips one by one.")
-    from matplotlib import colormaps
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=FIGURE_SIZE, layout="constrained")
-    FigureCanvasAgg(figure)  # of its own, outside pyplot's global state
-    axes = figure.add_subplot()
-    # not in print: 16 colours for 16 channels; the book's ten came round again
-    colours = colormaps["turbo"](np.linspace(0.05, 0.95, encoding.shape[1]))
-    seconds = SAMPLES_PER_FRAME / sample_rate if labelled else 1
-    for channel, colour in enumerate(colours):
-        axes.plot((np.arange(len(encoding)) + 0.5 * labelled) * seconds, encoding[:, channel],
-                  color=colour, linewidth=1.5, label=str(channel + 1))
-    axes.margins(x=0)
-    if labelled:
-        axes.set_xlabel("seconds")
-        axes.set_ylabel("encoding")
-        axes.legend(title="channel", loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8,
-                    frameon=False)
-        axes.set_title(title or "", loc="left", parse_math=False)
-    path = _picture_path(filename, output_dir)
-    with _written_beside(path) as part:
-        figure.savefig(part, dpi=dpi, format="png")
+    # not in print: All encodings of a batch are drawn, where the book draws the first; one without
+    # the batch's axis is drawn too, of which the book drew a single frame.
+    batch = encoding[None] if encoding.ndim == 2 else encoding
+    if batch.ndim != 3 or 0 in batch.shape:
+        raise InputError("An encoding is [frames, channels] or [n, frames, channels], not empty; "
+                         f"this one is {list(encoding.shape)}: give what `encode` returned.")
+    with sheets.styled():
+        figure = sheets.encodings(batch, SAMPLES_PER_FRAME / sample_rate if labelled else None,
+                                  title, FIGURE_SIZE)
+        path = _picture_path(filename, output_dir)
+        with writing(path) as file:
+            # not in print: Pictures have 200 dots per inch, not 300; files are half as large.
+            figure.savefig(file, dpi=dpi, format=path.suffix[1:].lower())
     return path
 
 
@@ -241,7 +237,8 @@ def save_spectrogram_plot(audio: Any, sample_rate: int = 16000, filename: str | 
     sample_rate : int
         In Hz.
     filename : str, optional
-        Within `output_dir`; ".png" is added where it is missing.  None: the date and time.
+        Within `output_dir`; its ending, one of `ENDINGS`, decides the kind of file, and ".png" is
+        added where it has none.  None: the date and time.
     output_dir : str or Path
         Made if it is missing.
     labelled : bool
@@ -251,11 +248,16 @@ def save_spectrogram_plot(audio: Any, sample_rate: int = 16000, filename: str | 
     hop_length : int
         Samples between two columns; fewer are finer in time.
     dpi : int
-        The picture is 6.4 by 4.8 inches.
+        Pixels per inch; the picture is 6.4 by 4.8 inches.
 
     Returns
     -------
     Path of the picture.
+
+    Raises
+    ------
+    InputError
+        If it is no sound of one channel, or the picture cannot be written.
     """
     return save_picture(spectrum_image(spectra.spectrogram(audio, sample_rate, hop_length),
                                        labelled, title, dpi), filename, output_dir, dpi)
@@ -276,7 +278,8 @@ def save_rainbowgram_plot(audio: Any, sample_rate: int = 16000, filename: str | 
     sample_rate : int
         In Hz.
     filename : str, optional
-        Within `output_dir`; ".png" is added where it is missing.  None: the date and time.
+        Within `output_dir`; its ending, one of `ENDINGS`, decides the kind of file, and ".png" is
+        added where it has none.  None: the date and time.
     output_dir : str or Path
         Made if it is missing.
     labelled : bool
@@ -284,11 +287,16 @@ def save_rainbowgram_plot(audio: Any, sample_rate: int = 16000, filename: str | 
     title : str, optional
         Above the picture, if `labelled`.
     dpi : int
-        The picture is 6.4 by 4.8 inches.
+        Pixels per inch; the picture is 6.4 by 4.8 inches.
 
     Returns
     -------
     Path of the picture.
+
+    Raises
+    ------
+    InputError
+        If it is no sound of one channel, or the picture cannot be written.
     """
     return save_picture(spectrum_image(spectra.rainbowgram(audio, sample_rate),
                                        labelled, title, dpi), filename, output_dir, dpi)
@@ -298,25 +306,39 @@ def save_rainbowgram_plot(audio: Any, sample_rate: int = 16000, filename: str | 
 
 
 def spectrum_image(spectrum: spectra.Spectrum, labelled: bool = False, title: str | None = None,
-                   dpi: int = 200) -> Image:
-    """A spectrum as an image of 6.4 by 4.8 inches, bare or with axes."""
+                   dpi: int = 200, scale: bool = True) -> Image:
+    """A spectrum as an image of 6.4 by 4.8 inches.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+    labelled : bool
+        With axes (note names, Hz, seconds); bare in the book.
+    title : str, optional
+        Above it, if `labelled`.
+    dpi : int
+        Pixels per inch.
+    scale : bool
+        With the scale of its colours, if `labelled`.
+    """
     if labelled:
-        return sheets.labelled(spectrum, title, FIGURE_SIZE, dpi)
-    # not in print: the picture is all sound, and 200 dpi are enough: 600, margins included, took
-    # seconds
+        return sheets.labelled(spectrum, title, FIGURE_SIZE, dpi, scale)
+    # not in print: The picture of a sound is all sound, without margins, and has 200 dots per inch;
+    # the book's 600 took seconds.
     width, height = (round(inches * dpi) for inches in FIGURE_SIZE)
     return spectra.scaled(spectrum, width, height)
 
 
 def save_picture(image: Image, filename: str | None = None, output_dir: str | Path = "output",
                  dpi: int = 150) -> Path:
-    """Write an image as a PNG, complete or not at all.
+    """Write an image, complete or not at all.
 
     Parameters
     ----------
     image : PIL.Image.Image
     filename : str, optional
-        Within `output_dir`; ".png" is added where it is missing.  None: the date and time.
+        Within `output_dir`; its ending, one of `ENDINGS`, decides the kind of file, and ".png" is
+        added where it has none.  None: the date and time.
     output_dir : str or Path
         Made if it is missing.
     dpi : int
@@ -325,11 +347,21 @@ def save_picture(image: Image, filename: str | None = None, output_dir: str | Pa
     Returns
     -------
     Path of the picture.
+
+    Raises
+    ------
+    InputError
+        If the picture cannot be written.
     """
     path = _picture_path(filename, output_dir)
-    with _written_beside(path) as part:
-        # runs of equal pixels are what these pictures are made of
-        image.save(part, "PNG", dpi=(dpi, dpi), compress_level=1, compress_type=zlib.Z_RLE)
+    ending = path.suffix.lower()
+    with writing(path) as file:
+        if ending == ".png":  # runs of equal pixels are what these pictures are made of
+            image.save(file, "PNG", dpi=(dpi, dpi), compress_level=1, compress_type=zlib.Z_RLE)
+        elif ending == ".pdf":
+            image.save(file, "PDF", resolution=dpi)
+        else:
+            image.save(file, "JPEG", dpi=(dpi, dpi), quality=92)
     return path
 
 
@@ -570,14 +602,10 @@ def save_wav(audio: Any, path: str | Path, sample_rate: int = 16000) -> float:
     InputError
         If the sound is empty or not finite, or the folder cannot be written.
     """
-    import soundfile
-
+    path = Path(path)
     audio = spectra.checked(audio)
-    gain = 1 / max(1.0, float(np.abs(audio).max()))
-    samples = np.rint(audio * (gain * 32767)).astype(np.int16)
-    with _written_beside(Path(path)) as part:
-        soundfile.write(part, samples, sample_rate, subtype="PCM_16", format="WAV")
-    return gain
+    check_output_dir(path.parent)
+    return write_wav(path, audio, sample_rate)
 
 
 def check_output_dir(path: str | Path) -> Path:
@@ -605,11 +633,18 @@ def check_output_dir(path: str | Path) -> Path:
 
 
 def _picture_path(filename: str | None, output_dir: str | Path) -> Path:
+    """Where a picture goes; its folder is made."""
+    folder = check_output_dir(output_dir)
     if filename is not None:
-        return Path(output_dir) / (filename if filename.endswith(".png") else f"{filename}.png")
-    path = Path(output_dir) / time.strftime("%Y-%m-%d_%H%M%S.png")
+        known = Path(filename).suffix.lower() in ENDINGS
+        path = folder / (filename if known else f"{filename}.png")
+        # not in print: Folders are made, also those within a file's name.
+        check_output_dir(path.parent)
+        return path
+    path = folder / time.strftime("%Y-%m-%d_%H%M%S.png")
     count = 1
-    while path.exists():  # not in print: two pictures in one second were one
+    # not in print: Pictures of one second get numbers; in the book the later replaced the earlier.
+    while path.exists():
         count += 1
         path = path.with_name(time.strftime(f"%Y-%m-%d_%H%M%S_{count}.png"))
     return path
@@ -617,18 +652,3 @@ def _picture_path(filename: str | None, output_dir: str | Path) -> Path:
 
 def _with_npy(filename: str) -> str:
     return filename if filename.endswith(".npy") else f"{filename}.npy"
-
-
-@contextlib.contextmanager
-def _written_beside(path: Path) -> Iterator[Path]:
-    """A name to write to, beside `path`, that becomes `path` if all went well."""
-    check_output_dir(path.parent)  # not in print: pictures of encodings needed the folder made
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        os.replace(part, path)
-    except OSError as error:
-        raise InputError(f"A result must be written, and {path} cannot be "
-                         f"({error.strerror or error}): make room or name another place.") from None
-    finally:
-        part.unlink(missing_ok=True)

@@ -1,72 +1,98 @@
-"""What the pictures of a run cost beside its sound: both examples as a reader runs them.
+"""What the pictures of a run cost: from sounds in memory to files, with the import of what draws.
 
     python -m benchmarks.pictures             # about a minute; writes results/pictures.json
 
-Each round is a process of its own that runs one example on its defaults and the starter that ships,
-the two in turn.  Synthesis is all from the sounds or the score to the WAVs (the weights are loaded,
-sounds encoded, clips decoded, notes generated); pictures is all that draws, with the import of what
-draws.  The medians of the rounds are reported.
+Each round is a process of its own.  It draws what a default run of an example draws: for example 1
+the rainbowgrams of 4 sounds, 4 reconstructions and 12 mixes of one second, and their overview; for
+example 2 the spectrogram of half a minute and the score's sheet.  `first` is the import and the
+first transform, which a run does while it decodes.  `--cold` measures once more with nothing
+compiled, as after an installation.  The medians of the rounds are reported.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
+import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
+import audio_utils
+import pictures
 from benchmarks.common import RESULTS, Worker, machine, serve
+from pictures import sheets, spectra
 
-# For each example: where its synthesis and its drawing begin.
-EXAMPLES = {
-    "chapter_05_example_01": {
-        "synthesis": [("chapter_05_example_01", "encode"), ("chapter_05_example_01", "synthesize")],
-        "pictures": [("companion.page.reports", "_draw"), ("companion.page.reports", "_nsynth_overview")]},
-    "chapter_05_example_02": {
-        "synthesis": [("chapter_05_example_02", "generate_audio")],
-        "pictures": [("audio_utils", "save_spectrogram_plot"), ("companion.page.reports", "_draw_scores")]},
-}
+RATE = 16000
 
 
-def timed(seconds: dict[str, float], part: str, function: Callable) -> Callable:
-    """The function, which adds what it takes to `seconds[part]`."""
-    def wrapper(*arguments, **options):
+def sound(seconds: int, seed: int) -> np.ndarray:
+    """Decaying notes over a little noise, float32 [samples]."""
+    rng = np.random.default_rng(seed)
+    times = np.arange(seconds * RATE) / RATE
+    audio = 0.01 * rng.normal(size=len(times))
+    for begin in np.arange(0, seconds, 0.5):
+        since = np.maximum(times - begin, 0)
+        frequency = 440 * 2 ** (rng.integers(-24, 24) / 12)
+        audio += 0.3 * np.exp(-4 * since) * np.sin(2 * np.pi * frequency * since)
+    return np.float32(audio / np.abs(audio).max())
+
+
+def draw_mixes(folder: str) -> None:
+    """Twenty rainbowgrams of a second, and their overview."""
+    drawn = [spectra.rainbowgram(sound(1, seed)) for seed in range(20)]
+    for place, spectrum in enumerate(drawn):
+        audio_utils.save_picture(audio_utils.spectrum_image(spectrum), str(place), folder, 200)
+    pairs = [(i, j) for i in range(4) for j in range(4) if i != j]
+    image = sheets.square([sheets.Cell(spectrum, kind="source") for spectrum in drawn[:4]],
+                          list("abcd"), dict(zip(pairs, drawn[8:])))
+    audio_utils.save_picture(image, "overview", folder)
+
+
+def draw_score(folder: str) -> None:
+    """The spectrogram of half a minute, and the sheet of its score."""
+    audio, starts = sound(30, 1), np.arange(0, 30, 0.5)
+    notes = {"pitches": 48 + np.arange(60) % 24, "velocities": np.full(60, 100),
+             "start_times": starts, "end_times": starts + 0.5}
+    audio_utils.save_spectrogram_plot(audio, RATE, "score", folder)
+    sheet = sheets.score_sheet([sheets.Score(notes, audio, [0, 10, 20, 30])])
+    audio_utils.save_picture(sheet, "overview", folder)
+
+
+RUNS = {"chapter_05_example_01": draw_mixes, "chapter_05_example_02": draw_score}
+
+
+def prepare(run: str) -> Callable:
+    """A worker that draws the pictures of a run once."""
+    def draw() -> dict:
         began = time.perf_counter()
-        try:
-            return function(*arguments, **options)
-        finally:
-            seconds[part] += time.perf_counter() - began
-    return wrapper
-
-
-def prepare(example: str) -> Callable:
-    """A worker that runs the example once."""
-    from companion import script as script_utils
-
-    script = importlib.import_module(example)
-    seconds = dict.fromkeys(EXAMPLES[example], 0.0)
-    for part, places in EXAMPLES[example].items():
-        for module, name in places:
-            module = importlib.import_module(module)
-            setattr(module, name, timed(seconds, part, getattr(module, name)))
-
-    def play() -> dict:
+        pictures.warm_up()
+        first = time.perf_counter() - began
         with tempfile.TemporaryDirectory() as folder:
-            sys.argv = [f"{example}.py", "--seed", "7", "--quiet", "--output", folder]
-            script_utils.run(script.app, script.parse_options())
-            pictures = [path.stat().st_size for path in Path(folder).glob("*.png")]
-        return {"parts": seconds, "pictures": len(pictures), "pictures_mb": sum(pictures) / 1e6}
-    return play
+            RUNS[run](folder)
+            sizes = [path.stat().st_size for path in Path(folder).glob("*.png")]
+        return {"first_s": first, "drawing_s": time.perf_counter() - began - first,
+                "pictures": len(sizes), "pictures_mb": sum(sizes) / 1e6}
+    return draw
+
+
+def ask(run: str) -> dict:
+    """One round, in a process of its own."""
+    worker = Worker("benchmarks.pictures", run)
+    try:
+        return worker.ask()
+    finally:
+        worker.close()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--cold", action="store_true", help="also with nothing compiled")
     parser.add_argument("--output", type=Path, default=RESULTS / "pictures.json", metavar="FILE",
                         help="default: results/pictures.json")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -74,21 +100,23 @@ def main() -> None:
     if options.worker:
         serve(lambda: prepare(options.worker))
         return
-    results = {"machine": machine(), "rounds": {name: [] for name in EXAMPLES}}
+    results: dict = {"machine": machine(), "rounds": {run: [] for run in RUNS}}
+    if options.cold:
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["NUMBA_CACHE_DIR"] = folder
+            results["cold"] = ask("chapter_05_example_01")
+            del os.environ["NUMBA_CACHE_DIR"]
+        print(f"nothing compiled: {results['cold']['first_s']:.1f} s before the first picture")
     for _ in range(options.rounds):
-        for example, rounds in results["rounds"].items():
-            worker = Worker("benchmarks.pictures", example)
-            rounds.append(worker.ask())
-            worker.close()
+        for run, rounds in results["rounds"].items():
+            rounds.append(ask(run))
     results["medians"] = {}
-    print(f"{'':24}{'synthesis':>11}{'pictures':>11}{'share':>8}   (medians of {options.rounds})")
-    for example, rounds in results["rounds"].items():
-        synthesis, pictures = (statistics.median(answer["parts"][part] for answer in rounds)
-                               for part in ("synthesis", "pictures"))
-        results["medians"][example] = {
-            "synthesis_s": synthesis, "pictures_s": pictures, "share": pictures / synthesis,
-            "whole_s": statistics.median(answer["seconds"] for answer in rounds)}
-        print(f"{example:24}{synthesis:9.2f} s{pictures:9.2f} s{pictures / synthesis:8.0%}   "
+    print(f"{'':24}{'first':>9}{'drawing':>11}   (medians of {options.rounds})")
+    for run, rounds in results["rounds"].items():
+        medians = {part: statistics.median(answer[part] for answer in rounds)
+                   for part in ("first_s", "drawing_s")}
+        results["medians"][run] = medians
+        print(f"{run:24}{medians['first_s']:7.2f} s{medians['drawing_s']:9.2f} s   "
               f"{rounds[0]['pictures']} pictures, {rounds[0]['pictures_mb']:.1f} MB")
     options.output.parent.mkdir(exist_ok=True)
     options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

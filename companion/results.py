@@ -11,6 +11,7 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from companion.options import given, words_of
 from companion.progress import say
 from companion.record import Record
 from companion.run import stopped
+from pictures import spectra
 from synths import InputError, files
 from synths.weights import checkpoints
 
@@ -199,6 +201,8 @@ def page_at_end(record: Record, make_page: Callable[..., Path | None], *parts: o
     *parts
         What the page is made of; may be filled during the work.
     """
+    # librosa is made ready while the network works
+    threading.Thread(target=spectra.warm_up, args=(record.say,), daemon=True).start()
     try:
         yield
     except BaseException:

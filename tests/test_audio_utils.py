@@ -132,8 +132,54 @@ def test_encoding_plot_draws_both_shapes_alike(tmp_path):
     two = read_png(save_encoding_plot(encoding[None], "two.png", tmp_path / "new"))
     other = read_png(save_encoding_plot(encoding[:20], "other.png", tmp_path / "new"))
     assert np.array_equal(one, two) and not np.array_equal(one, other)
-    with pytest.raises(InputError, match="one by one"):
-        save_encoding_plot(np.zeros((2, 31, 16)), "both.png", tmp_path)
+    for wrong in (np.zeros(31), np.zeros((0, 31, 16)), np.zeros((1, 1, 31, 16))):
+        with pytest.raises(InputError, match="An encoding is"):
+            save_encoding_plot(wrong, "wrong.png", tmp_path)
+    assert not (tmp_path / "wrong.png").exists()
+
+
+def test_encoding_plot_draws_every_encoding_of_a_batch(tmp_path):
+    batch = np.zeros((2, 31, 16))
+    batch[1] = np.random.default_rng(4).normal(size=(31, 16))
+    pictures = [read_png(save_encoding_plot(which, name, tmp_path)) for which, name in (
+        (batch, "two"), (batch[::-1], "turned"), (np.concatenate([batch] * 2), "four"))]
+    coloured = [[(np.ptp(half, axis=2) > 0.3).mean() for half in np.array_split(picture, 2)]
+                for picture in pictures]
+    assert coloured[0][1] > 4 * coloured[0][0] and coloured[1][0] > 4 * coloured[1][1]
+    assert pictures[2].shape[0] == 2 * pictures[0].shape[0]
+
+
+@pytest.mark.parametrize(("name", "begins"), [
+    ("a.pdf", b"%PDF"), ("b.PDF", b"%PDF"), ("c.jpg", b"\xff\xd8"), ("d", b"\x89PNG"),
+    ("mix_0.5", b"\x89PNG"), ("e.png", b"\x89PNG")])
+def test_the_ending_decides_what_a_picture_is(tmp_path, name, begins):
+    saved = [save_spectrogram_plot(tone(440), RATE, name, tmp_path / "1"),
+             save_rainbowgram_plot(tone(440), RATE, name, tmp_path / "2", labelled=True),
+             save_encoding_plot(np.zeros((1, 31, 16)), name, tmp_path / "3")]
+    for path in saved:
+        assert path.name in (name, f"{name}.png") and path.read_bytes().startswith(begins)
+        assert list(path.parent.iterdir()) == [path]
+
+
+def test_pictures_and_sounds_replace_links_and_never_follow_them(tmp_path):
+    for name, save in (("a.png", lambda: save_spectrogram_plot(tone(440), RATE, "a", tmp_path)),
+                       ("b.png", lambda: save_encoding_plot(np.ones((9, 16)), "b", tmp_path)),
+                       ("c.wav", lambda: save_wav(tone(440), tmp_path / "c.wav"))):
+        mine = tmp_path / f"precious_{name}"
+        mine.write_text("precious")
+        try:
+            (tmp_path / name).symlink_to(mine)
+        except OSError:
+            pytest.skip("no links on this system")
+        save()
+        assert mine.read_text() == "precious" and not (tmp_path / name).is_symlink()
+
+
+def test_letters_that_no_font_has_are_no_warning(tmp_path, recwarn):
+    for title in ("\u30d9\u30eb \u9418", "\U0001f514 \U00013000"):
+        save_rainbowgram_plot(tone(440), RATE, "a", tmp_path, labelled=True, title=title)
+        save_encoding_plot(np.ones((9, 16)), "b", tmp_path, labelled=True, title=title)
+    assert not [str(warning.message) for warning in recwarn if "lyph" in str(warning.message)]
 
 
 def test_a_picture_without_a_name_gets_the_time(tmp_path):
@@ -155,18 +201,16 @@ def test_pictures_refuse(tmp_path, audio):
     assert not list(tmp_path.iterdir())
 
 
-def test_pictures_need_nothing_that_takes_long_to_import(tmp_path):
+def test_nothing_that_takes_long_to_import_comes_before_it_is_needed(tmp_path):
     code = ("import sys, numpy, audio_utils\n"
-            "sys.exit(any(m in sys.modules for m in ('matplotlib', 'PIL', 'scipy', 'soundfile')))")
+            "sys.exit(any(m in sys.modules for m in "
+            "('librosa', 'numba', 'matplotlib', 'PIL', 'scipy', 'soundfile')))")
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-    for labelled, heavy in ((False, ["matplotlib"]), (True, ["matplotlib.pyplot"])):
-        code = ("import sys, numpy, audio_utils\n"
-                "audio = numpy.sin(numpy.arange(16000) / 5)\n"
-                "for save in (audio_utils.save_rainbowgram_plot,"
-                " audio_utils.save_spectrogram_plot):\n"
-                f"    save(audio, 16000, 'p', {str(tmp_path)!r}, labelled={labelled})\n"
-                f"sys.exit(any(m in sys.modules for m in {heavy + ['scipy', 'numba', 'librosa']}))")
-        subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    code = ("import sys, numpy, audio_utils\n"
+            "audio = numpy.sin(numpy.arange(16000) / 5)\n"
+            f"audio_utils.save_rainbowgram_plot(audio, 16000, 'p', {str(tmp_path)!r})\n"
+            "sys.exit('librosa' not in sys.modules or 'matplotlib.pyplot' in sys.modules)")
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 # Sounds
@@ -294,10 +338,10 @@ def test_save_wav_keeps_the_old_file_when_it_cannot_write_the_new(tmp_path):
         with pytest.raises(InputError):
             save_wav(bad, path)
     (tmp_path / "folder.wav").mkdir()
-    with pytest.raises(InputError, match="A result must be written.*folder.wav"):
+    with pytest.raises(InputError, match="folder.wav cannot be written"):
         save_wav(tone(440), tmp_path / "folder.wav")
     (tmp_path / "folder.wav").rmdir()
-    with pytest.raises(soundfile.SoundFileError):
+    with pytest.raises(InputError, match="a.wav cannot be written"):
         save_wav(tone(440), path, sample_rate=-1)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
