@@ -190,7 +190,11 @@ def write_wav(path: str | Path, audio: np.ndarray, sample_rate: int = 16000) -> 
     gain = 1 / max(1.0, float(np.abs(audio).max(initial=0.0)))
     samples = np.rint(audio * (gain * 32767)).astype(np.int16)
     whole = io.BytesIO()  # libsndfile would hide the system's own error, such as a full disk
-    soundfile.write(whole, samples, sample_rate, subtype="PCM_16", format="WAV")
+    try:
+        soundfile.write(whole, samples, sample_rate, subtype="PCM_16", format="WAV")
+    except (soundfile.SoundFileError, OverflowError) as error:
+        raise InputError(f"{shortened(path)} cannot be written with a sample rate of {sample_rate} "
+                         f"({error}): give one in Hz.") from None
     with writing(path) as file:
         file.write(whole.getbuffer())
     return gain

@@ -408,9 +408,11 @@ class Model:
             heard = np.minimum(length, heard)
 
         # A z and a pitch that come again (one timbre held for a whole piece) are computed once.
-        inputs = np.column_stack([z, pitches.astype(np.float32)])
-        _, first, which = np.unique(inputs, axis=0, return_index=True, return_inverse=True)
-        which = which.reshape(-1)
+        # (np.unique(axis=0) turns Ctrl-C into an error of its own.)
+        places: dict[tuple[bytes, int], int] = {}
+        which = np.array([places.setdefault((row.tobytes(), pitch), len(places))
+                          for row, pitch in zip(z, pitches.tolist())], np.intp)
+        first = np.unique(which, return_index=True)[1]
         needed = np.zeros(len(first), np.intp)
         np.maximum.at(needed, which, heard)
         frames = np.array([self._inverter.frames_for(samples) for samples in needed], np.intp)

@@ -9,7 +9,6 @@ listed in the order in which they end, silent notes.  Each difference is describ
 from __future__ import annotations
 
 import io
-import os
 import re
 import warnings
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from synths import InputError
+from synths.files import shortened, writing
 
 MIN_PITCH = 24  # the pitches GANSynth was trained on: C1 ...
 MAX_PITCH = 84  # ... to C6
@@ -58,8 +58,14 @@ def load_midi(path: str | Path, min_pitch: int = MIN_PITCH, max_pitch: int = MAX
     """
     path = Path(path)
     midi = _parse_midi(path)
-    notes = [(note.pitch, note.velocity, note.start, note.end, instrument.is_drum)
-             for instrument in midi.instruments for note in instrument.notes]
+    from note_seq import midi_io  # a second, that only reading a score needs
+    try:
+        sequence = midi_io.midi_to_note_sequence(midi)
+    except midi_io.MIDIConversionError as error:
+        raise InputError(f"{shortened(path)} cannot be read as a score ({shortened(error)}): save "
+                         "it anew.") from None
+    notes = [(note.pitch, note.velocity, note.start_time, note.end_time, note.is_drum)
+             for note in sequence.notes]
     if not notes:
         raise InputError(f"A score needs notes, and {path} has none: choose another MIDI file.")
     pitches, velocities, starts, ends, drums = (np.array(column) for column in zip(*notes))
@@ -85,10 +91,10 @@ def _parse_midi(path: Path):
 
     try:
         data = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{shortened(path)} does not exist.") from None
     except OSError as error:
-        reason = "there is none" if isinstance(error, FileNotFoundError) else error.strerror
-        raise InputError(
-            f"The score must be a readable MIDI file; at {path}: {reason}.") from error
+        raise InputError(f"{shortened(path)} cannot be read: {error.strerror}.") from error
     try:
         start = data.find(b"MThd", 0, 256)  # some files are wrapped in a RIFF chunk
         if start < 0:
@@ -474,18 +480,11 @@ def save_instruments(path: str | Path, z_instruments: np.ndarray,
     suffix = path.suffix.lower()
     if suffix not in (".npy", ".npz"):
         raise InputError(f"Instruments are saved as .npz or .npy, not as {path.name}.")
-    part = path.with_name(path.name + ".part")
-    try:
-        with open(part, "wb") as file:
-            if suffix == ".npz":
-                np.savez(file, **arrays)
-            else:
-                np.save(file, z_instruments, allow_pickle=False)
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise InputError(f"The instruments cannot be written to {path}: {error.strerror}."
-                         ) from error
+    with writing(path) as file:
+        if suffix == ".npz":
+            np.savez(file, **arrays)
+        else:
+            np.save(file, z_instruments, allow_pickle=False)
 
 
 def load_instruments(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
@@ -507,7 +506,7 @@ def load_instruments(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
         If there is no such file or it does not hold instruments.
     """
     path = Path(path)
-    rule = f"Instruments are rows of latent vectors in a .npz or .npy file; {path}"
+    rule = f"Instruments are rows of latent vectors in a .npz or .npy file; {shortened(path)}"
     if not path.is_file():
         raise InputError(f"{rule} is not there.")
     try:
@@ -519,12 +518,12 @@ def load_instruments(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
             else:
                 z = loaded
     except (OSError, ValueError, KeyError, EOFError) as error:
-        raise InputError(f"{rule} cannot be read ({error}).") from error
+        raise InputError(f"{rule} cannot be read ({shortened(error)}).") from error
     except Exception as error:  # zipfile and zlib have errors of their own
-        raise InputError(f"{rule} is damaged ({error}).") from error
+        raise InputError(f"{rule} is damaged ({shortened(error)}).") from error
     z = np.atleast_2d(z)
     if z.ndim != 2 or not z.size or z.dtype.kind not in "fiu" or not np.isfinite(z).all():
-        raise InputError(f"{rule} holds {z.dtype} of shape {list(z.shape)}.")
+        raise InputError(f"{rule} holds {shortened(z.dtype)} of shape {shortened(list(z.shape))}.")
     if times is not None and (times.shape != z.shape[:1] or times.dtype.kind not in "fiu"):
         raise InputError(f"{rule} has {len(z)} instruments and times of shape {list(times.shape)}.")
     return z.astype(np.float64), None if times is None else times.astype(np.float64)
