@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import io
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ from synths.weights import checkpoints
 CLIPS = 12
 FADE = 0.005  # seconds at both ends of a clip, so that nothing clicks
 SAMPLE_RATE = 16000  # Hz
+
+_PROBE = 2.0  # seconds
 
 # One batch at a time in a process: its network holds the state of its clips.
 _LOCK = threading.Lock()
@@ -225,4 +228,36 @@ def reason(error: Exception) -> str:
     return " ".join((str(error) or type(error).__name__).split())
 
 
-_WORK = {"encode": _encode, "nsynth": _nsynth, "gansynth": _gansynth}
+# How long it takes --------------------------------------------------------------------------
+
+
+def _probe(task: dict, _: Store, result: dict) -> None:
+    """Make random clips for two seconds or more: how many seconds of sound in a second."""
+    if task["of"] == "gansynth":
+        model = _model(task["checkpoint"], task["threads"])
+        z = model.generate_z(1, 0)
+        made = model.audio_length / SAMPLE_RATE
+
+        def once() -> None:
+            model.generate_samples_from_z(z, [model.pitches[0]])
+    else:
+        from synths.nsynth import wavenet
+
+        channels = wavenet.sizes(Path(task["checkpoint"]))[2]
+        made = CLIPS * nsynth.HOP_LENGTH / SAMPLE_RATE
+        encodings = np.zeros([CLIPS, 1, channels], np.float32)
+        uniforms = nsynth.draw_uniforms(0, CLIPS, nsynth.HOP_LENGTH)
+
+        def once() -> None:
+            decode(encodings, uniforms, task)
+
+    once()  # loads the weights
+    began, turns = time.perf_counter(), 0
+    while time.perf_counter() - began < _PROBE:
+        once()
+        turns += 1
+    result["done"].append(turns * made / (time.perf_counter() - began))
+
+
+_WORK = {"encode": _encode, "nsynth": _nsynth, "gansynth": _gansynth,
+         "probe": _probe}
