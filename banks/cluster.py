@@ -60,14 +60,14 @@ def engine(workers: int | None, scheduler: str | None, say: Callable[[str], None
                          "--workers 0 for this process alone.") from error
     dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
                      "distributed.comm.timeouts.connect": f"{PATIENCE}s"})
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    _hush()
     with contextlib.ExitStack() as stack:
         if scheduler:
             client = _connect(distributed, scheduler)
         else:
             cluster = stack.enter_context(distributed.LocalCluster(
                 n_workers=workers or cores(), threads_per_worker=1, memory_limit=0,
-                silence_logs=logging.CRITICAL, dashboard_address=_dashboard()))
+                silence_logs=logging.CRITICAL + 1, dashboard_address="127.0.0.1:0"))
             client = distributed.Client(cluster)
         stack.callback(_quietly, client.close)
         _wait(client, scheduler)
@@ -80,17 +80,19 @@ def engine(workers: int | None, scheduler: str | None, say: Callable[[str], None
         yield execute, client
 
 
+def _hush() -> None:
+    """Dask's own warnings and tracebacks are not for the user: what matters is said in a line."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.split(".")[0] == "distributed":
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
 def cores() -> int:
     """The processor cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on Linux
         return os.cpu_count() or 1
-
-
-def _dashboard() -> str | None:
-    """Dask's own page shows only where bokeh is; requirements.txt has it."""
-    return "127.0.0.1:0"
 
 
 def _connect(distributed, scheduler: str):
@@ -142,7 +144,7 @@ def _in_process(work: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
 def _distribute(distributed, client, work: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
     futures = {client.submit(tasks.run, task, key=f"{task['kind']}-{task['name']}", pure=False):
                task for task in work}
-    queue = distributed.as_completed(futures)
+    queue = distributed.as_completed(futures, loop=client.loop)
     for future in queue:
         task = futures.pop(future)
         if future.status == "finished":

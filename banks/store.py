@@ -73,8 +73,7 @@ class Store:
                              "or name another place.") from error
 
     def names(self, folder: str) -> list[str]:
-        """The names, below the address, of the files in one of its folders; none if it is missing.
-        """
+        """Names below the address of the files in one of its folders; none if it is missing."""
         try:
             if self.remote:
                 found = self._system.ls(self.path(folder), detail=False)
