@@ -1,8 +1,8 @@
 """Who does the tasks: this process, processes of this machine, or any Dask cluster.
 
 Source of the engine: dask.distributed.  A worker that dies is replaced and its tasks are done by
-others; a task that takes several workers with it is cut into single clips, so that one clip's fault
-stays its own.
+others; a task that takes several workers with it is cut into single clips, so that one clip's
+fault stays its own.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def engine(workers: int | None, scheduler: str | None, say: Callable[[str], None
         say(f"{count} worker{'s' * (count != 1)}; watch them at {client.dashboard_link}")
 
         def execute(work: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
-            yield from _distribute(distributed, client, work)
+            yield from distribute(distributed, client, work)
 
         yield execute, client
 
@@ -141,29 +141,45 @@ def _in_process(work: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
         yield task, tasks.run(task)
 
 
-def _distribute(distributed, client, work: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
+def distribute(distributed, client, work: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
+    """Do tasks on a client's workers: (task, result) as they come.
+
+    Dask blames a dead worker on all tasks that waited there, so the tasks that it gives up are done
+    once more at the end, clip by clip and one at a time: who fails then is to blame.
+
+    Raises
+    ------
+    InputError
+        If the scheduler is gone.
+    """
+    suspects: list[dict] = []
+    for task, result in _gathered(distributed, client, work):
+        if result is None:
+            suspects.extend(_singles(task))
+        else:
+            yield task, result
+    for task in suspects:
+        for _, result in _gathered(distributed, client, [task]):
+            yield task, result or {
+                "name": task["name"], "done": [], "stop": None, "failed": {
+                    _name(task): f"{ALLOWED_FAILURES + 1} workers died while they made it"}}
+
+
+def _gathered(distributed, client, work: Sequence[dict]) -> Iterator[tuple[dict, dict | None]]:
+    """(task, result) as they come; no result where too many workers died."""
     futures = {client.submit(tasks.run, task, key=f"{task['kind']}-{task['name']}", pure=False):
                task for task in work}
-    queue = distributed.as_completed(futures, loop=client.loop)
-    for future in queue:
+    for future in distributed.as_completed(futures, loop=client.loop):
         task = futures.pop(future)
         if future.status == "finished":
             yield task, future.result()
-        elif future.status == "error" and not isinstance(
-                future.exception(), distributed.scheduler.KilledWorker):
-            raise future.exception()
-        elif future.status == "error" and len(parts := _singles(task)) > 1:
-            for part in parts:
-                again = client.submit(tasks.run, part, key=f"{part['kind']}-{part['name']}",
-                                      pure=False)
-                futures[again] = part
-                queue.add(again)
-        elif future.status == "error":
-            yield task, {"name": task["name"], "done": [], "stop": None, "failed": {
-                _name(task): f"{ALLOWED_FAILURES} workers died while they made it"}}
-        else:
+        elif future.status != "error":
             raise InputError("The scheduler has gone, and with it the work in hand; what is "
                              "finished is kept: start one, and give the same command again.")
+        elif isinstance(future.exception(), distributed.scheduler.KilledWorker):
+            yield task, None
+        else:
+            raise future.exception()
         future.release()
 
 

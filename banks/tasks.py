@@ -25,7 +25,7 @@ CLIPS = 12
 FADE = 0.005  # seconds at both ends of a clip, so that nothing clicks
 SAMPLE_RATE = 16000  # Hz
 
-_PROBE = 2.0  # seconds
+PROBE = 2.0  # seconds
 
 # One batch at a time in a process: its network holds the state of its clips.
 _LOCK = threading.Lock()
@@ -253,7 +253,7 @@ def _probe(task: dict, _: Store, result: dict) -> None:
 
     once()  # loads the weights
     began, turns = time.perf_counter(), 0
-    while time.perf_counter() - began < _PROBE:
+    while time.perf_counter() - began < PROBE:
         once()
         turns += 1
     result["done"].append(turns * made / (time.perf_counter() - began))

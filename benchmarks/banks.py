@@ -14,9 +14,7 @@ Needs requirements-banks.txt; `players` needs polyphone and fluidsynth (Debian p
 from __future__ import annotations
 
 import contextlib
-import io
 import json
-import os
 import shutil
 import signal
 import statistics
@@ -108,7 +106,118 @@ def kills(folder: Path) -> dict:
     return result
 
 
-JOBS = {"kills": kills}
+# Throughput ----------------------------------------------------------------------------------
+
+
+def batch_of(count: int, prefix: Path, bank: Path, frames: int, precision: str, threads: int,
+             channels: int = 16) -> tuple[list[dict], np.ndarray, list[str]]:
+    """Tasks on random encodings that lie in a bank; the encodings, and the clips' identities."""
+    from banks import manifest, plan, tasks
+    from banks.store import Store
+
+    rng = np.random.default_rng(1)
+    encodings = rng.standard_normal([count, frames, channels], dtype=np.float32)
+    clips = []
+    for place, encoding in enumerate(encodings):
+        name = f"encodings/{place}.npy"
+        tasks.save_array(Store(str(bank)), name, encoding)
+        record = {"file": f"clips/{place:04}.wav", "identity": f"clip {place}", "seed": 0,
+                  "sources": [{"share": 1.0, "encoding": name}]}
+        clips.append(record | {"recipe": manifest.recipe(record)})
+    common = {"kind": "nsynth", "bank": str(bank), "checkpoint": str(prefix), "threads": threads,
+              "precision": precision, "temperature": 1.0}
+    return plan.batches(clips, common), encodings, [clip["identity"] for clip in clips]
+
+
+def in_script(encodings, identities, prefix, folder: Path, precision: str) -> tuple[float, float]:
+    """Wall and processor seconds that example 1's own call takes, with two threads."""
+    from synths import nsynth
+
+    folder.mkdir(exist_ok=True)
+    began, worked = time.perf_counter(), time.process_time()
+    nsynth.synthesize(encodings, [folder / f"{place:04}.wav" for place in range(len(encodings))],
+                      prefix, seed=0, identities=identities, precision=precision, threads=2,
+                      fade=0.005)
+    return time.perf_counter() - began, time.process_time() - worked
+
+
+def on_workers(execute, client, work: list[dict]) -> tuple[float, float]:
+    """Wall seconds, and processor seconds of the workers, that the tasks take."""
+    began, worked = time.perf_counter(), sum(client.run(time.process_time).values())
+    for _, result in execute(work):
+        assert not result["failed"] and not result["stop"], result
+    wall = time.perf_counter() - began
+    return wall, sum(client.run(time.process_time).values()) - worked
+
+
+def compare(prefix: Path, folder: Path, count: int, frames: int, precision: str,
+            layouts=((2, 1), (1, 2)), rounds: int = ROUNDS) -> dict:
+    """The same clips by the script's two threads and by workers x threads, in turn.
+
+    The first round loads the weights on the workers and is kept apart.
+    """
+    from banks import cluster
+
+    times: dict[str, list[tuple[float, float]]] = {"script": []}
+    with contextlib.ExitStack() as stack:
+        sides, clients = {}, {}
+        for workers, threads in layouts:
+            name = f"{workers} workers x {threads} threads"
+            sides[name], clients[name] = stack.enter_context(
+                cluster.engine(workers, None, lambda _: None))
+            times[name] = []
+        bank = folder / "bank"
+        for number in range(rounds + 1):
+            for name, (_, threads) in zip(sides, layouts):
+                work, encodings, identities = batch_of(count, prefix, bank, frames, precision,
+                                                       threads)
+                # Names of their own: Dask would not do the same task twice.
+                work = [{**task, "name": f"{task['name']}-{number}"} for task in work]
+                times[name].append(on_workers(sides[name], clients[name], work))
+            times["script"].append(in_script(encodings, identities, prefix, folder / "script",
+                                             precision))
+        same = digests(bank) == {file.name: digests_of(file)
+                                 for file in (folder / "script").iterdir()}
+        peaks = {name: list(client.run(peak_mb).values()) for name, client in clients.items()}
+    shutil.rmtree(bank)
+    shutil.rmtree(folder / "script")
+    ratios = {f"{name}, {what}": [script[place] / own[place] for script, own
+                                  in zip(times["script"][1:], times[name][1:])]
+              for name in sides for place, what in enumerate(("wall", "processor"))}
+    return {"clips": count, "seconds_each": frames * 512 / 16000, "precision": precision,
+            "same_bytes": same, "wall_and_cpu_s": times, "worker_peak_mb": peaks,
+            "script_by_workers": {name: {"median": statistics.median(values), "all": values}
+                                  for name, values in ratios.items()}}
+
+
+def digests_of(file: Path) -> str:
+    """The digest of a file."""
+    from banks import manifest
+
+    return manifest.digest(file.read_bytes())
+
+
+def throughput(folder: Path) -> dict:
+    """The starter: workers against the script's two threads."""
+    from synths.weights import checkpoints
+
+    return compare(checkpoints.find("nsynth_starter", "nsynth"), folder, 48, 31, "float32")
+
+
+def official(folder: Path) -> dict:
+    """Random weights in official shapes: one task of twelve clips, in both precisions."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    prefix = folder / "model.ckpt-200000"
+    subprocess.run([sys.executable, "-c", "import sys; sys.path.insert(0, 'tests')\n"
+                    "import magenta_nsynth as m\n"
+                    f"m.save_checkpoint({str(prefix)!r}, m.random_weights(m.OFFICIAL))"],
+                   cwd=ROOT, check=True, capture_output=True)
+    return {precision: compare(prefix, folder, 12, 1, precision, layouts=((1, 2),), rounds=3)
+            for precision in ("int8", "float32")} | {
+            "two_tasks": compare(prefix, folder, 24, 1, "int8", rounds=3)}
+
+
+JOBS = {"kills": kills, "throughput": throughput, "official": official}
 
 
 def main(names: list[str]) -> None:
