@@ -155,14 +155,14 @@ def distribute(distributed, client, work: Sequence[dict]) -> Iterator[tuple[dict
     suspects: list[dict] = []
     for task, result in _gathered(distributed, client, work):
         if result is None:
-            suspects.extend(_singles(task))
+            suspects.extend(tasks.singles(task))
         else:
             yield task, result
     for task in suspects:
         for _, result in _gathered(distributed, client, [task]):
             yield task, result or {
                 "name": task["name"], "done": [], "stop": None, "failed": {
-                    _name(task): f"{ALLOWED_FAILURES + 1} workers died while they made it"}}
+                    tasks.name_of(task): f"{ALLOWED_FAILURES + 1} workers died while they made it"}}
 
 
 def _gathered(distributed, client, work: Sequence[dict]) -> Iterator[tuple[dict, dict | None]]:
@@ -181,13 +181,3 @@ def _gathered(distributed, client, work: Sequence[dict]) -> Iterator[tuple[dict,
         else:
             raise future.exception()
         future.release()
-
-
-def _singles(task: dict) -> list[dict]:
-    part = "sources" if task["kind"] == "encode" else "clips"
-    return [{**task, "name": f"{task['name']}-{place}", part: [each]}
-            for place, each in enumerate(task[part])]
-
-
-def _name(task: dict) -> str:
-    return task["sources"][0] if task["kind"] == "encode" else task["clips"][0]["file"]

@@ -53,7 +53,28 @@ def run(task: dict) -> dict:
             _WORK[task["kind"]](task, Store(task["bank"]), result)
     except WriteError as error:
         result["stop"] = str(error)
+    except Exception as error:  # one of its clips cannot be made: which?
+        parts = singles(task)
+        if len(parts) == 1:
+            result["failed"][name_of(parts[0])] = reason(error)
+            return result
+        for each in map(run, parts):
+            result["done"].extend(each["done"])
+            result["failed"].update(each["failed"])
+            result["stop"] = result["stop"] or each["stop"]
     return result
+
+
+def singles(task: dict) -> list[dict]:
+    """A task as tasks of one clip, or one source, each."""
+    part = "sources" if task["kind"] == "encode" else "clips"
+    return [{**task, "name": f"{task['name']}-{place}", part: [each]}
+            for place, each in enumerate(task[part])]
+
+
+def name_of(task: dict) -> str:
+    """What a task of one clip, or of one source, makes."""
+    return task["sources"][0] if task["kind"] == "encode" else task["clips"][0]["file"]
 
 
 def check_weights(prefix: str, expected: str) -> str | None:
@@ -83,8 +104,12 @@ def load_array(store: Store, name: str) -> np.ndarray:
     """An array that lies in the bank."""
     data = store.read(name)
     if data is None:
-        raise InputError(f"{name} is missing in the bank: run the same command again.")
-    return np.load(io.BytesIO(data), allow_pickle=False)
+        raise InputError(f"{name} is missing in the bank: give the same command again.")
+    try:
+        return np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{store.path(name)} is damaged: remove it and give the same command "
+                         "again.") from error
 
 
 def save_array(store: Store, name: str, array: np.ndarray) -> None:
