@@ -125,7 +125,7 @@ def measured(path: Path = RESULTS) -> dict[str, Settings]:
     """Settings from what was measured here, by name: what goes wrong is assumed."""
     found = json.loads(path.read_text("utf-8"))
     scheduler = found["scheduler"]
-    calm = Settings(task_s=scheduler["official_task_s"], spread=scheduler["task_spread"],
+    calm = Settings(task_s=scheduler["official_task_s"], spread=found["real"]["task_spread"],
                     load_s=scheduler["load_s"], scheduler_s=scheduler["scheduler_s"],
                     serial_s=scheduler["serial_s"])
     rough = replace(calm, mtbf_s=12 * 3600, restart_s=60, straggler_share=0.01,
@@ -134,7 +134,7 @@ def measured(path: Path = RESULTS) -> dict[str, Settings]:
             "a worker fails every 12 h, 1 % of the tasks take five times as long": rough,
             "the same in tasks of 48 clips": replace(rough, task_s=4 * rough.task_s),
             "the starter: tasks of seconds, not minutes": replace(
-                rough, task_s=scheduler["starter_task_s"])}
+                rough, task_s=found["real"]["starter_task_s"])}
 
 
 def table(settings: dict[str, Settings], seed: int = 0) -> dict[str, list[dict]]:

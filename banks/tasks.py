@@ -45,8 +45,15 @@ def run(task: dict) -> dict:
     -------
     dict
         ``done``: the finished records (of sources, their names); ``failed``: name -> reason;
-        ``stop``: why nothing more can be written, or None.
+        ``stop``: why nothing more can be written, or None; ``seconds``: how long it took.
     """
+    began = time.perf_counter()
+    result = _run(task)
+    result["seconds"] = time.perf_counter() - began
+    return result
+
+
+def _run(task: dict) -> dict:
     result: dict = {"name": task["name"], "done": [], "failed": {}, "stop": None}
     try:
         with _LOCK:
@@ -58,7 +65,7 @@ def run(task: dict) -> dict:
         if len(parts) == 1:
             result["failed"][name_of(parts[0])] = reason(error)
             return result
-        for each in map(run, parts):
+        for each in map(_run, parts):
             result["done"].extend(each["done"])
             result["failed"].update(each["failed"])
             result["stop"] = result["stop"] or each["stop"]
