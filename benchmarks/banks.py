@@ -371,7 +371,7 @@ def real(folder: Path) -> dict:
             for seed in range(50))
         each["simulated_by_real"] = each["simulated_s"] / each["wall_s"]
     later = runs[2:]
-    return {"runs": runs, "worst": max((abs(each["simulated_by_real"] - 1) for each in later)),
+    return {"runs": runs, "worst": max(abs(each["simulated_by_real"] - 1) for each in later),
             "task_spread": statistics.median(each["spread"] for each in later),
             "starter_task_s": statistics.median(
                 each["task_s"] for each in later) * simulate.SECONDS * 16000 / 512 / 6}
