@@ -1,7 +1,7 @@
 """The pinned requirements: `python -m tests.pins` writes them anew, `--wheels` checks the platforms.
 
-All three files come from pyproject.toml, for every platform and Python at once, by uv (`pip install
-uv`).  The two smaller ones take their versions from requirements.txt.
+All the files come from pyproject.toml, for every platform and Python at once, by uv (`pip install
+uv`).  The smaller ones take their versions from requirements.txt.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = {
     "requirements.txt": ["--group", "test", "pyproject.toml"],
     "requirements-play.txt": ["--group", "pyproject.toml:play"],
+    "requirements-banks.txt": ["--group", "pyproject.toml:banks"],
     "tests/requirements.txt": ["--group", "pyproject.toml:check"],
 }
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
@@ -72,7 +73,7 @@ def check_wheels() -> bool:
     """Whether the registry has every wheel for every platform and Python that README names."""
     right = True
     for platform, words in {**PLATFORMS, **REFUSED}.items():
-        for file in list(FILES)[:2]:
+        for file in list(FILES)[:3]:
             reasons = {python: lacking(file, platform, python) for python in PYTHONS}
             missing = {python: reason for python, reason in reasons.items() if reason}
             right &= bool(missing) == (platform in REFUSED)

@@ -1,0 +1,219 @@
+"""From a plan to a bank: what is there already, what is made, and the files that go with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from banks import cluster, manifest, page, plan, sfz, tasks
+from banks.store import Store
+from synths import InputError
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Job:
+    """A bank to be built, and where.
+
+    Parameters
+    ----------
+    bank : plan.Bank
+    store : Store
+    checkpoint : str
+        The prefix of the weights, the same on every worker.
+    weights : str
+        The digest of the weights.
+    common : dict
+        What every task carries.
+    threads : int
+        Threads of the decoder in a worker.
+    records : dict
+        File -> record of the clips that are finished.
+    failed : dict
+        File -> why it could not be made.
+    """
+
+    bank: plan.Bank
+    store: Store
+    checkpoint: str
+    weights: str
+    common: dict
+    records: dict[str, dict] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+# What is there already -----------------------------------------------------------------------
+
+
+def resume(job: Job, overwrite: bool, say: Say) -> list[dict]:
+    """The clips that are still to be made; those that are finished go into `job.records`.
+
+    Raises
+    ------
+    InputError
+        If the bank holds other clips under these names, and may not be overwritten.
+    """
+    wanted = {clip["file"]: clip for clip in job.bank.clips}
+    found = {file: record for file, record in manifest.read(job.store).items() if file in wanted}
+    other = [file for file, record in found.items()
+             if record["recipe"] != wanted[file]["recipe"]]
+    if other and not overwrite:
+        raise InputError(f"{job.store.address} holds another bank ({other[0]} was made of other "
+                         "sounds, weights or settings): name another --output, or give "
+                         "--overwrite to replace it.")
+    for file in other:
+        del found[file]
+    right = manifest.confirmed(job.store, found)
+    # Titles and names may have changed; the samples have not.
+    job.records = {file: wanted[file] | {key: record[key] for key in manifest.MADE}
+                   for file, record in right.items()}
+    job.failed = dict(job.bank.spoiled)
+    if right:
+        say(f"{len(right)} of {len(wanted)} clips are finished already")
+    return [clip for file, clip in wanted.items()
+            if file not in job.records and file not in job.failed]
+
+
+def disk_need(clips: Sequence[dict], bank: plan.Bank) -> int:
+    """Bytes that clips, sources and encodings take."""
+    sound = sum(44 + 2 * round(clip["seconds"] * tasks.SAMPLE_RATE) + 1200 for clip in clips)
+    return sound + sum(audio.nbytes + audio.size // 8 for audio in bank.sources.values())
+
+
+def check_room(job: Job, clips: Sequence[dict]) -> None:
+    """See that the disk has room for what is still to come.
+
+    Raises
+    ------
+    InputError
+        If it has not.
+    """
+    need, free = disk_need(clips, job.bank), job.store.free()
+    if free is not None and free < need:
+        raise InputError(f"The bank needs {need / 1e6:.0f} MB more, and {job.store.address} has "
+                         f"room for {free / 1e6:.0f} MB: make room, or name another place.")
+
+
+# The work ------------------------------------------------------------------------------------
+
+
+def make(job: Job, todo: Sequence[dict], execute: cluster.Execute, bar) -> None:
+    """Encode what is not encoded yet, then make the clips.
+
+    Parameters
+    ----------
+    job : Job
+    todo : sequence of dict
+        From `resume`.
+    execute : callable
+        From `cluster.engine`.
+    bar : tqdm
+        Moves by a clip.
+
+    Raises
+    ------
+    InputError
+        If nothing more can be written, or the scheduler is gone; what is finished is kept.
+    """
+    if job.bank.kind == "nsynth":
+        todo = _encoded(job, todo, execute)
+    for task, result in execute(plan.batches(todo, job.common)):
+        _stop(result)
+        job.failed.update(result["failed"])
+        job.records.update({record["file"]: record for record in result["done"]})
+        bar.update(len(task["clips"]))
+
+
+def _encoded(job: Job, todo: Sequence[dict], execute: cluster.Execute) -> list[dict]:
+    """The clips whose sources are all encoded now; the others are marked as failed."""
+    needed = {source["digest"] for clip in todo for source in clip["sources"]}
+    there = set(job.store.names("encodings"))
+    missing = sorted(digest for digest in needed
+                     if f"encodings/{digest}_{job.weights[:12]}.npy" not in there)
+    for digest in missing:
+        tasks.save_array(job.store, f"sources/{digest}.npy", job.bank.sources[digest])
+    work = [{**job.common, "kind": "encode", "name": manifest.digest(" ".join(part).encode())[:20],
+             "weights": job.weights, "sources": part}
+            for part in (missing[start:start + 4] for start in range(0, len(missing), 4))]
+    spoiled: dict[str, str] = {}
+    for _, result in execute(work):
+        _stop(result)
+        spoiled.update(result["failed"])
+    for digest in missing:
+        job.store.remove(f"sources/{digest}.npy")
+    left = []
+    for clip in todo:
+        wrong = [source for source in clip["sources"] if source["digest"] in spoiled]
+        if wrong:
+            job.failed[clip["file"]] = (f"{wrong[0]['name']} at MIDI {clip['pitch']}: "
+                                        f"{spoiled[wrong[0]['digest']]}")
+        else:
+            left.append(clip)
+    return left
+
+
+def _stop(result: dict) -> None:
+    if result["stop"]:
+        raise InputError(f"{result['stop'].rstrip('.')}; what is finished is kept, and the same "
+                         "command goes on.")
+
+
+def finish(job: Job, title: str, about: dict[str, str]) -> None:
+    """Write the manifest, the SFZ files and the page."""
+    files = {clip["file"] for clip in job.bank.clips}
+    for name, _, shares in job.bank.points:
+        clips = {pitch: job.records[job.bank.files[name, pitch]] for pitch in job.bank.pitches
+                 if job.bank.files[name, pitch] in job.records}
+        if clips:
+            text = sfz.instrument(f"{title}: {shares}", clips)
+            job.store.write(f"{name}.sfz", text.encode())
+    job.store.write("index.html", page.render(job.bank, job.records, title, about).encode())
+    kept = {file: record for file, record in manifest.read(job.store).items() if file not in files}
+    manifest.gather(job.store, kept | job.records)
+    if not job.failed:
+        job.store.sweep()
+
+
+# Before the work -----------------------------------------------------------------------------
+
+
+def say_plan(job: Job, todo: Sequence[dict], execute: cluster.Execute, workers: int,
+             say: Say) -> None:
+    """Say what the bank will take: clips, sound, disk, hours here and elsewhere."""
+    seconds = sum(clip["seconds"] for clip in todo)
+    say(f"{len(job.bank.points)} instruments, {len(job.bank.pitches)} pitches, "
+        f"{len(job.bank.clips)} clips; {len(todo)} to be made: {seconds:.0f} s of sound, "
+        f"{disk_need(todo, job.bank) / 1e6:.1f} MB")
+    if not todo:
+        return
+    rate = _probe(job, execute, workers)
+    say(f"here, {workers} worker{'s' * (workers != 1)}: {rate:.2f} s of sound a second, so "
+        f"{duration(seconds / rate)}")
+    each = rate / workers
+    say("on workers like these: " + ", ".join(
+        f"{count}: {duration(seconds / (each * min(count, len(todo) / tasks.CLIPS)))}"
+        for count in (1, 10, 100, 1000)) + " (docs/banks.md says where it stops scaling)")
+
+
+def _probe(job: Job, execute: cluster.Execute, workers: int) -> float:
+    """Seconds of sound that the workers make in a second, all at work for some seconds."""
+    work = [{**job.common, "kind": "probe", "name": f"{time.time_ns()}-{place}", "clips": [{}]}
+            for place in range(workers)]
+    return float(np.sum([result["done"][0] for _, result in execute(work)]))
+
+
+def duration(seconds: float) -> str:
+    """A duration in words.
+
+    >>> [duration(seconds) for seconds in (20, 600, 36000, 1e6)]
+    ['20 s', '10 min', '10.0 h', '11.6 days']
+    """
+    for unit, length, digits in (("days", 172800, 1), ("h", 7200, 1), ("min", 120, 0)):
+        if seconds >= length:
+            size = {"days": 86400, "h": 3600, "min": 60}[unit]
+            return f"{seconds / size:.{digits}f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,183 @@
+"""Who does the tasks: this process, processes of this machine, or any Dask cluster.
+
+Source of the engine: dask.distributed.  A worker that dies is replaced and its tasks are done by
+others; a task that takes several workers with it is cut into single clips, so that one clip's
+fault stays its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+from banks import tasks
+from synths import InputError
+
+# How many workers may die with a task in their hands before the task is suspected.
+ALLOWED_FAILURES = 5
+PATIENCE = 15  # seconds for a scheduler to answer, and for a first worker to come
+INSTALL = "pip install --no-deps -r requirements-banks.txt"
+
+Execute = Callable[[Sequence[dict]], Iterator[tuple[dict, dict]]]
+
+
+@contextlib.contextmanager
+def engine(workers: int | None, scheduler: str | None, say: Callable[[str], None]
+           ) -> Iterator[tuple[Execute, object | None]]:
+    """What does the tasks.
+
+    Parameters
+    ----------
+    workers : int, optional
+        Processes on this machine, each of one thread; None: one for each core; 0: this process
+        alone, without Dask.
+    scheduler : str, optional
+        The address of a Dask scheduler, whose workers are used instead.
+    say : callable
+        Called with a sentence on what is used.
+
+    Yields
+    ------
+    execute : callable
+        Gets tasks, yields (task, result) as they come.
+    client : distributed.Client or None
+
+    Raises
+    ------
+    InputError
+        If Dask is not installed, or the scheduler or its workers do not answer.
+    """
+    if workers == 0 and not scheduler:
+        yield _in_process, None
+        return
+    try:
+        import dask
+        import distributed
+    except ImportError as error:
+        raise InputError(f"Several processes need dask.distributed ({error}): {INSTALL}, or "
+                         "--workers 0 for this process alone.") from error
+    dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
+                     "distributed.comm.timeouts.connect": f"{PATIENCE}s"})
+    _hush()
+    with contextlib.ExitStack() as stack:
+        if scheduler:
+            client = _connect(distributed, scheduler)
+        else:
+            cluster = stack.enter_context(distributed.LocalCluster(
+                n_workers=workers or cores(), threads_per_worker=1, memory_limit=0,
+                silence_logs=logging.CRITICAL + 1, dashboard_address="127.0.0.1:0"))
+            client = distributed.Client(cluster)
+        stack.callback(_quietly, client.close)
+        _wait(client, scheduler)
+        count = len(client.scheduler_info(n_workers=-1)["workers"])
+        say(f"{count} worker{'s' * (count != 1)}; watch them at {client.dashboard_link}")
+
+        def execute(work: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
+            yield from distribute(distributed, client, work)
+
+        yield execute, client
+
+
+def _hush() -> None:
+    """Dask's own warnings and tracebacks are not for the user: what matters is said in a line."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.split(".")[0] == "distributed":
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on Linux
+        return os.cpu_count() or 1
+
+
+def _connect(distributed, scheduler: str):
+    try:
+        return distributed.Client(scheduler, timeout=PATIENCE, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise InputError(f"No Dask scheduler answers at {scheduler} within {PATIENCE} s: check the "
+                         "address, and that `dask scheduler` runs there.") from error
+
+
+def _wait(client, scheduler: str | None) -> None:
+    try:
+        client.wait_for_workers(1, timeout=PATIENCE if scheduler else 120)
+    except TimeoutError as error:
+        raise InputError(f"The scheduler at {scheduler} has no worker: start some with `dask "
+                         f"worker {scheduler}`.") from error
+
+
+def _quietly(close: Callable) -> None:
+    with contextlib.suppress(Exception):
+        close()
+
+
+def check_workers(client, prefix: str, digest: str) -> None:
+    """See that every worker has the project and the weights, before long work.
+
+    Raises
+    ------
+    InputError
+        If one has not.
+    """
+    try:
+        answers = client.run(tasks.check_weights, prefix, digest)
+    except Exception as error:  # what cannot be imported there arrives as all sorts of errors
+        raise InputError("A worker cannot run this project's code "
+                         f"({tasks.reason(error)}): start the workers in the project's folder, "
+                         "with the same packages.") from error
+    for address, lack in answers.items():
+        if lack:
+            raise InputError(f"The worker {address} {lack}: put the checkpoint there, at the same "
+                             "path on every machine.")
+
+
+def _in_process(work: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
+    for task in work:
+        yield task, tasks.run(task)
+
+
+def distribute(distributed, client, work: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
+    """Do tasks on a client's workers: (task, result) as they come.
+
+    Dask blames a dead worker on all tasks that waited there, so the tasks that it gives up are done
+    once more at the end, clip by clip and one at a time: who fails then is to blame.
+
+    Raises
+    ------
+    InputError
+        If the scheduler is gone.
+    """
+    suspects: list[dict] = []
+    for task, result in _gathered(distributed, client, work):
+        if result is None:
+            suspects.extend(tasks.singles(task))
+        else:
+            yield task, result
+    for task in suspects:
+        for _, result in _gathered(distributed, client, [task]):
+            yield task, result or {
+                "name": task["name"], "done": [], "stop": None, "failed": {
+                    tasks.name_of(task): f"{ALLOWED_FAILURES + 1} workers died while they made it"}}
+
+
+def _gathered(distributed, client, work: Sequence[dict]) -> Iterator[tuple[dict, dict | None]]:
+    """(task, result) as they come; no result where too many workers died."""
+    futures = {client.submit(tasks.run, task, key=f"{task['kind']}-{task['name']}", pure=False):
+               task for task in work}
+    for future in distributed.as_completed(futures, loop=client.loop):
+        task = futures.pop(future)
+        if future.status == "finished":
+            yield task, future.result()
+        elif future.status != "error":
+            raise InputError("The scheduler has gone, and with it the work in hand; what is "
+                             "finished is kept: start one, and give the same command again.")
+        elif isinstance(future.exception(), distributed.scheduler.KilledWorker):
+            yield task, None
+        else:
+            raise future.exception()
+        future.release()

@@ -1,0 +1,108 @@
+"""Where a bank lies: a folder, or any address that fsspec knows (s3://, gs://, memory://, ...)."""
+
+from __future__ import annotations
+
+import posixpath
+import secrets
+import shutil
+from pathlib import Path
+
+from synths import InputError, files
+
+
+class WriteError(InputError):
+    """The bank cannot be written: nobody's sound is at fault, and more work would be lost."""
+
+
+class Store:
+    """Whole files by name below one address.
+
+    Parameters
+    ----------
+    address : str
+        A folder, or an address of fsspec with "://".
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = str(address)
+        self.remote = "://" in self.address
+        if self.remote:
+            try:
+                import fsspec
+                self._system, self._root = fsspec.core.url_to_fs(self.address)
+            except (ImportError, ValueError) as error:
+                raise InputError(f"The address {self.address} cannot be used ({error}): install "
+                                 "what it asks for, or give a folder.") from error
+
+    def path(self, name: str) -> str:
+        """The address of one file."""
+        return (posixpath.join(self._root, name) if self.remote
+                else str(Path(self.address, *name.split("/"))))
+
+    def read(self, name: str) -> bytes | None:
+        """A file's bytes; None where there is no such file."""
+        try:
+            if self.remote:
+                return self._system.cat_file(self.path(name))
+            return Path(self.path(name)).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file: whole under its name, or not there at all.
+
+        Raises
+        ------
+        WriteError
+            If the system refuses.
+        """
+        path = self.path(name)
+        try:
+            if not self.remote:
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                with files.writing(path) as file:
+                    file.write(data)
+                return
+            part = f"{path}.{secrets.token_hex(8)}.part"
+            self._system.makedirs(posixpath.dirname(path), exist_ok=True)
+            self._system.pipe_file(part, data)
+            self._system.mv(part, path)
+        except (OSError, InputError) as error:
+            raise WriteError(str(error) if isinstance(error, InputError) else
+                             f"{path} cannot be written ({error.strerror or error}): make room, "
+                             "or name another place.") from error
+
+    def names(self, folder: str) -> list[str]:
+        """Names below the address of the files in one of its folders; none if it is missing."""
+        try:
+            if self.remote:
+                found = self._system.ls(self.path(folder), detail=False)
+            else:
+                found = Path(self.path(folder)).iterdir()
+            names = [posixpath.basename(str(entry).replace("\\", "/")) for entry in found]
+        except FileNotFoundError:
+            return []
+        return sorted(f"{folder}/{name}" for name in names if not name.endswith(".part"))
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it is there."""
+        if self.remote:
+            if self._system.exists(self.path(name)):
+                self._system.rm_file(self.path(name))
+        else:
+            Path(self.path(name)).unlink(missing_ok=True)
+
+    def free(self) -> int | None:
+        """Bytes of room; None where the system does not say."""
+        if self.remote:
+            return None
+        place = Path(self.address).absolute()
+        while not place.exists():
+            place = place.parent
+        return shutil.disk_usage(place).free
+
+    def sweep(self) -> None:
+        """Remove what killed runs have left half-written, where no other run is writing."""
+        if not self.remote:
+            for folder in ("", "clips", "encodings", "sources", "finished"):
+                files.sweep(Path(self.address, folder))

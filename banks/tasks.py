@@ -1,0 +1,295 @@
+"""What a worker does: a batch of about a dozen clips, from their names to files in the bank.
+
+A task is a small dict (names, shares, settings); sounds and encodings never pass through the
+scheduler.  Networks are loaded once a process and kept.  A clip's samples depend on its record
+alone: not on its batch, worker or turn.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from banks import manifest
+from banks.store import Store, WriteError
+from synths import InputError, gansynth, nsynth
+from synths.weights import checkpoints
+
+# Clips of a task: what the decoder likes.  Larger batches gain little and are lost whole.
+CLIPS = 12
+FADE = 0.005  # seconds at both ends of a clip, so that nothing clicks
+SAMPLE_RATE = 16000  # Hz
+
+PROBE = 2.0  # seconds
+
+# One batch at a time in a process: its network holds the state of its clips.
+_LOCK = threading.Lock()
+
+
+def run(task: dict) -> dict:
+    """Do a task.
+
+    Parameters
+    ----------
+    task : dict
+        ``kind`` ("encode", "nsynth" or "gansynth"), ``bank`` (address), ``checkpoint`` (prefix),
+        ``threads``, ``name``, and what the kind needs: ``sources``; or ``clips``, records as in the
+        manifest.
+
+    Returns
+    -------
+    dict
+        ``done``: the finished records (of sources, their names); ``failed``: name -> reason;
+        ``stop``: why nothing more can be written, or None; ``seconds``: how long it took.
+    """
+    began = time.perf_counter()
+    result = _run(task)
+    result["seconds"] = time.perf_counter() - began
+    return result
+
+
+def _run(task: dict) -> dict:
+    result: dict = {"name": task["name"], "done": [], "failed": {}, "stop": None}
+    try:
+        with _LOCK:
+            _WORK[task["kind"]](task, Store(task["bank"]), result)
+    except WriteError as error:
+        result["stop"] = str(error)
+    except Exception as error:  # one of its clips cannot be made: which?
+        parts = singles(task)
+        if len(parts) == 1:
+            result["failed"][name_of(parts[0])] = reason(error)
+            return result
+        for each in map(_run, parts):
+            result["done"].extend(each["done"])
+            result["failed"].update(each["failed"])
+            result["stop"] = result["stop"] or each["stop"]
+    return result
+
+
+def singles(task: dict) -> list[dict]:
+    """A task as tasks of one clip, or one source, each."""
+    part = "sources" if task["kind"] == "encode" else "clips"
+    return [{**task, "name": f"{task['name']}-{place}", part: [each]}
+            for place, each in enumerate(task[part])]
+
+
+def name_of(task: dict) -> str:
+    """What a task of one clip, or of one source, makes."""
+    return task["sources"][0] if task["kind"] == "encode" else task["clips"][0]["file"]
+
+
+def check_weights(prefix: str, expected: str) -> str | None:
+    """What a worker lacks, in words; None if it has the weights."""
+    try:
+        if weights_digest(prefix) != expected:
+            return f"has other weights at {prefix}"
+        checkpoints.check(Path(prefix))
+    except (InputError, OSError):
+        return f"has no weights at {prefix}"
+    return None
+
+
+def weights_digest(prefix: str | Path) -> str:
+    """A digest of a checkpoint: of its index, which holds the checksum of every tensor."""
+    return manifest.digest(Path(f"{prefix}.index").read_bytes())
+
+
+def empty(_: int) -> None:
+    """Nothing: what the scheduler itself costs is measured with this."""
+
+
+# Encoding ------------------------------------------------------------------------------------
+
+
+def load_array(store: Store, name: str) -> np.ndarray:
+    """An array that lies in the bank."""
+    data = store.read(name)
+    if data is None:
+        raise InputError(f"{name} is missing in the bank: give the same command again.")
+    try:
+        return np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{store.path(name)} is damaged: remove it and give the same command "
+                         "again.") from error
+
+
+def save_array(store: Store, name: str, array: np.ndarray) -> None:
+    """Put an array into the bank."""
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    store.write(name, file.getvalue())
+
+
+def _encode(task: dict, store: Store, result: dict) -> None:
+    for source in task["sources"]:
+        try:
+            # One by one, so that an encoding does not depend on its neighbours' number.
+            audio = load_array(store, f"sources/{source}.npy")
+            encoding = nsynth.encode(audio, task["checkpoint"], audio.size,
+                                     threads=task["threads"])[0]
+            if not np.isfinite(encoding).all():
+                raise InputError("its encoding is not finite numbers")
+            save_array(store, f"encodings/{source}_{task['weights'][:12]}.npy", encoding)
+            result["done"].append(source)
+        except WriteError:
+            raise
+        except Exception as error:  # whatever a poisoned sound does, its neighbours go on
+            result["failed"][source] = reason(error)
+
+
+# Decoding ------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=1)
+def _decoder(prefix: str, batch: int, precision: str, temperature: float, threads: int):
+    from synths.nsynth import wavenet
+
+    return wavenet.decoder(Path(prefix), batch, precision, temperature, threads)
+
+
+@functools.lru_cache(maxsize=1)
+def batch_size(prefix: str) -> int:
+    """How many clips of a task the decoder takes at once."""
+    from synths.nsynth import wavenet
+
+    width, layers, _ = wavenet.sizes(Path(prefix))
+    first = wavenet.groups(width, layers, CLIPS)[0]
+    return first.stop - first.start
+
+
+def decode(encodings: np.ndarray, uniforms: np.ndarray, task: dict) -> np.ndarray:
+    """As `synths.nsynth.decode`, with the network kept from one call to the next.
+
+    The batch always has the same size, filled up with silence, so that one network serves all.
+    """
+    size = batch_size(task["checkpoint"])
+    decoder = _decoder(task["checkpoint"], size, task["precision"], task["temperature"],
+                       task["threads"])
+    audio = []
+    for start in range(0, len(encodings), size):
+        more = [(0, max(0, start + size - len(encodings)))] + [(0, 0)] * 2
+        codes = list(decoder.generate(np.pad(encodings[start:start + size], more),
+                                      np.pad(uniforms[start:start + size], more[:2])))
+        audio.append(nsynth.inverse_mu_law(np.concatenate(codes, axis=1).astype(int) - 128))
+    return np.concatenate(audio)[:len(encodings)]
+
+
+def _nsynth(task: dict, store: Store, result: dict) -> None:
+    clips, encodings = [], []
+    for clip in task["clips"]:
+        try:
+            encodings.append(sum(
+                np.float32(source["share"]) * load_array(store, source["encoding"])
+                for source in clip["sources"]))
+            clips.append(clip)
+        except Exception as error:
+            result["failed"][clip["file"]] = reason(error)
+    if not clips:
+        return
+    samples = encodings[0].shape[0] * nsynth.HOP_LENGTH
+    uniforms = nsynth.draw_uniforms(clips[0]["seed"], [clip["identity"] for clip in clips],
+                                    samples)
+    audio = decode(np.stack(encodings), uniforms, task)
+    _save(task, store, result, clips, [nsynth.faded(sound, FADE) for sound in audio])
+
+
+@functools.lru_cache(maxsize=1)
+def _model(prefix: str, threads: int):
+    return gansynth.Model.load_from_path(Path(prefix), threads=threads)
+
+
+def _gansynth(task: dict, store: Store, result: dict) -> None:
+    model = _model(task["checkpoint"], task["threads"])
+    clips, sounds = [], []
+    for clip in task["clips"]:
+        try:
+            z = model.generate_z(clip["instrument"], clip["seed"])[-1:]
+            sounds.append(model.generate_samples_from_z(z, [clip["pitch"]])[0])
+            clips.append(clip)
+        except Exception as error:
+            result["failed"][clip["file"]] = reason(error)
+    _save(task, store, result, clips, [nsynth.faded(sound, FADE) for sound in sounds])
+
+
+# Sounds to files -----------------------------------------------------------------------------
+
+
+def wav_bytes(audio: np.ndarray) -> bytes:
+    """A 16-bit PCM WAV of 16 kHz; louder than full scale, it is scaled down, never clipped."""
+    import soundfile
+
+    gain = 1 / max(1.0, float(np.abs(audio).max(initial=0.0)))
+    file = io.BytesIO()
+    soundfile.write(file, np.rint(audio * (gain * 32767)).astype(np.int16), SAMPLE_RATE,
+                    subtype="PCM_16", format="WAV")
+    return file.getvalue()
+
+
+def level(audio: np.ndarray) -> float:
+    """How loud a sound is: the RMS of its loudest half second, in dB of full scale."""
+    span = min(SAMPLE_RATE // 2, audio.size)
+    spans = np.asarray(audio[:audio.size // span * span], np.float64).reshape(-1, span)
+    return round(10 * float(np.log10(max(np.square(spans).mean(axis=1).max(), 1e-12))), 2)
+
+
+def _save(task: dict, store: Store, result: dict, clips: list[dict], sounds: list) -> None:
+    try:
+        for clip, audio in zip(clips, sounds):
+            if not np.isfinite(audio).all():
+                result["failed"][clip["file"]] = "its samples are not finite numbers"
+                continue
+            data = wav_bytes(audio)
+            store.write(clip["file"], data)
+            result["done"].append(clip | {
+                "digest": manifest.digest(data), "samples": int(audio.size),
+                "peak": round(min(1.0, float(np.abs(audio).max())), 4), "level": level(audio)})
+    finally:
+        if result["done"]:
+            store.write(f"{manifest.FOLDER}/{task['name']}.jsonl",
+                        manifest.to_lines(result["done"]))
+
+
+def reason(error: Exception) -> str:
+    """An error in a line."""
+    return " ".join((str(error) or type(error).__name__).split())
+
+
+# How long it takes --------------------------------------------------------------------------
+
+
+def _probe(task: dict, _: Store, result: dict) -> None:
+    """Make random clips for two seconds or more: how many seconds of sound in a second."""
+    if task["of"] == "gansynth":
+        model = _model(task["checkpoint"], task["threads"])
+        z = model.generate_z(1, 0)
+        made = model.audio_length / SAMPLE_RATE
+
+        def once() -> None:
+            model.generate_samples_from_z(z, [model.pitches[0]])
+    else:
+        from synths.nsynth import wavenet
+
+        channels = wavenet.sizes(Path(task["checkpoint"]))[2]
+        made = CLIPS * nsynth.HOP_LENGTH / SAMPLE_RATE
+        encodings = np.zeros([CLIPS, 1, channels], np.float32)
+        uniforms = nsynth.draw_uniforms(0, CLIPS, nsynth.HOP_LENGTH)
+
+        def once() -> None:
+            decode(encodings, uniforms, task)
+
+    once()  # loads the weights
+    began, turns = time.perf_counter(), 0
+    while time.perf_counter() - began < PROBE:
+        once()
+        turns += 1
+    result["done"].append(turns * made / (time.perf_counter() - began))
+
+
+_WORK = {"encode": _encode, "nsynth": _nsynth, "gansynth": _gansynth,
+         "probe": _probe}
