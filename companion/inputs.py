@@ -22,7 +22,7 @@ MOST_MIDI_BYTES = 1_000_000
 # What is said of the weights that ship.
 STARTER_NOTES = {
     "nsynth": "it is small, so it hisses and knows little; --download fetches Google's",
-    "gansynth": "it is small and knows twelve instruments; --download fetches Google's",
+    "gansynth": "it is small and knows 24 instruments; --download fetches Google's",
 }
 
 

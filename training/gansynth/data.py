@@ -1,10 +1,13 @@
 """The GANSynth starter's data: what each instrument's harmonics do, at every pitch.
 
-Twelve instruments of the FluidR3 General MIDI font are rendered at all 61 pitches of GANSynth
+24 instruments of the FluidR3 General MIDI font are rendered at all 61 pitches of GANSynth
 (24..84), and of each note only the tracks of its harmonics are kept: one level per harmonic and
 row of the spectrogram, one byte each. From the tracks every target is drawn, mixtures of
 instruments included, so the data file is a few megabytes and a mixture is one between timbres,
 not two sounds at once.
+
+What a z means is said here, too: four of its directions choose the instrument (``shares``), two
+more shade it (``shades``).
 """
 
 from __future__ import annotations
@@ -20,13 +23,24 @@ from scipy.ndimage import gaussian_filter1d
 from training.gansynth import spectra
 
 PITCHES = np.arange(24, 85)
-# Names and General MIDI programs (counted from 0); STRUCK are those that die away while held.
+# Names and General MIDI programs (counted from 0), as they lie on a grid of 3 x 2 x 2 x 2:
+# chosen to be unlike, and neighbours on the grid are those least unlike (``shares``).
 INSTRUMENTS = {
-    "piano": 0, "electric piano": 4, "harpsichord": 6, "vibraphone": 11, "organ": 16,
-    "nylon guitar": 24, "violin": 40, "choir": 52, "trumpet": 56, "horn": 60, "clarinet": 71,
-    "flute": 73,
+    "steel drum": 114, "tubular bells": 14, "muted guitar": 28, "music box": 10, "harp": 46,
+    "nylon guitar": 24, "whistle": 78, "vibraphone": 11, "violin": 40, "choir": 52,
+    "square lead": 80, "harpsichord": 6, "flute": 73, "jazz guitar": 26, "electric piano": 4,
+    "piano": 0, "soprano sax": 64, "trumpet": 56, "clarinet": 71, "brass section": 61,
+    "church organ": 19, "distorted guitar": 30, "accordion": 21, "muted trumpet": 59,
 }
-STRUCK = ("piano", "electric piano", "harpsichord", "vibraphone", "nylon guitar")
+# Those that die away while held.
+STRUCK = ("piano", "electric piano", "harpsichord", "music box", "vibraphone", "tubular bells",
+          "nylon guitar", "jazz guitar", "muted guitar", "harp", "steel drum")
+# Depth of the vibrato in cents to either side, near what the font's own notes have, and of the
+# level in dB that goes with it; the vibraphone's motor moves the level alone.
+VIBRATO = {"violin": 20.0, "choir": 14.0, "soprano sax": 12.0, "flute": 14.0, "whistle": 18.0}
+TREMOLO = {"violin": 1.0, "choir": 1.0, "soprano sax": 1.0, "flute": 1.5, "whistle": 0.5,
+           "vibraphone": 3.0}
+VIBRATO_TURN = 3.0 / 16.0   # turns per row: 5.9 Hz
 HOLD = 3.0          # seconds until the note is let go, as in the NSynth data set
 RELEASE_ROW = 97    # first row whose window is centred past the release
 HIGHEST = 7950.0    # Hz; harmonics above are left out
@@ -34,9 +48,8 @@ HIGHEST = 7950.0    # Hz; harmonics above are left out
 LEVEL_FLOOR = -100.0
 LEVEL_STEP = 0.4
 LOG_FLOOR = -7.0    # natural logarithm of mel power: 85 dB under a full-scale sine
-# One pair (instrument, pitch) in 24 pitches is never trained on: two per instrument.
-HELD_OUT = tuple((k, 26 + 5 * j + (k % 5)) for k in range(12) for j in (k % 6, k % 6 + 6)
-                 if 26 + 5 * j + (k % 5) <= 82)
+# One pitch of every instrument is never trained on.
+HELD_OUT = tuple((k, 27 + 23 * k % 56) for k in range(len(INSTRUMENTS)))
 
 
 def frequency(pitch) -> np.ndarray:
@@ -136,13 +149,25 @@ def smooth_over_pitches(notes: list[np.ndarray], semitones: float = 1.5, *,
     return result
 
 
+def keep_pitch(levels: np.ndarray, depth: float = 9.0) -> np.ndarray:
+    """Raise the first odd harmonics to ``depth`` dB under the even ones beside them, at least.
+
+    A low string whose odd harmonics are nearly gone is heard an octave too high.
+    """
+    result = levels.copy()
+    for odd in range(0, min(9, len(levels) - 1), 2):
+        beside = levels[max(1, odd - 1):odd + 2:2].max(axis=0)
+        result[odd] = np.maximum(result[odd], beside - depth)
+    return result
+
+
 def build(path: Path, progress: Callable[[int, int], None] | None = None) -> Path:
     """Render every instrument at every pitch and write the tracks of the harmonics.
 
     Parameters
     ----------
     path : Path
-        The data file (NumPy ``.npz``, about 6 MB): ``levels [harmonics of all pitches, 12, 128]``
+        The data file (NumPy ``.npz``, about 5 MB): ``levels [harmonics of all pitches, 24, 128]``
         in bytes, ``LEVEL_STEP`` dB each from ``LEVEL_FLOOR``; every note has its peak at 0.9.
     progress : callable, optional
         Called with instruments done and in all.
@@ -179,24 +204,24 @@ def build(path: Path, progress: Callable[[int, int], None] | None = None) -> Pat
 
 
 def load(path: Path) -> list[np.ndarray]:
-    """Return the smoothed levels in dB, one array ``[12, harmonics, 128]`` for each pitch.
+    """Return the smoothed levels in dB, one array ``[24, harmonics, 128]`` for each pitch.
 
     Held-out pairs are there, smoothed from themselves and their neighbours; no other note has
     anything of theirs.
     """
     with np.load(path, allow_pickle=False) as file:
-        stored = file["levels"]
+        stored, names = file["levels"], file["instruments"].tolist()
     expected = (sum(map(harmonics, PITCHES)), len(INSTRUMENTS), spectra.ROWS)
-    if stored.shape != expected:
-        raise ValueError(f"{path} holds levels of shape {stored.shape}, not {expected}: "
-                         "delete it, and it is made anew.")
+    if stored.shape != expected or names != list(INSTRUMENTS):
+        raise ValueError(f"{path} holds levels of shape {stored.shape}, not {expected}, or other "
+                         "instruments: delete it, and it is made anew.")
     counts = np.cumsum([harmonics(pitch) for pitch in PITCHES])
     result = []
     for number in range(len(INSTRUMENTS)):
         notes = [smooth_in_time(LEVEL_FLOOR + LEVEL_STEP * part)
                  for part in np.split(stored[:, number].astype(float), counts[:-1])]
         held = {pitch - PITCHES[0] for k, pitch in HELD_OUT if k == number}
-        result.append(smooth_over_pitches(notes, without=held))
+        result.append([keep_pitch(note) for note in smooth_over_pitches(notes, without=held)])
     return [np.stack(notes).astype(np.float32) for notes in zip(*result)]
 
 
@@ -238,30 +263,105 @@ def initial_phase() -> np.ndarray:
     return phase
 
 
+# How sharply z chooses: the slope of the logistic function at every border of the grid.
+SHARPNESS = 14.0
+GRID = (3, 2, 2, 2)
+TERCILE = 0.4307        # a Gaussian number is below -TERCILE, between, or above, a third each
+# Of the shades: dB per octave and dB, per unit of z; and what they are held to.
+BRIGHTNESS, DARKEST, BRIGHTEST = 5.0, -9.0, 6.0
+SWELL, MOST_SWELL, SWELL_ROWS = 12.0, 30.0, 14.0
+DIRECTIONS = len(GRID) + 2
+
+
 def directions(latents: int = 256, seed: int = 7) -> np.ndarray:
-    """Return one fixed unit vector of z per instrument, orthonormal, ``[12, 256]``."""
-    square = np.random.default_rng(seed).standard_normal((latents, len(INSTRUMENTS)))
+    """Return the fixed unit vectors of z that mean something, orthonormal, ``[6, 256]``.
+
+    Four choose on the grid of instruments, then come brightness and swell.
+    """
+    square = np.random.default_rng(seed).standard_normal((latents, DIRECTIONS))
     return np.linalg.qr(square)[0].T.copy()
 
 
-# How sharply z chooses: the softmax of SHARPNESS times z along the instruments' directions.
-SHARPNESS = 2.5
+def _logistic(x: np.ndarray) -> np.ndarray:
+    return 0.5 + 0.5 * np.tanh(0.5 * SHARPNESS * x)
 
 
 def shares(z: np.ndarray) -> np.ndarray:
-    """Return the share of every instrument in the timbre of ``z [notes, 256]``."""
-    logits = SHARPNESS * np.asarray(z, float) @ directions().T
-    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return weights / weights.sum(axis=1, keepdims=True)
+    """Return the share of every instrument in the timbre of ``z [notes, 256]``: ``[notes, 24]``.
+
+    Each of four directions of z chooses along one axis of the grid: the first one of three, the
+    others one of two. Every instrument is as likely as another, most z are one of them alone,
+    and on the way from one to another a z passes through their neighbours.
+    """
+    along = np.asarray(z, float) @ directions()[:len(GRID)].T
+    high, low = _logistic(along[:, 0] - TERCILE), _logistic(-along[:, 0] - TERCILE)
+    axes = [np.stack([low, 1.0 - low - high, high], axis=1)]
+    axes += [np.stack([1.0 - part, part], axis=1) for part in _logistic(along[:, 1:]).T]
+    return np.einsum("na,nb,nc,nd->nabcd", *axes).reshape(len(along), -1)
+
+
+def shades(z: np.ndarray) -> np.ndarray:
+    """Return brightness and swell of ``z [notes, 256]``, ``[notes, 2]``.
+
+    Brightness is a slope over the harmonics in dB per octave, swell how many dB softer a note
+    begins than its instrument does; half of all z have none.
+    """
+    along = np.asarray(z, float) @ directions()[len(GRID):].T
+    return np.stack([np.clip(BRIGHTNESS * along[:, 0], DARKEST, BRIGHTEST),
+                     np.clip(SWELL * along[:, 1], 0.0, MOST_SWELL)], axis=1)
+
+
+def shading(values: np.ndarray, count: int) -> np.ndarray:
+    """Return what shades do to the levels of ``count`` harmonics, in dB: ``[count, 128]``."""
+    brightness, swell = values
+    octaves = np.log2(np.arange(1, count + 1))
+    rows = np.arange(spectra.ROWS)
+    # A bright note has a softer fundamental: the generator can say little above full scale.
+    slope = brightness * (octaves - 2.0 * (brightness > 0))
+    return slope[:, None] - swell * np.maximum(0.0, 1.0 - rows / SWELL_ROWS)
 
 
 def anchor(number: int, rng: np.random.Generator) -> np.ndarray:
-    """Return a z ``[256]`` that is almost nothing but one instrument, random otherwise."""
+    """Return a z ``[256]`` that is one instrument as it is, unshaded, random otherwise."""
     axes = directions()
     z = rng.standard_normal(axes.shape[1])
-    wanted = np.full(len(axes), -0.3)
-    wanted[number] = 2.5
+    place = np.unravel_index(number, GRID)
+    wanted = np.concatenate([[1.2 * (place[0] - 1.0)], 2.0 * np.array(place[1:]) - 1.0,
+                             np.zeros(2)])
     return z + (wanted - axes @ z) @ axes
+
+
+@functools.lru_cache(maxsize=1)
+def depths() -> tuple[np.ndarray, np.ndarray]:
+    """Return every instrument's vibrato in cents and tremolo in dB, ``[24]`` each."""
+    vibrato, tremolo = (np.array([table.get(name, 0.0) for name in INSTRUMENTS])
+                        for table in (VIBRATO, TREMOLO))
+    return vibrato, tremolo
+
+
+def vibrato_phase(rows: np.ndarray) -> np.ndarray:
+    """Return where the vibrato is at rows of the spectrogram, in radians."""
+    return 2.0 * np.pi * VIBRATO_TURN * np.asarray(rows, float)
+
+
+# The deepest vibrato in cents, and of a band, in half turns per row: deeper, and neighbouring rows
+# disagree.
+DEEPEST, MOST_TURN = 20.0, 0.7
+
+
+def vibrato_frequency(pitch: int) -> np.ndarray:
+    """Return how far the deepest vibrato moves each band's frequency, ``[1024]``.
+
+    In half turns per row, times the band's sum of weights, as ``steady_frequency``. High
+    harmonics move less than their share: to either side alike, so that no phase drifts.
+    """
+    sums, centres = bands()
+    fundamental = frequency(pitch)
+    nearest = np.clip(np.round(centres / fundamental), 1, np.floor(7990 / fundamental))
+    turns = nearest * fundamental * (2.0 ** (DEEPEST / 1200.0) - 1.0) * (
+        2 * spectra.HOP / spectra.SAMPLE_RATE)
+    room = np.maximum(0.0, 1.2 - np.abs(steady_frequency(pitch)))
+    return np.minimum(sums * np.minimum(turns, MOST_TURN), room)
 
 
 def draw(levels: np.ndarray, pitch: int) -> np.ndarray:
@@ -270,18 +370,34 @@ def draw(levels: np.ndarray, pitch: int) -> np.ndarray:
     return np.maximum(np.log(power @ lobes(pitch) + 1e-6), LOG_FLOOR)
 
 
-def target(levels: list[np.ndarray], weights: np.ndarray, pitch: int) -> np.ndarray:
+def target(levels: list[np.ndarray], z: np.ndarray, pitch: int) -> np.ndarray:
     """Return what the generator should say for one note, normalised, ``[128, 1024, 2]``.
 
     Parameters
     ----------
     levels : list of arrays
         From ``load``.
-    weights : array ``[12]``
-        Shares of the instruments; the mixture is of levels in dB.
+    z : array ``[256]``
+        Chooses and shades the instruments (``shares``, ``shades``); a mixture is of levels in dB.
+    pitch : int
+        24..84.
     """
+    weights = shares(np.asarray(z)[None])[0]
     mixed = np.tensordot(weights, levels[int(pitch) - PITCHES[0]], 1)
-    magnitude = draw(mixed, pitch) * spectra.MAGNITUDE_SCALE + spectra.MAGNITUDE_SHIFT
-    phase = np.repeat(steady_frequency(pitch)[None], spectra.ROWS, axis=0)
+    mixed = mixed + shading(shades(np.asarray(z)[None])[0], len(mixed))
+    return picture(mixed, pitch, *(float(weights @ part) for part in depths()))
+
+
+def picture(levels: np.ndarray, pitch: int, vibrato: float = 0.0,
+            tremolo: float = 0.0) -> np.ndarray:
+    """Return levels ``[harmonics, 128]`` in dB as a normalised spectrogram ``[128, 1024, 2]``.
+
+    ``vibrato`` is in cents, ``tremolo`` in dB, to either side.
+    """
+    wave = np.sin(vibrato_phase(np.arange(spectra.ROWS)))
+    magnitude = (draw(levels + tremolo * wave, pitch) * spectra.MAGNITUDE_SCALE
+                 + spectra.MAGNITUDE_SHIFT)
+    swing = vibrato / DEEPEST * wave
+    phase = steady_frequency(pitch) + swing[:, None] * vibrato_frequency(pitch)
     phase[0] = initial_phase()
     return np.stack([magnitude, phase * spectra.PHASE_SCALE], axis=-1)

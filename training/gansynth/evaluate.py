@@ -1,10 +1,12 @@
 """Evaluate a GANSynth checkpoint by its sound.
 
-``python -m training.gansynth.evaluate [--checkpoint NAME|PATH] [--seed N] [--output DIR]`` plays
-the exported TensorFlow checkpoint through ``synths`` and measures what comes out: pitch, noise,
-variety, decay, and the distance to the targets on pairs of instrument and pitch that were never
-trained on. Writes all figures to one JSON file and spectrograms to PNG files. Weights that were
-not trained on our targets (the official ones) get the rows that need none.
+``python -m training.gansynth.evaluate [--checkpoint NAME|PATH] [--seeds N ...] [--output DIR]``
+plays the exported TensorFlow checkpoint through ``synths`` and measures what comes out: pitch and
+noise, how far random instruments are apart, variety, vibrato, attacks and decays, and the distance
+to the targets on pairs of instrument and pitch that were never trained on. Prints a table, the
+worst of the seeds where there are several; writes all figures to one JSON file and spectrograms to
+PNG files; ``--card`` puts the table into a model card. Weights that were not trained on our
+targets (the official ones) get the rows that need none.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +29,17 @@ from training.gansynth import data, spectra
 
 RATE = spectra.SAMPLE_RATE
 NOTES = Path("training/runs/gansynth/notes.npz")
+SEEDS = (0, 1, 2, 3, 4)
+APART_PITCH, APART_NOTES = 57, 32       # A3
+APART_SAMPLES, APART_WINDOW, APART_SPAN = 48000, 1024, 60.0
 VARIETY_PITCHES = (30, 42, 54, 66, 78)
-VARIETY_NOTES = 18
+VARIETY_NOTES = 12      # at every seed
+VIBRATO_PITCHES = (48, 57, 69)
+ATTACK_PITCH = 57
+_MARKS = ("<!-- figures -->", "<!-- /figures -->")
+_TARGETS_RATIO = "targets' harmonic to residual, dB, median"
+_APART, _TARGETS_APART = "dB, mean of pairs", "targets' dB, mean of pairs"
+_LOWEST = "lowest instrument's"
 _SHARE = "share of the target's, mean"
 _DISTANCE = "log-spectral distance to target, dB, mean"
 VARIETY_SPAN = 10.0     # nepers of power (43 dB) under the loudest band: what counts as heard
@@ -62,6 +74,10 @@ class Pictures:
         """Return what was kept since the last call, ``[notes, 128, 1024, 2]``."""
         kept, self.kept = np.concatenate(self.kept), []
         return kept
+
+    def give_back(self, model: Model) -> None:
+        """Let the model's own inverter do its work alone again."""
+        model._inverter = self._inverter
 
 
 def at_peak(audio: np.ndarray) -> np.ndarray:
@@ -111,16 +127,62 @@ def explained(made: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
             "size": float(np.sqrt((made ** 2).sum() / (wanted ** 2).sum()))}
 
 
-def evaluate(prefix: Path, seed: int, output: Path, levels: list[np.ndarray] | None,
-             quick: bool = False, progress=None) -> dict:
+def distances(audio: np.ndarray) -> np.ndarray:
+    """Return how far clips ``[notes, samples]`` are from each other in dB, one for each pair.
+
+    The root mean square difference of two spectrograms in dB: Hann windows of 1024 samples over
+    the first 48,000, each clip 60 dB deep under its own loudest bin.
+    """
+    window = np.hanning(APART_WINDOW + 1)[:-1]
+    spectra_db = []
+    for clip in np.asarray(audio, float):
+        frames = np.lib.stride_tricks.sliding_window_view(
+            clip[:APART_SAMPLES], APART_WINDOW)[::APART_WINDOW // 2]
+        levels = 20.0 * np.log10(np.abs(np.fft.rfft(frames * window, axis=1)) + 1e-9)
+        spectra_db.append(np.maximum(levels - levels.max(), -APART_SPAN))
+    return np.array([np.sqrt(np.mean((a - b) ** 2)) for index, a in enumerate(spectra_db)
+                     for b in spectra_db[:index]])
+
+
+def vibrato_depth(audio: np.ndarray, pitch: int) -> float:
+    """Return how far the pitch swings to either side at the vibrato's rate, in cents.
+
+    It is the amplitude of that rate in the track of the fundamental, 0.5 to 2.8 s; NaN if there
+    is no pitch to follow.
+    """
+    fundamental, hop = float(data.frequency(pitch)), 64
+    found, clarity, _ = measures.f0_track(
+        audio[int(0.5 * RATE):int(2.8 * RATE)], RATE, fmin=fundamental / 1.5,
+        fmax=min(1.8 * fundamental, 0.45 * RATE), hop=hop)
+    cents = measures.cents(found, fundamental)
+    sure = np.isfinite(cents) & (clarity > 0.5)
+    if sure.mean() < 0.5:
+        return float("nan")
+    places = np.arange(len(cents))
+    cents = np.interp(places, np.flatnonzero(sure), cents[sure])
+    window = np.hanning(len(cents))
+    window /= window.sum()
+    cents = cents - (cents * window).sum()
+    turns = places * hop / spectra.HOP * data.VIBRATO_TURN
+    return float(2.0 * np.abs((cents * window * np.exp(-2j * np.pi * turns)).sum()))
+
+
+def attack(audio: np.ndarray) -> float:
+    """Return the seconds until a clip first comes within 6 dB of its highest level."""
+    level = measures.envelope(audio)
+    return float(0.02 * np.argmax(level > level.max() - 6.0))
+
+
+def evaluate(prefix: Path, seeds: Sequence[int], output: Path, levels: list[np.ndarray] | None,
+             quick: bool = False, progress: Callable[[int, int], None] | None = None) -> dict:
     """Measure a checkpoint and draw its sheets.
 
     Parameters
     ----------
     prefix : Path
         The checkpoint.
-    seed : int
-        Of the random instruments.
+    seeds : sequence of int
+        Of the random instruments; every seed has all parts that are drawn.
     output : Path
         Folder for the sheets; made if missing.
     levels : list of arrays or None
@@ -137,20 +199,49 @@ def evaluate(prefix: Path, seed: int, output: Path, levels: list[np.ndarray] | N
     """
     output.mkdir(parents=True, exist_ok=True)
     model = Model.load_from_path(prefix, batch_size=8, threads=1)
-    rng = np.random.default_rng(seed)
-    pitches = data.PITCHES[::3] if quick else data.PITCHES
-    figures: dict = {"checkpoint": prefix.parent.parent.name, "seed": seed}
-    parts = 4 if levels is not None else 1
+    figures: dict = {"checkpoint": prefix.parent.parent.name, "seeds": list(seeds)}
+    parts, count = len(seeds) * (1 if levels is None else 2) + (0 if levels is None else 3), 0
 
-    def done(count: int) -> None:
+    def done() -> None:
+        nonlocal count
+        count += 1
         if progress is not None:
             progress(count, parts)
 
-    z = rng.standard_normal((len(pitches), model.latent_size))
+    figures["random notes"], figures["apart"] = {}, {}
+    for seed in seeds:
+        notes, clips = random_notes(model, seed, levels, quick)
+        figures["random notes"][str(seed)] = notes
+        figures["apart"][str(seed)] = apart(model, seed, levels, quick)
+        if seed == seeds[0]:
+            sheet(output / "random.png", clips)
+        done()
+    if levels is None:
+        return figures
+    figures["variety"] = {}
+    for seed in seeds:
+        figures["variety"][str(seed)] = variety(model, seed, levels, quick)
+        done()
+    figures["vibrato"] = vibrato(model, levels)
+    done()
+    figures["decay"], figures["attack"], clips = shapes(model, levels)
+    sheet(output / "anchors.png", clips)
+    done()
+    figures["held-out pairs"], clips = held_out(model, levels)
+    sheet(output / "held_out.png", clips)
+    done()
+    return figures
+
+
+def random_notes(model: Model, seed: int, levels: list[np.ndarray] | None,
+                 quick: bool) -> tuple[dict, list]:
+    """Play one random z at every pitch: pitch and noise."""
+    pitches = data.PITCHES[::3] if quick else data.PITCHES
+    z = model.generate_z(len(pitches), seed)
     audio = model.generate_samples_from_z(z, pitches)
     errors = [pitch_error(note, pitch) for note, pitch in zip(audio, pitches)]
     ratios = [noise_ratio(note, pitch) for note, pitch in zip(audio, pitches)]
-    figures["random notes"] = {
+    figures = {
         "notes": len(pitches), "pitches": [int(pitches[0]), int(pitches[-1])],
         "within 50 cents": float(np.mean(np.abs(errors) < 50)),
         "median of absolute cents": float(np.nanmedian(np.abs(errors))),
@@ -158,20 +249,35 @@ def evaluate(prefix: Path, seed: int, output: Path, levels: list[np.ndarray] | N
         "harmonic to residual, dB, tenth": float(np.quantile(ratios, 0.1)),
         "cents": [round(error, 1) for error in errors],
         "harmonic to residual, dB": [round(ratio, 1) for ratio in ratios]}
+    if levels is not None:
+        sounds = from_targets(np.stack([data.target(levels, each, pitch)
+                                        for each, pitch in zip(z, pitches)]))
+        figures[_TARGETS_RATIO] = float(np.median(
+            [noise_ratio(note, pitch) for note, pitch in zip(sounds, pitches)]))
+        figures["log-spectral distance to target, dB"] = float(np.mean(
+            [measures.log_spectral_distance(a, b)
+             for a, b in zip(at_peak(audio), at_peak(sounds))]))
     shown = np.linspace(0, len(pitches) - 1, 12).astype(int)
-    sheet(output / "random.png", [(f"random z, pitch {pitches[i]}", audio[i]) for i in shown])
-    done(1)
-    if levels is None:
-        return figures
+    return figures, [(f"random z, pitch {pitches[i]}", audio[i]) for i in shown]
 
-    wanted = np.stack([data.target(levels, weights, pitch)
-                       for weights, pitch in zip(data.shares(z), pitches)])
-    sounds = from_targets(wanted)
-    figures["random notes"]["targets' harmonic to residual, dB, median"] = float(np.median(
-        [noise_ratio(note, pitch) for note, pitch in zip(sounds, pitches)]))
-    figures["random notes"]["log-spectral distance to target, dB"] = float(np.mean(
-        [measures.log_spectral_distance(a, b) for a, b in zip(at_peak(audio), at_peak(sounds))]))
 
+def apart(model: Model, seed: int, levels: list[np.ndarray] | None, quick: bool) -> dict:
+    """Play random z at A3: how far from each other they are, and their targets."""
+    z = model.generate_z(APART_NOTES // 3 if quick else APART_NOTES, seed)
+    found = distances(model.generate_samples_from_z(z, np.full(len(z), APART_PITCH)))
+    figures = {"notes": len(z), _APART: float(found.mean()),
+               "dB, tenth of pairs": float(np.quantile(found, 0.1))}
+    if levels is not None:
+        figures[_TARGETS_APART] = float(distances(from_targets(np.stack(
+            [data.target(levels, each, APART_PITCH) for each in z]))).mean())
+        shares = data.shares(z).max(axis=1)
+        figures["largest share, median"] = float(np.median(shares))
+    return figures
+
+
+def variety(model: Model, seed: int, levels: list[np.ndarray], quick: bool) -> dict:
+    """Play random z at five pitches: how well their variation follows the targets'."""
+    rng = np.random.default_rng([seed, 2])
     said, heard = [], []
     pictures = Pictures(model)
     for pitch in VARIETY_PITCHES:
@@ -180,80 +286,106 @@ def evaluate(prefix: Path, seed: int, output: Path, levels: list[np.ndarray] | N
         z = z[np.argsort(z[:, 0])]
         pictures.kept.clear()
         made = model.generate_samples_from_z(z, np.full(len(z), pitch))
-        aims = np.stack([data.target(levels, weights, pitch) for weights in data.shares(z)])
+        aims = np.stack([data.target(levels, each, pitch) for each in z])
         wanted = (aims[..., 0] - spectra.MAGNITUDE_SHIFT) / spectra.MAGNITUDE_SCALE
         said.append(explained(pictures.taken()[..., 0], wanted))
         heard.append(explained(log_mel(made), log_mel(from_targets(aims))))
-    figures["variety"] = {"pitches": list(VARIETY_PITCHES), "notes": len(z)}
+    pictures.give_back(model)
+    figures: dict = {"pitches": list(VARIETY_PITCHES), "notes": len(z)}
     for name, results in (("", said), ("heard, ", heard)):
-        figures["variety"].update({
+        figures.update({
             f"{name}explained variance": [round(each["explained"], 3) for each in results],
             f"{name}mean": float(np.mean([each["explained"] for each in results])),
             f"{name}size of the variation": [round(each["size"], 3) for each in results]})
-    done(2)
+    return figures
 
-    falls = {}
-    anchors = []
-    for name in data.STRUCK:
+
+def anchors(model: Model, levels: list[np.ndarray], number: int,
+            pitches: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return one instrument as it is, as the model plays it and as the targets have it."""
+    rng = np.random.default_rng([7, number])
+    z = np.stack([data.anchor(number, rng) for _ in pitches])
+    return (model.generate_samples_from_z(z, list(pitches)),
+            from_targets(np.stack([data.target(levels, each, pitch)
+                                   for each, pitch in zip(z, pitches)])))
+
+
+def vibrato(model: Model, levels: list[np.ndarray]) -> dict:
+    """Play the instruments that have a vibrato: its depth in cents, here and in the targets."""
+    figures: dict = {"instruments": {}}
+    for name in data.VIBRATO:
         number = list(data.INSTRUMENTS).index(name)
-        usual = [pitch for pitch in (36, 48, 60, 72) if (number, pitch) not in data.HELD_OUT]
-        z = np.stack([data.anchor(number, rng) for _ in usual])
-        made = model.generate_samples_from_z(z, usual)
-        aims = from_targets(np.stack([data.target(levels, weights, pitch)
-                                      for weights, pitch in zip(data.shares(z), usual)]))
-        pairs = [(measures.decay(a), measures.decay(b)) for a, b in zip(made, aims)]
-        falls[name] = {"pitches": usual, "dB": [round(a, 1) for a, _ in pairs],
-                       "target's dB": [round(b, 1) for _, b in pairs]}
-        anchors += [(f"{name} {usual[2]}", made[2]), (f"target, {name} {usual[2]}", aims[2])]
+        usual = [pitch for pitch in VIBRATO_PITCHES if (number, pitch) not in data.HELD_OUT]
+        depths = [[vibrato_depth(note, pitch) for note, pitch in zip(sounds, usual)]
+                  for sounds in anchors(model, levels, number, usual)]
+        figures["instruments"][name] = {
+            "pitches": usual, "cents": [round(depth, 1) for depth in depths[0]],
+            "target's cents": [round(depth, 1) for depth in depths[1]],
+            _SHARE: float(np.nanmean(np.divide(*map(np.array, depths))))}
+    shares = [each[_SHARE] for each in figures["instruments"].values()]
+    return {_SHARE: float(np.mean(shares)), _LOWEST: float(np.min(shares)),
+            **figures}
+
+
+def shapes(model: Model, levels: list[np.ndarray]) -> tuple[dict, dict, list]:
+    """Play every instrument as it is: how it begins and, if struck or plucked, dies away."""
+    falls: dict[str, dict] = {}
+    begins: dict[str, dict] = {}
+    clips: list[tuple[str, np.ndarray]] = []
+    for number, name in enumerate(data.INSTRUMENTS):
+        usual = [pitch for pitch in (36, 48, ATTACK_PITCH, 72)
+                 if (number, pitch) not in data.HELD_OUT]
+        if name not in data.STRUCK:
+            usual = [ATTACK_PITCH]
+        made, aims = anchors(model, levels, number, usual)
+        if name in data.STRUCK:
+            pairs = [(measures.decay(a), measures.decay(b)) for a, b in zip(made, aims)]
+            falls[name] = {"pitches": usual, "dB": [round(a, 1) for a, _ in pairs],
+                           "target's dB": [round(b, 1) for _, b in pairs]}
+        place = usual.index(ATTACK_PITCH) if ATTACK_PITCH in usual else 0
+        begins[name] = {"seconds": round(attack(made[place]), 2),
+                        "target's seconds": round(attack(aims[place]), 2)}
+        clips += [(f"{name} {usual[place]}", made[place]),
+                  (f"target, {name} {usual[place]}", aims[place])]
     pairs = [(a, b) for fall in falls.values() for a, b in zip(fall["dB"], fall["target's dB"])]
     # A fall beyond the target's counts as all of it here, and as an error below.
     shares = [min(1.0, a / b) for a, b in pairs if b >= 3.0]
-    figures["decay"] = {
-        _SHARE: float(np.mean(shares)),
-        "share of the target's, worst": float(np.min(shares)),
-        "off the target's, dB, mean of absolute": float(np.mean([abs(a - b) for a, b in pairs])),
-        "instruments": falls}
-    for number, name in enumerate(data.INSTRUMENTS):
-        if name not in data.STRUCK:
-            z = data.anchor(number, rng)[None]
-            made = model.generate_samples_from_z(z, [60])
-            aims = from_targets(data.target(levels, data.shares(z)[0], 60)[None])
-            anchors += [(f"{name} 60", made[0]), (f"target, {name} 60", aims[0])]
-    sheet(output / "anchors.png", anchors)
-    done(3)
+    decay = {_SHARE: float(np.mean(shares)), "share of the target's, worst": float(np.min(shares)),
+             "off the target's, dB, mean of absolute": float(
+                 np.mean([abs(a - b) for a, b in pairs])), "instruments": falls}
+    made, aims = (np.array([each[key] for each in begins.values()])
+                  for key in ("seconds", "target's seconds"))
+    return decay, {"seconds, quickest and slowest": [float(made.min()), float(made.max())],
+                   "target's seconds, quickest and slowest": [float(aims.min()), float(aims.max())],
+                   "off the target's, seconds, mean of absolute": float(
+                       np.mean(np.abs(made - aims))),
+                   "instruments": begins}, clips
 
-    distances, plain, drawn = {}, [], []
-    names = list(data.INSTRUMENTS)
-    for number, pitch in data.HELD_OUT:
-        z = data.anchor(number, rng)[None]
-        made = at_peak(model.generate_samples_from_z(z, [pitch]))[0]
-        aim = at_peak(from_targets(data.target(levels, np.eye(len(names))[number], pitch)[None]))[0]
-        distances[f"{names[number]} {pitch}"] = measures.log_spectral_distance(made, aim)
-        if len(drawn) < 12:
-            drawn += [(f"held out: {names[number]} {pitch}", made),
-                      (f"target, {names[number]} {pitch}", aim)]
+
+def held_out(model: Model, levels: list[np.ndarray]) -> tuple[dict, list]:
+    """Play the pairs of instrument and pitch that were never trained on, and their neighbours."""
+    found: dict[str, float] = {}
+    to_source: dict[str, float] = {}
+    plain: list[float] = []
+    clips: list[tuple[str, np.ndarray]] = []
+    names, recorded = list(data.INSTRUMENTS), recordings()
+    for index, (number, pitch) in enumerate(data.HELD_OUT):
         # As a yardstick: another pitch's neighbour of the same instrument, trained on.
-        near = pitch + 1 if (number, pitch + 1) not in data.HELD_OUT else pitch - 1
-        made = at_peak(model.generate_samples_from_z(z, [near]))[0]
-        aim = at_peak(from_targets(data.target(levels, np.eye(len(names))[number], near)[None]))[0]
-        plain.append(measures.log_spectral_distance(made, aim))
-    figures["held-out pairs"] = {
-        _DISTANCE: float(np.mean(list(distances.values()))),
-        "the same for trained neighbours": float(np.mean(plain)),
-        "pairs": {name: round(value, 2) for name, value in distances.items()}}
-    sheet(output / "held_out.png", drawn)
-    recorded = recordings()
-    if recorded is not None:
-        to_source = {}
-        for (number, pitch), note in zip(data.HELD_OUT, recorded):
-            z = data.anchor(number, np.random.default_rng([seed, number, pitch]))[None]
-            made = at_peak(model.generate_samples_from_z(z, [pitch]))[0]
-            to_source[f"{names[number]} {pitch}"] = measures.log_spectral_distance(
-                made, at_peak(note))
-        figures["held-out pairs"]["log-spectral distance to the font's own notes, dB, mean"] = (
-            float(np.mean(list(to_source.values()))))
-    done(4)
-    return figures
+        made, aims = map(at_peak, anchors(model, levels, number, [pitch, pitch + 1]))
+        title = f"{names[number]} {pitch}"
+        found[title] = measures.log_spectral_distance(made[0], aims[0])
+        plain.append(measures.log_spectral_distance(made[1], aims[1]))
+        if recorded is not None:
+            to_source[title] = measures.log_spectral_distance(made[0], at_peak(recorded[index]))
+        if len(clips) < 24:
+            clips += [(f"held out: {title}", made[0]), (f"target, {title}", aims[0])]
+    figures = {_DISTANCE: float(np.mean(list(found.values()))),
+               "the same for trained neighbours": float(np.mean(plain)),
+               "pairs": {name: round(value, 2) for name, value in found.items()}}
+    if to_source:
+        figures["log-spectral distance to the font's own notes, dB, mean"] = float(
+            np.mean(list(to_source.values())))
+    return figures, clips
 
 
 def recordings() -> np.ndarray | None:
@@ -290,21 +422,74 @@ def sheet(path: Path, clips: list[tuple[str, np.ndarray]], columns: int = 4) -> 
     os.replace(part, path)
 
 
-def summary(figures: dict) -> str:
-    """Return the figures that were asked for, a line each."""
-    notes = figures["random notes"]
-    lines = [f"within 50 cents: {100 * notes['within 50 cents']:.1f} % of {notes['notes']} notes",
-             f"harmonic to residual: {notes['harmonic to residual, dB, median']:.1f} dB (median)"]
-    if "variety" in figures:
-        lines += [
-            f"variety, explained variance: {figures['variety']['mean']:.3f}"
-            f" (in the sound: {figures['variety']['heard, mean']:.3f})",
-            f"decay, share of the target's: {100 * figures['decay'][_SHARE]:.0f} %",
-            f"held-out pairs, log-spectral distance: {figures['held-out pairs'][_DISTANCE]:.2f} dB"]
-    else:
-        lines.append("variety, decay and held-out pairs are left out: these weights have no "
-                     "targets here.")
+def table(figures: dict) -> str:
+    """Return the figures that were asked for as a table in Markdown."""
+    def over(part: str, name: str, choose: Callable) -> float:
+        return choose([each[name] for each in figures[part].values()])
+
+    seeds = ", ".join(map(str, figures["seeds"]))
+    ours = "variety" in figures
+    notes = next(iter(figures["random notes"].values()))
+    ratio = "harmonic to residual, dB, median"
+    rows = [(f"random z, one for each of {notes['notes']} pitches: within 50 cents, worst seed",
+             f"{100 * over('random notes', 'within 50 cents', min):.1f} %", "", "100 %"),
+            ("harmonic-to-residual ratio, median, worst seed",
+             f"{over('random notes', ratio, min):.1f} dB",
+             f"{over('random notes', _TARGETS_RATIO, min):.1f} dB" if ours else "", ""),
+            (f"{APART_NOTES} random z at A3 apart, mean of pairs, worst seed",
+             f"{over('apart', _APART, min):.1f} dB",
+             f"{over('apart', _TARGETS_APART, min):.1f} dB" if ours else "", "7.5 dB"),
+            ("the same, mean of the seeds", f"{over('apart', _APART, np.mean):.1f} dB",
+             f"{over('apart', _TARGETS_APART, np.mean):.1f} dB" if ours else "", "")]
+    if ours:
+        begin, aim = (figures["attack"][name + "seconds, quickest and slowest"]
+                      for name in ("", "target's "))
+        held = figures["held-out pairs"]
+        rows += [
+            ("variety: explained variance of the targets' variation over z, in the generator's "
+             f"spectrograms, mean of pitches {', '.join(map(str, VARIETY_PITCHES))}, worst seed",
+             f"{over('variety', 'mean', min):.2f}", "1", "0.8"),
+            ("the same, of what is heard (spectrograms of the sound), worst seed",
+             f"{over('variety', 'heard, mean', min):.2f}", "1", ""),
+            ("vibrato of those that have it, share of the target's depth, mean (lowest)",
+             f"{100 * figures['vibrato'][_SHARE]:.0f} "
+             f"({100 * figures['vibrato'][_LOWEST]:.0f}) %", "100 %", "50 %"),
+            ("attack, time to within 6 dB of the loudest, quickest and slowest instrument",
+             f"{begin[0]:.2f} and {begin[1]:.2f} s", f"{aim[0]:.2f} and {aim[1]:.2f} s", ""),
+            ("decay 0.2 to 2.2 s of struck and plucked instruments, share of the target's in dB, "
+             "at most 1 each", f"{100 * figures['decay'][_SHARE]:.0f} %", "100 %", ""),
+            ("held-out pairs of instrument and pitch, log-spectral distance to the target",
+             f"{held[_DISTANCE]:.1f} dB", "", ""),
+            ("trained neighbours of these pairs",
+             f"{held['the same for trained neighbours']:.1f} dB", "", "")]
+    lines = [f"| seeds {seeds} | here | in the targets | at least |", "|---|---|---|---|"]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    if not ours:
+        lines.append("\nVariety, vibrato, decay and held-out pairs are left out: these weights "
+                     "have no targets here.")
     return "\n".join(lines)
+
+
+def write_card(card: Path, figures: dict) -> None:
+    """Put the table between the card's marks, ``<!-- figures -->`` and ``<!-- /figures -->``.
+
+    Raises
+    ------
+    InputError
+        If the card has no marks.
+    """
+    text = card.read_text("utf-8")
+    if any(text.count(mark) != 1 for mark in _MARKS):
+        raise InputError(f"{card} has no place for the figures: give it the lines "
+                         f"{_MARKS[0]} and {_MARKS[1]}.")
+    head, rest = text.split(_MARKS[0])
+    _write(card, f"{head}{_MARKS[0]}\n\n{table(figures)}\n\n{_MARKS[1]}{rest.split(_MARKS[1])[1]}")
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8", newline="\n")
+    os.replace(part, path)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -312,7 +497,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.gansynth.evaluate",
                                      description=__doc__.split("\n\n")[0])
     parser.add_argument("--checkpoint", default="gansynth_starter", metavar="NAME|PATH")
-    parser.add_argument("--seed", type=int, default=1, help="(%(default)s)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), metavar="N",
+                        help="of the random instruments (0 1 2 3 4)")
+    parser.add_argument("--card", type=Path, metavar="FILE",
+                        help="model card to write the table into; figures.json goes beside it")
     parser.add_argument("--output", type=Path, default=Path("training/runs/gansynth/evaluation"),
                         metavar="DIR", help="(%(default)s)")
     parser.add_argument("--data", type=Path, default=NOTES, metavar="FILE",
@@ -326,17 +514,17 @@ def main(arguments: list[str] | None = None) -> int:
         if ours and not options.data.is_file():
             data.build(options.data)
         levels = data.load(options.data) if ours else None
-        figures = evaluate(prefix, options.seed, options.output, levels, options.quick,
+        figures = evaluate(prefix, options.seeds, options.output, levels, options.quick,
                            lambda done, total: print(f"part {done} of {total}", file=sys.stderr))
+        for folder in {options.output, options.card.parent if options.card else options.output}:
+            _write(folder / "figures.json", json.dumps(figures, indent=1) + "\n")
+        if options.card:
+            write_card(options.card, figures)
     except (InputError, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    file = options.output / "figures.json"
-    part = file.with_name(file.name + ".part")
-    part.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, file)
-    print(summary(figures))
-    print(f"All figures: {file}")
+    print(table(figures))
+    print(f"All figures: {options.output / 'figures.json'}")
     return 0
 
 

@@ -59,6 +59,36 @@ def official(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return out
 
 
+def read(checkpoint: str | Path) -> dict[str, np.ndarray]:
+    """Return exported weights under the training code's names: the inverse of ``official``.
+
+    Raises
+    ------
+    InputError
+        If there is no such checkpoint.
+    """
+    from synths.weights import checkpoints
+    prefix = checkpoints.find(str(checkpoint), "gansynth")
+    values = checkpoints.read(prefix, [name for name in checkpoints.shapes(prefix)
+                                       if name.startswith(_SCOPE) and name.endswith(_AVERAGE)])
+
+    def of(block: int, layer: str) -> tuple[np.ndarray, np.ndarray]:
+        scope = f"{_SCOPE}{block}/{layer}"
+        return (values[f"{scope}/conv2d/kernel{_AVERAGE}"].transpose(3, 2, 0, 1),
+                values[f"{scope}/bias{_AVERAGE}"])
+
+    blocks = max(int(name[len(_SCOPE):].split("/")[0]) for name in values)
+    out = {}
+    start, out["start_bias"] = of(1, "conv0")
+    out["start_kernel"] = start[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
+    out["first.0.weight"], out["first.0.bias"] = of(1, "conv1")
+    for block in range(2, blocks + 1):
+        out[f"first.{block - 1}.weight"], out[f"first.{block - 1}.bias"] = of(block, "conv0")
+        out[f"second.{block - 2}.weight"], out[f"second.{block - 2}.bias"] = of(block, "conv1")
+    out["to_rgb.weight"], out["to_rgb.bias"] = of(blocks, "to_rgb")
+    return {name: np.ascontiguousarray(value) for name, value in out.items()}
+
+
 def experiment(state: Mapping[str, np.ndarray]) -> dict:
     """Return what ``experiment.json`` must say for the weights to be loaded, in Magenta's words."""
     base, most = (int(value) for value in state["fmap"])

@@ -61,10 +61,10 @@ class Convolution(nn.Module):
         self.scale = math.sqrt(2.0 / ((1.0 + slope ** 2) * inputs * size * size))
 
     def forward(self, x: torch.Tensor, steady: bool = False) -> torch.Tensor:
-        """Convolve; if ``steady``, along frequency alone with the kernel's centre row."""
+        """Convolve; if ``steady``, along frequency alone, as if nothing changed in time."""
         weight, middle = self.weight * self.scale, self.weight.shape[-1] // 2
         if steady:
-            return F.conv2d(x, weight[:, :, middle:middle + 1], self.bias, padding=(0, middle))
+            return F.conv2d(x, weight.sum(dim=2, keepdim=True), self.bias, padding=(0, middle))
         return F.conv2d(x, weight, self.bias, padding=middle)
 
 
@@ -73,12 +73,12 @@ class Generator(nn.Module):
 
     The first layer is a dense one from 317 inputs (256 latents, 61 one-hot pitches) to a
     2 x 16 image. Here the latents enter through ``directions``, one fixed unit vector per
-    instrument: a Gaussian z becomes one Gaussian number per instrument. ``start_kernel`` is the
+    meaning: a Gaussian z becomes one Gaussian number per direction. ``start_kernel`` is the
     dense matrix as the official checkpoints hold it.
 
     Parameters
     ----------
-    directions : array ``[instruments, 256]``
+    directions : array ``[directions, 256]``
         Orthonormal rows.
     fmap_base, fmap_max : int
         Widths, as in ``experiment.json``.
@@ -91,10 +91,10 @@ class Generator(nn.Module):
         self.widths, self.fmap_base, self.fmap_max = widths, fmap_base, fmap_max
         size, first = START[0] * START[1], widths[0]
         self.register_buffer("directions", directions)
-        # One vector per instrument, much the same at every place of the start image: the places
+        # One vector per direction, much the same at every place of the start image: the places
         # then agree on what the instrument is.
         timbre = torch.randn(len(directions), first, 1, 1)
-        timbre = timbre / timbre.square().mean(dim=1, keepdim=True).sqrt() * 0.45
+        timbre = timbre / timbre.square().mean(dim=1, keepdim=True).sqrt() * 0.6
         timbre = timbre * (1.0 + 0.15 * torch.randn(len(directions), first, 1, START[1]))
         self.timbre = nn.Parameter(timbre.expand(-1, -1, *START).reshape(len(directions), -1))
         self.pitch = nn.Parameter(torch.randn(PITCH_COUNT, first * size))
@@ -123,20 +123,26 @@ class Generator(nn.Module):
         return self.activate(self.second[index - 1](x, steady)) if index else x
 
     def forward(self, z: torch.Tensor, pitch: torch.Tensor,
-                window: tuple[int, int] | None = None) -> torch.Tensor:
+                window: tuple[int, int] | None = None,
+                features: list[tuple[int, torch.Tensor]] | None = None) -> torch.Tensor:
         """Return ``[notes, 2, rows, 1024]`` in -1..1.
 
         ``window = (first, end)`` asks for these rows of 128 only, and computes of every block no
-        more than they depend on: the same values, sooner.
+        more than they depend on: the same values, sooner. Into ``features`` goes, for every block,
+        its first row and what it gives.
         """
         first, end = window or (0, ROWS)
         needed = needed_rows(first, end)
         x, top = self.block(0, self.start(z, pitch)), 0
+        if features is not None:
+            features.append((0, x))
         for index in range(1, BLOCKS):
             low, high = needed[index]
             x = double(x)[:, :, low - 2 * top:high - 2 * top]
             top = low
             x = self.block(index, x)
+            if features is not None:
+                features.append((top, x))
         return torch.tanh(self.to_rgb(x[:, :, first - top:end - top]))
 
     def steady_rows(self, z: torch.Tensor, pitch: torch.Tensor, split: int,

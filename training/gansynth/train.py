@@ -4,14 +4,14 @@ Renders the data if it is missing, trains for M minutes on a CUDA GPU or the CPU
 in ``training/runs/gansynth/state.npz`` (a later call goes on from there), and exports a TensorFlow
 checkpoint where TensorFlow is at hand. With the data file there, PyTorch, NumPy and SciPy will do.
 
-There is no adversary. The generator learns by regression what each z should sound like: a mixture
-of twelve instruments whose shares are a softmax of z (``data.shares``), with one way of turning the
-phase for every pitch. Three stages, each on from the weights of the one before:
+There is no adversary. The generator learns by regression what each z should sound like: one of 24
+instruments, or a mixture of neighbours (``data.shares``), in its shade (``data.shades``), with one
+way of turning the phase for every pitch. Three stages, each on from the weights of the one before:
 
 ``steady``   one row per note, kernels along frequency alone: pitch, timbre and phase, at many times
              the notes per second.
 ``coarse``   the first blocks in full, single rows from there on: how a note changes in time.
-``fine``     the whole network, in windows: attack, release, and the joins between rows.
+``fine``     the whole network, in windows: attack, release, vibrato, and the joins between rows.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
+from synths import InputError
 from training.gansynth import data, spectra
 from training.gansynth.model import BLOCKS, Generator
 from training.nsynth.muon import orthogonal
@@ -43,6 +45,18 @@ WINDOW = 16             # rows of the output in a window of the fine stage
 EMA = 0.99
 _INSTRUMENTS = len(data.INSTRUMENTS)
 _PITCHES = len(data.PITCHES)
+
+
+class Timbre(NamedTuple):
+    """What is asked of notes: shares ``[notes, 24]``, weight in the loss ``[notes, 1, 1]``,
+    shades ``[notes, 2]``, vibrato in cents and tremolo in dB ``[notes]``.
+    """
+
+    weights: torch.Tensor
+    usable: torch.Tensor
+    shades: torch.Tensor
+    vibrato: torch.Tensor
+    tremolo: torch.Tensor
 
 
 class Targets:
@@ -67,9 +81,11 @@ class Targets:
         self.device = device
         self.levels = torch.tensor(padded, device=device)
         self.lobes = torch.tensor(lobes, device=device)
-        self.directions = torch.tensor(data.directions(), dtype=torch.float32, device=device)
         self.frequency = torch.tensor(
             np.stack([data.steady_frequency(pitch) for pitch in data.PITCHES]),
+            dtype=torch.float32, device=device) * spectra.PHASE_SCALE
+        self.vibrato = torch.tensor(
+            np.stack([data.vibrato_frequency(pitch) for pitch in data.PITCHES]),
             dtype=torch.float32, device=device) * spectra.PHASE_SCALE
         self.initial = torch.tensor(data.initial_phase(), dtype=torch.float32,
                                     device=device) * spectra.PHASE_SCALE
@@ -82,7 +98,7 @@ class Targets:
         self.peak = self.ceiling_ever.amax(dim=1)
 
     def pooled(self, first: int, end: int, parts: int) -> torch.Tensor:
-        """Average levels over equal stretches of rows: ``[61, 12, harmonics, parts]``."""
+        """Average levels over equal stretches of rows: ``[61, 24, harmonics, parts]``."""
         levels = self.levels[..., first:end].clamp(min=-90.0)
         return levels.unflatten(3, (parts, -1)).mean(dim=4)
 
@@ -91,31 +107,35 @@ class Targets:
         power = torch.pow(10.0, levels * 0.1) @ self.lobes[pitch]
         return torch.log(power + 1e-6).clamp(min=data.LOG_FLOOR)
 
-    def shares(self, z: torch.Tensor, pitch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return shares ``[notes, 12]`` and weights in the loss ``[notes]``."""
-        weights = torch.softmax(data.SHARPNESS * (z @ self.directions.t()), dim=1)
+    def timbre(self, z: np.ndarray, pitch: torch.Tensor) -> Timbre:
+        """Return what ``z [notes, 256]`` asks for at these pitches (counted from 0)."""
+        def tensor(values: np.ndarray) -> torch.Tensor:
+            return torch.tensor(values, dtype=torch.float32, device=self.device)
+        weights = tensor(data.shares(z))
         held = self.held[pitch]
         usable = ((weights * held).sum(dim=1) < 0.05).float()
         weights = weights.masked_fill(held, 0.0)
-        return weights / weights.sum(dim=1, keepdim=True), usable
+        weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-6)
+        return Timbre(weights, usable.view(-1, 1, 1), tensor(data.shades(z)),
+                      *(weights @ tensor(part) for part in data.depths()))
 
-    def mixed(self, levels: torch.Tensor, weights: torch.Tensor,
-              pitch: torch.Tensor) -> torch.Tensor:
-        """Mix levels ``[61, 12, harmonics, rows]`` to ``[notes, rows, harmonics]``."""
-        return torch.einsum("nk,nkhr->nrh", weights, levels[pitch])
+    def mixed(self, levels: torch.Tensor, timbre: Timbre, pitch: torch.Tensor,
+              rows: torch.Tensor) -> torch.Tensor:
+        """Mix and shade levels ``[61, 24, harmonics, rows]``: ``[notes, rows, harmonics]``.
+
+        ``rows`` are the rows' places in the spectrogram, for all notes.
+        """
+        result = torch.einsum("nk,nkhr->nrh", timbre.weights, levels[pitch])
+        return result + shading(timbre.shades, rows, result.shape[2])
 
 
-def latents(count: int, rng: np.random.Generator, axes: np.ndarray) -> np.ndarray:
-    """Draw z ``[count, 256]``: mostly Gaussian, a third leaning towards one instrument.
-
-    Gaussian z alone would hardly ever show an instrument by itself.
-    """
-    z = rng.standard_normal((count, axes.shape[1]))
-    along = z @ axes.T
-    leaning = along * rng.uniform(0.1, 0.8, (count, 1)) - 0.2
-    leaning[np.arange(count), rng.integers(0, len(axes), count)] = rng.uniform(1.5, 2.7, count)
-    chosen = rng.random((count, 1)) < 0.3
-    return z + (np.where(chosen, leaning, along) - along) @ axes
+def shading(shades: torch.Tensor, rows: torch.Tensor, count: int) -> torch.Tensor:
+    """Return ``data.shading`` of many notes, ``[notes, rows, harmonics]``."""
+    brightness, swell = (part[:, None, None] for part in shades.unbind(1))
+    octaves = torch.log2(torch.arange(1, count + 1, device=shades.device))
+    slope = brightness * (octaves - 2.0 * (brightness > 0))
+    rows = rows[None, :, None]
+    return slope - swell * (1.0 - rows / data.SWELL_ROWS).clamp(min=0.0)
 
 
 class Muon:
@@ -167,10 +187,13 @@ class Trainer:
                     torch._dynamo.maybe_mark_dynamic(x, axis)
                 return fused(x)
             self.generator.activate = activate
-        # Two heads for training alone: the last features should hold the initial phase, and
+        # Heads for training alone: the last features should hold the initial phase, and
         # the features before the split the smooth envelope of the spectrum.
         self.phase_head = nn.Conv2d(widths[-1], 1, 1).to(self.device)
         self.envelope_head = nn.Conv2d(widths[SPLIT - 1], 1, 1).to(self.device)
+        # And the features of the later blocks the vibrato: its cosine and sine, and the tremolo's.
+        self.clock_heads = nn.ModuleList([nn.Conv2d(width, 4, 1) for width in widths[SPLIT:]]
+                                         ).to(self.device)
         kernels = [layer.weight for layer in (*self.generator.first, *self.generator.second)]
         special = {id(p) for p in (*kernels, self.generator.pitch, self.generator.timbre)}
         self.muon = Muon(kernels)
@@ -178,7 +201,8 @@ class Trainer:
             {"params": [p for p in self.generator.parameters() if id(p) not in special],
              "times": 1.0},
             {"params": [*self.phase_head.parameters()], "times": 2.0},
-            {"params": [*self.envelope_head.parameters()], "times": 1.0},
+            {"params": [*self.envelope_head.parameters(), *self.clock_heads.parameters()],
+             "times": 1.0},
             {"params": [self.generator.pitch], "times": 2.0},
             {"params": [self.generator.timbre], "times": 0.4}], lr=1e-2, betas=(0.9, 0.98))
         self.average = {name: value.detach().clone()
@@ -191,14 +215,20 @@ class Trainer:
         # The onset's silence would drag the first stretch down.
         self.coarse_levels[..., :1] = targets.pooled(4, 8, 1)
         self.coarse_ceiling = targets.ceiling.unflatten(1, (COARSE_ROWS, -1)).amax(dim=2)
-        self.envelopes = self._envelopes()
+        part = spectra.ROWS / COARSE_ROWS
+        self.coarse_rows = (torch.arange(COARSE_ROWS, device=self.device) + 0.5) * part - 0.5
+        self.coarse_rows[0] = 5.5
+        self.envelopes, self.places = self._envelopes()
 
-    def _envelopes(self) -> torch.Tensor:
-        """Levels between the harmonics too: ``[61, 12, 8, 64]``, about 0..1."""
+    def _envelopes(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Levels between the harmonics too: ``[61, 24, 8, 64]``, about 0..1; and the matrices
+        from harmonics to places, ``[61, harmonics, 64]``.
+        """
         rows, places = 2 ** SPLIT, 16 * 2 ** (SPLIT - 1)
         _, centres = data.bands()
         centres = centres.reshape(places, -1).mean(axis=1)
         result = []
+        matrices = np.zeros((_PITCHES, self.coarse_levels.shape[2], places), np.float32)
         for index, pitch in enumerate(data.PITCHES):
             count = data.harmonics(pitch)
             place = np.clip(centres / data.frequency(pitch), 1, count) - 1
@@ -207,10 +237,11 @@ class Trainer:
             matrix = np.zeros((count, places))
             np.add.at(matrix, (low, np.arange(places)), 1 - part)
             np.add.at(matrix, (high, np.arange(places)), part)
+            matrices[index, :count] = matrix
             levels = self.coarse_levels[index, :, :count].transpose(1, 2)
             envelope = levels @ torch.tensor(matrix, dtype=torch.float32, device=self.device)
             result.append(envelope.unflatten(1, (rows, -1)).mean(dim=2))
-        return torch.stack(result) / 50.0 + 1.0
+        return torch.stack(result) / 50.0 + 1.0, torch.tensor(matrices, device=self.device)
 
     def enter(self, stage: str) -> None:
         """Bring weights that a former stage left to what the stage needs."""
@@ -235,17 +266,16 @@ class Trainer:
                 self.average[name].copy_(parameter)
         self.opened, self.stage, self.averaged = max(self.opened, order), stage, 0
 
-    def _batch(self, count: int) -> tuple[torch.Tensor, ...]:
+    def _batch(self, count: int) -> tuple[torch.Tensor, torch.Tensor, Timbre]:
         count = min(count, _PITCHES)
         pitch = torch.tensor(self.rng.permutation(_PITCHES)[:count], device=self.device)
-        z = torch.tensor(latents(count, self.rng, self.axes), dtype=torch.float32,
-                         device=self.device)
-        weights, usable = self.targets.shares(z, pitch)
-        return z, pitch, weights, usable.view(-1, 1, 1)
+        z = self.rng.standard_normal((count, self.axes.shape[1]))
+        return (torch.tensor(z, dtype=torch.float32, device=self.device), pitch,
+                self.targets.timbre(z, pitch))
 
     def _loss(self, output: torch.Tensor, wanted: torch.Tensor, ceiling: torch.Tensor,
-              pitch: torch.Tensor, usable: torch.Tensor,
-              onset: bool = False) -> tuple[torch.Tensor, list[float]]:
+              pitch: torch.Tensor, usable: torch.Tensor, onset: bool = False,
+              vibrato: torch.Tensor | None = None) -> tuple[torch.Tensor, list[float]]:
         """Weighted distances of magnitude and phase; figures in dB and half turns.
 
         Magnitude counts where this note is strong, and where another timbre at this pitch would
@@ -261,6 +291,8 @@ class Trainer:
         turning = (torch.exp(0.25 * (torch.maximum(wanted, ever - 14.0) - top).clamp(max=0.0))
                    + 0.3 * torch.exp(0.25 * (ever - peak))) * usable
         phase = targets.frequency[pitch][:, None].expand(-1, wanted.shape[1], -1)
+        if vibrato is not None:
+            phase = phase + vibrato[:, :, None] * targets.vibrato[pitch][:, None]
         if onset:
             phase = torch.cat([targets.initial.expand(len(pitch), 1, -1), phase[:, 1:]], dim=1)
             times = torch.ones_like(turning)
@@ -270,7 +302,7 @@ class Trainer:
                                           + spectra.MAGNITUDE_SHIFT)
         phase_error = output[:, 1] - phase
         square = magnitude_error.square()
-        magnitude_loss = ((torch.sqrt(square + 1e-3) + 5.0 * square) * strong).sum() / strong.sum()
+        magnitude_loss = ((torch.sqrt(square + 1e-3) + 15.0 * square) * strong).sum() / strong.sum()
         square = phase_error.square()
         # The square reaches the alternating phases of the first row, where the mere distance
         # would be content with their median.
@@ -295,36 +327,40 @@ class Trainer:
 
     def steady(self, count: int) -> tuple[torch.Tensor, list[float]]:
         """One row per note."""
-        z, pitch, weights, usable = self._batch(count)
-        wanted = self.targets.draw(
-            self.targets.mixed(self.steady_levels, weights, pitch), pitch)
+        z, pitch, timbre = self._batch(count)
+        wanted = self.targets.draw(self.targets.mixed(
+            self.steady_levels, timbre, pitch, torch.full((1,), 36.0, device=self.device)), pitch)
         output, features, _ = self.generator.steady_rows(
             z, pitch, 0, torch.zeros(len(z), 1, dtype=torch.long, device=self.device))
-        loss, figures = self._loss(output, wanted, self.steady_ceiling[pitch], pitch, usable)
+        loss, figures = self._loss(output, wanted, self.steady_ceiling[pitch], pitch,
+                                   timbre.usable)
         return loss + self._phase_loss(features, pitch), figures
 
-    def coarse(self, count: int, rows: int = 4) -> tuple[torch.Tensor, list[float]]:
+    def coarse(self, count: int, rows: int = 3) -> tuple[torch.Tensor, list[float]]:
         """A few of sixteen rows of every note, one of them near the onset."""
-        z, pitch, weights, usable = self._batch(count)
+        z, pitch, timbre = self._batch(count)
         chosen = np.stack([self.rng.permutation(COARSE_ROWS)[:rows] for _ in range(len(z))])
         chosen[:, 0] = self.rng.integers(0, 3, len(z))
         chosen = torch.tensor(chosen, device=self.device)
-        levels = self.targets.mixed(self.coarse_levels, weights, pitch)
+        levels = self.targets.mixed(self.coarse_levels, timbre, pitch, self.coarse_rows)
         notes = torch.arange(len(z), device=self.device)[:, None]
         wanted = self.targets.draw(levels[notes, chosen], pitch)
         ceiling = self.coarse_ceiling[pitch][notes, chosen]
         output, features, before = self.generator.steady_rows(z, pitch, SPLIT, chosen)
-        loss, figures = self._loss(output, wanted, ceiling, pitch, usable)
-        envelope = torch.einsum("nk,nkrf->nrf", weights, self.envelopes[pitch])
+        loss, figures = self._loss(output, wanted, ceiling, pitch, timbre.usable)
+        envelope = torch.einsum("nk,nkrf->nrf", timbre.weights, self.envelopes[pitch])
+        shades = shading(timbre.shades, self.coarse_rows, self.places.shape[1])
+        shades = (shades @ self.places[pitch]).unflatten(1, (2 ** SPLIT, -1)).mean(dim=2)
+        envelope = envelope + shades / 50.0
         weight = (0.15 + torch.exp(2.0 * (envelope - envelope.amax(dim=(1, 2), keepdim=True)))
-                  ) * usable
+                  ) * timbre.usable
         error = self.envelope_head(before)[:, 0] - envelope
         envelope_loss = (error.square() * weight).sum() / weight.sum()
         return loss + self._phase_loss(features, pitch) + 10.0 * envelope_loss, figures
 
     def fine(self, count: int) -> tuple[torch.Tensor, list[float]]:
         """A window of every note: the onset often, the release sometimes, or anywhere."""
-        z, pitch, weights, usable = self._batch(count)
+        z, pitch, timbre = self._batch(count)
         draw = self.rng.random()
         if draw < 0.35:
             first = 0
@@ -333,11 +369,38 @@ class Trainer:
         else:
             first = int(self.rng.integers(0, spectra.ROWS - WINDOW + 1))
         end = first + WINDOW
+        rows = torch.arange(first, end, device=self.device)
+        wave = torch.sin(2.0 * math.pi * data.VIBRATO_TURN * rows)
+        levels = self.targets.mixed(self.targets.levels[..., first:end], timbre, pitch, rows)
         wanted = self.targets.draw(
-            self.targets.mixed(self.targets.levels[..., first:end], weights, pitch), pitch)
-        output = self.generator(z, pitch, (first, end))
-        return self._loss(output, wanted, self.targets.ceiling[pitch, first:end], pitch, usable,
-                          onset=first == 0)
+            levels + (timbre.tremolo[:, None] * wave)[:, :, None], pitch)
+        features: list[tuple[int, torch.Tensor]] = []
+        output = self.generator(z, pitch, (first, end), features)
+        loss, figures = self._loss(output, wanted, self.targets.ceiling[pitch, first:end], pitch,
+                                   timbre.usable, first == 0,
+                                   timbre.vibrato[:, None] / data.DEEPEST * wave)
+        return loss + self._clock_loss(features, first, end, timbre), figures
+
+    def _clock_loss(self, features: list[tuple[int, torch.Tensor]], first: int, end: int,
+                    timbre: Timbre) -> torch.Tensor:
+        """How badly the blocks from ``SPLIT`` on know where the vibrato is, and how deep.
+
+        A kernel of three rows sees no vibrato coming: every block must hand it on.
+        """
+        depth = torch.stack([timbre.vibrato / 15.0, timbre.tremolo / 2.0], dim=1)
+        loss = 0.0
+        for index, head in enumerate(self.clock_heads, SPLIT):
+            low, x = features[index]
+            size = spectra.ROWS // (2 * 2 ** index)
+            begin, stop = first // size, -(-end // size)
+            rows = (torch.arange(begin, stop, device=self.device) + 0.5) * size - 0.5
+            angle = 2.0 * math.pi * data.VIBRATO_TURN * rows
+            wave = torch.stack([torch.cos(angle), torch.sin(angle)])
+            wanted = (depth[:, :, None, None] * wave).flatten(1, 2)
+            said = head(x[:, :, begin - low:stop - low])
+            error = (said - wanted[:, :, :, None]).square().mean(dim=(1, 2, 3))
+            loss = loss + (error * (1.0 + 2.0 * depth[:, 0]) * timbre.usable.view(-1)).mean()
+        return 2.0 * loss
 
     def step(self, rate: float, count: int) -> list[float]:
         """Take one step of the current stage and return its figures."""
@@ -349,7 +412,7 @@ class Trainer:
             group["lr"] = 0.5 * rate * group["times"]
         self.adam.step()
         self.muon.step(rate, steady + steady[1:])
-        for module in (self.generator, self.phase_head, self.envelope_head):
+        for module in (self.generator, self.phase_head, self.envelope_head, self.clock_heads):
             module.zero_grad(set_to_none=True)
         self.averaged += 1
         keep = min(EMA, self.averaged / (10.0 + self.averaged))
@@ -360,22 +423,23 @@ class Trainer:
         return figures
 
     @torch.no_grad()
-    def variety(self, notes: int = 16) -> list[float]:
+    def variety(self, notes: int = 24) -> list[float]:
         """Explained variance of the targets' variation over z, at five pitches (averages)."""
         own = {name: value.detach().clone() for name, value in self.generator.named_parameters()}
         self._put(self.average)
         result = []
-        z = torch.tensor(np.random.default_rng(99).standard_normal((notes, 256)),
-                         dtype=torch.float32, device=self.device)
+        drawn = np.random.default_rng(99).standard_normal((notes, 256))
+        z = torch.tensor(drawn, dtype=torch.float32, device=self.device)
         for index in (4, 16, 30, 43, 56):
             pitch = torch.full((notes,), index, device=self.device)
-            weights, _ = self.targets.shares(z, pitch)
+            timbre = self.targets.timbre(drawn, pitch)
             said, wanted = [], []
             for first, end in ((10, 12), (70, 72)):
                 window = self.generator(z, pitch, (first, end))[:, 0]
                 said.append((window - spectra.MAGNITUDE_SHIFT) / spectra.MAGNITUDE_SCALE)
                 wanted.append(self.targets.draw(self.targets.mixed(
-                    self.targets.levels[..., first:end], weights, pitch), pitch))
+                    self.targets.levels[..., first:end], timbre, pitch,
+                    torch.arange(first, end, device=self.device)), pitch))
             a, b = torch.cat(said, dim=1), torch.cat(wanted, dim=1)
             heard = b.amax(dim=0) > b.max() - 10.0
             a, b = (a - a.mean(dim=0))[:, heard], (b - b.mean(dim=0))[:, heard]
@@ -415,7 +479,7 @@ class Trainer:
                 arrays.update({"golden/z": z, "golden/pitches": pitch, "golden/rows": rows,
                                "golden/output": output.permute(0, 2, 3, 1)[:, rows].cpu().numpy()})
         self._put(own)
-        for head in ("phase_head", "envelope_head"):
+        for head in ("phase_head", "envelope_head", "clock_heads"):
             for name, value in getattr(self, head).named_parameters():
                 arrays[f"{head}/{name}"] = value.detach().cpu().numpy()
         for index, moment in enumerate(self.muon.moments):
@@ -428,6 +492,32 @@ class Trainer:
         with open(part, "wb") as file:
             np.savez(file, **arrays)
         os.replace(part, path)
+
+    @torch.no_grad()
+    def start(self, weights: dict[str, np.ndarray]) -> None:
+        """Begin from exported weights (``export.read``), in the last stage.
+
+        What they know of pitch, phase and time stays. Of z they know what lies along the
+        directions of now; where they hear it along others, that part begins anew.
+        """
+        kernel = weights["start_kernel"].reshape(len(weights["start_kernel"]), -1)
+        kernel = kernel * self.generator.start_scale
+        latents, pitch = kernel[:self.axes.shape[1]], kernel[self.axes.shape[1]:]
+        timbre = self.axes @ latents
+        known = np.square(timbre).sum() > 0.99 * np.square(latents).sum()
+        for name, parameter in self.generator.named_parameters():
+            if name == "pitch":
+                value = pitch
+            elif name == "timbre":
+                value = timbre if known else parameter
+            else:
+                value = weights[name]
+            if tuple(value.shape) != tuple(parameter.shape):
+                raise ValueError(f"The weights to start from are of other widths: {name} is "
+                                 f"{tuple(value.shape)}, not {tuple(parameter.shape)}.")
+            parameter.copy_(torch.as_tensor(value, dtype=torch.float32, device=self.device))
+            self.average[name].copy_(parameter)
+        self.stage, self.opened = STAGES[-1], len(STAGES) - 1
 
     def restore(self, path: Path) -> None:
         """Go on from a saved state of the same widths."""
@@ -444,7 +534,7 @@ class Trainer:
             for name, value in self.generator.named_parameters():
                 value.copy_(tensor(f"weights/{name}"))
                 self.average[name].copy_(tensor(f"average/{name}"))
-            for head in ("phase_head", "envelope_head"):
+            for head in ("phase_head", "envelope_head", "clock_heads"):
                 for name, value in getattr(self, head).named_parameters():
                     value.copy_(tensor(f"{head}/{name}"))
             for index, moment in enumerate(self.muon.moments):
@@ -473,7 +563,7 @@ def run(trainer: Trainer, stage: str, minutes: float, count: int, rate: float,
         figures.append(trainer.step(rate * scale, count))
         steps += 1
         trainer.seconds = before + time.monotonic() - begin
-        if time.monotonic() - last > 60.0:
+        if time.monotonic() - last > 180.0:
             table = np.array(figures)
             means = [column[~np.isnan(column)].mean() if (~np.isnan(column)).any() else math.nan
                      for column in table.T]
@@ -496,6 +586,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--stage", choices=STAGES, help="train this stage alone; without it a "
                         "fresh run goes through all three and a later one stays in the last")
     parser.add_argument("--folder", type=Path, default=RUN, help="data and state (%(default)s)")
+    parser.add_argument("--start", metavar="NAME|PATH", help="begin from these exported weights "
+                        "if there is no state yet (needs the project's own packages, too)")
     parser.add_argument("--batch", type=int, help="notes per step (16; on a GPU 61)")
     parser.add_argument("--rate", type=float, help="learning rate at the start of the stage")
     parser.add_argument("--fmap-base", type=int, default=1024, help="widths (%(default)s)")
@@ -522,12 +614,15 @@ def main(arguments: list[str] | None = None) -> int:
         if state.is_file():
             trainer.restore(state)
             trainer.rng = np.random.default_rng([options.seed, trainer.steps])
-    except (OSError, KeyError, ValueError) as error:
+        elif options.start:
+            from training.gansynth.export import read
+            trainer.start(read(options.start))
+    except (ImportError, InputError, OSError, KeyError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     if options.stage:
         plan = {options.stage: 1.0}
-    elif trainer.steps:
+    elif trainer.steps or options.start:
         plan = {trainer.stage: 1.0}
     else:
         plan = TIME_SHARES
