@@ -176,7 +176,8 @@ def small_data():
     audio = np.round(audio * 32767).astype(np.int16)
     track = np.full((4, data.SAMPLES // data.TRACK_HOP), 60, np.float32)
     return dict(audio=audio, split=np.array([0, 0, 1, 3]), track=track, morph_audio=audio[:2],
-                morph_sources=np.array([[0, 1], [3, 0]]), morph_share=np.float32([0.3, 0.3]))
+                morph_sources=np.array([[0, 1], [3, 0]]), morph_share=np.float32([0.3, 0.3]),
+                morph_weight=np.float32([1, 2]))
 
 
 def test_fused_passes_are_the_plain_ones():

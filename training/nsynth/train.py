@@ -38,6 +38,9 @@ TRAIN, HELD_OUT_NOTE, HELD_OUT_INSTRUMENT, SHIPPED = 0, 1, 2, 3
 PITCH_WEIGHT = 0.5
 # Share of crops whose pitch strays from what the encoding says, and comes back.
 WOBBLES = 0.4
+# Mixed encodings get noise of up to this many standard deviations: a mix that is played is never
+# quite one that was taught.
+ENCODING_NOISE = 0.15
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Stage:
 
 STAGES = {
     "broad": Stage(0.42, 0.03, 0.30, 0.25, 1.0, 0.5, 3e-3, 0.999),
-    "near": Stage(0.58, 0.03, 0.17, 0.22, 1.5, 0.35, 1.5e-3, 0.999),
+    "near": Stage(0.25, 0.02, 0.28, 0.45, 1.5, 0.35, 1.5e-3, 0.999),
 }
 
 # Windowed-sinc interpolation, 12 taps at 512 positions between two samples.
@@ -170,7 +173,9 @@ class Crops:
             audio = source.audio if np.ndim(wobble) == 0 else level * crop(
                 self.data["audio"][i], positions(start, rate * wobble, self.length))
             return audio, [source], [1.0]
-        k = rng.choice(self.morphs if kind == 1 else self.shipped_morphs)
+        rows = self.morphs if kind == 1 else self.shipped_morphs
+        weight = self.data["morph_weight"][rows]
+        k = rng.choice(rows, p=weight / weight.sum())
         semitones = stage.semitones if kind == 1 else stage.shipped_semitones
         lead, other = self.data["morph_sources"][k]
         rate, share = self._rate(semitones), float(self.data["morph_share"][k])
@@ -329,6 +334,10 @@ class Trainer:
         with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
             own = self.model.encode(signals, self.network.pooled)
             encoding = torch.einsum("bc,cfz->bfz", mixing, own.float())
+            mixed = (mixing > 0).sum(1) > 1
+            spread = ENCODING_NOISE * torch.rand(len(mixed), device=self.device) * mixed
+            encoding = encoding + spread[:, None, None] * own.detach().float().std((0, 1)) * (
+                torch.randn(encoding.shape, device=self.device))
             heard = history(targets, encoding, self.network, noise, self.rng)
             loss = self.network.loss(heard, targets, encoding)
             voiced = torch.isfinite(pitch)
