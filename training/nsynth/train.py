@@ -245,8 +245,8 @@ def pitch_features(pitch: torch.Tensor) -> torch.Tensor:
 
 
 def read_state(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a state file, `ema/...`, `raw/...`, `exp_avg/...`, and counts; or of an exported
-    checkpoint, whose weights stand for both `raw` and `ema`.
+    """The arrays of a state file, `ema/...`, `raw/...`, `exp_avg/...`, and counts; or of an
+    exported checkpoint, whose weights stand for both `raw` and `ema`.
     """
     if path.suffix != ".npz":
         return state_of(path)
@@ -367,8 +367,10 @@ class Trainer:
         """Nats per sample of the averaged weights on fixed crops: true past, noisy past."""
         rng = np.random.default_rng(1)
         rows = np.flatnonzero(self.data["split"] == split)
-        codes = np.stack([mu_law(crop(self.data["audio"][i], positions(s, 1.0, length))) for i, s in zip(
-            rng.choice(rows, count), rng.integers(0, self.data["audio"].shape[1] - length, count))])
+        latest = self.data["audio"].shape[1] - length
+        starts = rng.choice(rows, count), rng.integers(0, latest, count)
+        codes = np.stack([mu_law(crop(self.data["audio"][i], positions(start, 1.0, length)))
+                          for i, start in zip(*starts)])
         targets = torch.from_numpy(codes).to(self.device)
         true = (targets.float() - 128) / 128
         noisy = true + 0.03 * torch.from_numpy(
@@ -377,7 +379,8 @@ class Trainer:
         for value, average in zip(self.values, self.ema):
             value.copy_(average)
         encoding = self.model.encode(true, self.network.pooled)
-        losses = tuple(float(self.network.loss(heard, targets, encoding)) for heard in (true, noisy))
+        losses = tuple(float(self.network.loss(heard, targets, encoding))
+                       for heard in (true, noisy))
         for value, old in zip(self.values, kept):
             value.copy_(old)
         return losses
@@ -407,8 +410,9 @@ class Trainer:
 
     def _show(self, losses: list[float], length: int, speed: float, report) -> None:
         notes, shipped = self.validate(HELD_OUT_NOTE, length), self.validate(SHIPPED, length)
-        line = (f"{self.seconds / 60:.1f} min, {self.steps} steps, {self.samples / 1e6:.1f} M samples "
-                f"({speed:.0f}/s): loss {np.nanmean(losses[-300:]):.3f}, pitch {self.pitch_loss:.4f}; "
+        line = (f"{self.seconds / 60:.1f} min, {self.steps} steps, "
+                f"{self.samples / 1e6:.1f} M samples ({speed:.0f}/s): "
+                f"loss {np.nanmean(losses[-300:]):.3f}, pitch {self.pitch_loss:.4f}; "
                 f"held-out notes "
                 f"{notes[0]:.3f} (noisy past {notes[1]:.3f}), shipped sounds {shipped[0]:.3f} "
                 f"({shipped[1]:.3f})")
@@ -429,10 +433,13 @@ def main(arguments: list[str] | None = None) -> int:
                         help="state, or exported checkpoint, to go on from (default: state.npz in "
                              "the folder, if there)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N")
-    parser.add_argument("--clips", type=int, metavar="N", help="crops per step (default: 2, on a GPU 48)")
-    parser.add_argument("--length", type=int, default=6144, help="samples per crop (default: %(default)s)")
+    parser.add_argument("--clips", type=int, metavar="N",
+                        help="crops per step (default: 2, on a GPU 48)")
+    parser.add_argument("--length", type=int, default=6144,
+                        help="samples per crop (default: %(default)s)")
     parser.add_argument("--rate", type=float, help="peak learning rate (default: the stage's)")
-    parser.add_argument("--width", type=int, default=32, help="of a new network (default: %(default)s)")
+    parser.add_argument("--width", type=int, default=32,
+                        help="of a new network (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
@@ -454,8 +461,8 @@ def main(arguments: list[str] | None = None) -> int:
     trainer = Trainer(size, data, options.folder, options.threads, options.seed,
                       start if options.start or start.is_file() else None)
     clips = options.clips or (48 if trainer.device.type == "cuda" else max(2, options.threads))
-    print(f"{asdict(trainer.model.size)} on {trainer.device}"
-          f"{' (fused)' if trainer.network is not trainer.model else ''}, from step {trainer.steps}",
+    fused = " (fused)" if trainer.network is not trainer.model else ""
+    print(f"{asdict(trainer.model.size)} on {trainer.device}{fused}, from step {trainer.steps}",
           flush=True)
     stages = [(options.stage, 1.0)] if options.stage else [("broad", 0.55), ("near", 0.45)]
     for name, share in stages:
