@@ -89,13 +89,14 @@ _MAKE_AND_PLAY = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from benchmarks.magenta_gansynth import OFFICIAL, Reference, make
+from benchmarks.magenta_gansynth import OFFICIAL, make
+from synths.gansynth.magenta import Model
 root = Path(sys.argv[1])
 for name, (changes, stage, step, _) in json.loads(sys.argv[2]).items():
     folder = root / name
     make(folder, {**OFFICIAL, **changes}, stage, step)
     notes = np.load(root / "notes.npz")
-    waves = Reference(folder, batch_size=2).generate_samples_from_z(notes["z"], notes["pitches"])
+    waves = Model.load_from_path(folder, batch_size=2).generate_samples_from_z(notes["z"], notes["pitches"])
     np.save(folder / "waves.npy", waves)
 """
 

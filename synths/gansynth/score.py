@@ -58,7 +58,9 @@ def load_midi(path: str | Path, min_pitch: int = MIN_PITCH, max_pitch: int = MAX
     """
     path = Path(path)
     midi = _parse_midi(path)
-    from note_seq import midi_io  # a second, that only reading a score needs
+    with warnings.catch_warnings():  # pydub, which note_seq imports, asks for ffmpeg
+        warnings.simplefilter("ignore")
+        from note_seq import midi_io  # a second, that only reading a score needs
     try:
         sequence = midi_io.midi_to_note_sequence(midi)
     except midi_io.MIDIConversionError as error:

@@ -48,8 +48,8 @@ class Pictures:
     """
 
     def __init__(self, model: Model) -> None:
-        self._inverter, self.kept = model._inverter, []
-        model._inverter = self
+        self._inverter, self.kept = model.inverter, []
+        model.inverter = self
 
     def __getattr__(self, name: str):
         return getattr(self._inverter, name)
