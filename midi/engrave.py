@@ -31,6 +31,8 @@ PITCH = re.compile(r"([\^=_]?)([A-G])(,*)")
 
 
 class Note(NamedTuple):
+    """A note of the cello."""
+
     pitch: int  # MIDI
     start: Fraction  # in quarters
     length: Fraction
@@ -38,6 +40,8 @@ class Note(NamedTuple):
 
 
 class Score(NamedTuple):
+    """A score and what stands at its head."""
+
     title: str
     composer: str
     key: str
@@ -126,6 +130,7 @@ def to_midi(score: Score) -> mido.MidiFile:
 
 
 def main() -> None:
+    """Write the MIDI file."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, default=SCORE.with_suffix(".mid"),
                         help="the MIDI file (default: beside the score)")

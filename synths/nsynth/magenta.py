@@ -31,8 +31,8 @@ def official(checkpoint_path: str | Path | None, temperature: float = 1.0) -> st
         asked for, which it does not have.
     """
     if temperature != 1:
-        raise InputError(f"Magenta's own engine samples at temperature 1 only, not {temperature:g}: "
-                         "leave out --temperature or --engine.")
+        raise InputError(f"Magenta's own engine samples at temperature 1 only, not {temperature:g}:"
+                         " leave out --temperature or --engine.")
     prefix = checkpoints.find(checkpoint_path, "nsynth")
     width = checkpoints.shapes(prefix)["res_1/W"][-1]
     if width != WIDTH:
