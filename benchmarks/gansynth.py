@@ -112,8 +112,6 @@ def run(rounds: int = 3, count: int = 210) -> dict:
         The machine, the raw seconds of every round, medians, ratios, and how far the samples of
         the two sides lie apart.
     """
-    from synths.gansynth import score
-
     with tempfile.TemporaryDirectory() as temporary:
         folder, notes_file = Path(temporary) / "official", Path(temporary) / "notes.npz"
         notes = {name: values[:count] for name, values in score_notes().items()}
@@ -142,15 +140,39 @@ def run(rounds: int = 3, count: int = 210) -> dict:
                 whole[name].append(_costs(side.ask(count=BATCH, whole=True)))
         theirs, ours = (np.load(Path(temporary) / f"{name}.npy", mmap_mode="r")
                         for name in ("magenta", "ours"))
-        error = peak = 0.0
-        for a, b, seconds in zip(theirs, ours, notes["lengths"]):
-            heard = score.note_samples(seconds)
-            error = max(error, float(np.abs(a[:heard] - b[:heard]).max()))
-            peak = max(peak, float(np.abs(a[:heard]).max()))
+        error, peak = _differences(theirs, ours, notes["lengths"])
         for side in sides.values():
             side.close()
 
-    ratio = {
+    return {
+        "machine": machine(),
+        "notes": count, "batch": BATCH,
+        "model_load_s": model_load,
+        "start": start,
+        "score": played,
+        "whole_notes": whole,
+        "largest_difference": error, "largest_sample": peak,
+        "relative_difference": error / peak,
+        "ratio": _ratios(model_load, start, played, whole),
+    }
+
+
+def _differences(theirs: np.ndarray, ours: np.ndarray, lengths: np.ndarray,
+                 ) -> tuple[float, float]:
+    """The largest difference and the largest sample of what is heard of the notes."""
+    from synths.gansynth import score
+
+    error = peak = 0.0
+    for a, b, seconds in zip(theirs, ours, lengths):
+        heard = score.note_samples(seconds)
+        error = max(error, float(np.abs(a[:heard] - b[:heard]).max()))
+        peak = max(peak, float(np.abs(a[:heard]).max()))
+    return error, peak
+
+
+def _ratios(model_load: float, start: dict, played: dict, whole: dict) -> dict[str, float]:
+    """How many times as long Magenta takes."""
+    return {
         "score": _median(played, "magenta") / _median(played, "ours"),
         "score_cpu": _median(played, "magenta", "cpu_s") / _median(played, "ours", "cpu_s"),
         "whole_notes": _median(whole, "magenta") / _median(whole, "ours"),
@@ -161,17 +183,6 @@ def run(rounds: int = 3, count: int = 210) -> dict:
                               / (start["ours"]["load_s"] + start["ours"]["first_note_s"]),
         "from_import_to_first_note": (sum(start["magenta"].values())
                                       / sum(start["ours"].values())),
-    }
-    return {
-        "machine": machine(),
-        "notes": count, "batch": BATCH,
-        "model_load_s": model_load,
-        "start": start,
-        "score": played,
-        "whole_notes": whole,
-        "largest_difference": error, "largest_sample": peak,
-        "relative_difference": error / peak,
-        "ratio": ratio,
     }
 
 

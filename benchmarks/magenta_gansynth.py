@@ -14,6 +14,7 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -73,11 +74,11 @@ def load_seconds(folder: Path, batch_size: int = 16) -> float:
     (discriminator, optimisers), which the random checkpoint lacks, are initialised, not restored.
     """
     tf = tensorflow_v1.load()
-    from magenta.models.gansynth.lib import (
-        layers,  # noqa: F401  (imported before the clock runs)
+    from magenta.models.gansynth.lib import (  # noqa: F401  (imported before the clock runs)
+        layers,
         network_functions,
         networks,
-        specgrams_helper,  # noqa: F401
+        specgrams_helper,
     )
 
     began = time.perf_counter()
@@ -85,45 +86,9 @@ def load_seconds(folder: Path, batch_size: int = 16) -> float:
     num_blocks = config["num_resolutions"]
     settings = {**magenta.settings(folder, config, num_blocks), "num_tokens": PITCHES,
                 "progress": num_blocks - 1.0}
-    height, width = settings["resolution_schedule"].final_resolutions
     graph = tf.Graph()
     with graph.as_default():
-        images = networks.blend_images(
-            tf.placeholder(tf.float32, [batch_size, height, width, 2]), settings["progress"],
-            settings["resolution_schedule"], num_blocks)
-        labels = tf.placeholder(tf.float32, [batch_size, PITCHES])
-
-        def generate(scope_reuse=None):
-            noises = tf.random_normal([batch_size, settings["latent_vector_size"]])
-            with tf.variable_scope("Generator", reuse=scope_reuse):
-                return network_functions.g_fn_registry["specgram"]((noises, labels), **settings)[0]
-
-        def discriminate(data, reuse=True):
-            with tf.variable_scope("Discriminator", reuse=reuse):
-                return network_functions.d_fn_registry["specgram"](data, **settings)
-
-        def classification_loss(data):
-            return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits_v2(
-                labels=tf.stop_gradient(labels),
-                logits=discriminate(data)[1]["classification_logits"]))
-
-        fakes = generate()
-        fake_score, real_score = discriminate(fakes, None)[0], discriminate(images)[0]
-        between = images + tf.random_uniform([batch_size, 1, 1, 1]) * (fakes - images)
-        slope = tf.gradients(discriminate(between)[0], between)[0]
-        penalty = tf.reduce_mean(tf.square(
-            tf.sqrt(tf.reduce_sum(tf.square(slope), axis=[1, 2, 3])) - 1.0))
-        generator_loss = -tf.reduce_mean(fake_score) + classification_loss(fakes)
-        discriminator_loss = (
-            tf.reduce_mean(fake_score) - tf.reduce_mean(real_score) + 10.0 * penalty
-            + 0.001 * tf.reduce_mean(tf.square(real_score)) + classification_loss(images))
-        ours = tf.trainable_variables("Generator")
-        steps = [tf.train.AdamOptimizer(8e-4, 0.0, 0.99).minimize(loss, var_list=variables)
-                 for loss, variables in ((generator_loss, ours), (
-                     discriminator_loss, tf.trainable_variables("Discriminator")))]
-        average = tf.train.ExponentialMovingAverage(0.999)
-        with tf.control_dependencies(steps):
-            average.apply(ours)
+        ours = _build_training(tf, settings, num_blocks, batch_size)
         training_variables = tf.global_variables()
     with tf.Session(graph=graph) as session, graph.as_default():
         session.run(tf.variables_initializer(training_variables))
@@ -132,6 +97,50 @@ def load_seconds(folder: Path, batch_size: int = 16) -> float:
         prefix = tf.train.latest_checkpoint(str(next(folder.glob("stage_*"))))
         tf.train.Saver(ours).restore(session, prefix)
     return time.perf_counter() - began
+
+
+def _build_training(tf: Any, settings: dict, num_blocks: int, batch_size: int) -> list:
+    """The graph of training; returns the generator's variables."""
+    from magenta.models.gansynth.lib import network_functions, networks
+
+    height, width = settings["resolution_schedule"].final_resolutions
+    images = networks.blend_images(
+        tf.placeholder(tf.float32, [batch_size, height, width, 2]), settings["progress"],
+        settings["resolution_schedule"], num_blocks)
+    labels = tf.placeholder(tf.float32, [batch_size, PITCHES])
+
+    def generate(scope_reuse=None):
+        noises = tf.random_normal([batch_size, settings["latent_vector_size"]])
+        with tf.variable_scope("Generator", reuse=scope_reuse):
+            return network_functions.g_fn_registry["specgram"]((noises, labels), **settings)[0]
+
+    def discriminate(data, reuse=True):
+        with tf.variable_scope("Discriminator", reuse=reuse):
+            return network_functions.d_fn_registry["specgram"](data, **settings)
+
+    def classification_loss(data):
+        return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits_v2(
+            labels=tf.stop_gradient(labels),
+            logits=discriminate(data)[1]["classification_logits"]))
+
+    fakes = generate()
+    fake_score, real_score = discriminate(fakes, None)[0], discriminate(images)[0]
+    between = images + tf.random_uniform([batch_size, 1, 1, 1]) * (fakes - images)
+    slope = tf.gradients(discriminate(between)[0], between)[0]
+    penalty = tf.reduce_mean(tf.square(
+        tf.sqrt(tf.reduce_sum(tf.square(slope), axis=[1, 2, 3])) - 1.0))
+    generator_loss = -tf.reduce_mean(fake_score) + classification_loss(fakes)
+    discriminator_loss = (
+        tf.reduce_mean(fake_score) - tf.reduce_mean(real_score) + 10.0 * penalty
+        + 0.001 * tf.reduce_mean(tf.square(real_score)) + classification_loss(images))
+    ours = tf.trainable_variables("Generator")
+    steps = [tf.train.AdamOptimizer(8e-4, 0.0, 0.99).minimize(loss, var_list=variables)
+             for loss, variables in ((generator_loss, ours), (
+                 discriminator_loss, tf.trainable_variables("Discriminator")))]
+    average = tf.train.ExponentialMovingAverage(0.999)
+    with tf.control_dependencies(steps):
+        average.apply(ours)
+    return ours
 
 
 def main() -> None:

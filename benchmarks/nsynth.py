@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,6 @@ import numpy as np
 from benchmarks.common import RESULTS, ROOT, Worker, limits, machine, serve, timed
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-sys.path.insert(0, str(ROOT / "tests"))     # magenta_nsynth makes the random weights
 
 FRAME = 512
 CLIPS = (1, 12)     # a single sound, and the book's job
@@ -114,7 +112,7 @@ def run(rounds: int, steps: int, jobs: list[str], save) -> dict:
     save : callable
         Gets the result so far after every job.
     """
-    import magenta_nsynth
+    from benchmarks import magenta_nsynth
 
     result = {"machine": machine(), "limits": limits(), "rounds": {}, "start": {},
               "same_samples": {}}
@@ -210,7 +208,7 @@ def parts(rounds: int) -> dict:
     dict
         For each number of clips and each variant, wall and processor milliseconds per time step.
     """
-    import magenta_nsynth
+    from benchmarks import magenta_nsynth
 
     variants = {
         "all taps at every step, 1 thread": {"precision": "float32", "xnnpack": True,
@@ -259,8 +257,7 @@ def growth() -> dict:
         official shapes, milliseconds per time step for batches of 1..48, generation alone (the
         groups that `nsynth.decode` makes of a batch, one after the other).
     """
-    import magenta_nsynth
-
+    from benchmarks import magenta_nsynth
     from synths import nsynth
     from synths.engines.litert import available_threads
     from synths.nsynth import wavenet
