@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -54,9 +55,9 @@ def _load_ours(folder: Path):
 
 
 def _load_magenta(folder: Path):
-    from benchmarks.magenta_gansynth import Reference
+    from synths.gansynth import magenta
 
-    reference = Reference(folder, BATCH)
+    reference = magenta.Model.load_from_path(folder, BATCH)
     return lambda notes, whole: reference.generate_samples_from_z(notes["z"], notes["pitches"])
 
 
@@ -111,8 +112,6 @@ def run(rounds: int = 3, count: int = 210) -> dict:
         The machine, the raw seconds of every round, medians, ratios, and how far the samples of
         the two sides lie apart.
     """
-    from synths.gansynth import score
-
     with tempfile.TemporaryDirectory() as temporary:
         folder, notes_file = Path(temporary) / "official", Path(temporary) / "notes.npz"
         notes = {name: values[:count] for name, values in score_notes().items()}
@@ -141,15 +140,39 @@ def run(rounds: int = 3, count: int = 210) -> dict:
                 whole[name].append(_costs(side.ask(count=BATCH, whole=True)))
         theirs, ours = (np.load(Path(temporary) / f"{name}.npy", mmap_mode="r")
                         for name in ("magenta", "ours"))
-        error = peak = 0.0
-        for a, b, seconds in zip(theirs, ours, notes["lengths"]):
-            heard = score.note_samples(seconds)
-            error = max(error, float(np.abs(a[:heard] - b[:heard]).max()))
-            peak = max(peak, float(np.abs(a[:heard]).max()))
+        error, peak = _differences(theirs, ours, notes["lengths"])
         for side in sides.values():
             side.close()
 
-    ratio = {
+    return {
+        "machine": machine(),
+        "notes": count, "batch": BATCH,
+        "model_load_s": model_load,
+        "start": start,
+        "score": played,
+        "whole_notes": whole,
+        "largest_difference": error, "largest_sample": peak,
+        "relative_difference": error / peak,
+        "ratio": _ratios(model_load, start, played, whole),
+    }
+
+
+def _differences(theirs: np.ndarray, ours: np.ndarray, lengths: np.ndarray,
+                 ) -> tuple[float, float]:
+    """The largest difference and the largest sample of what is heard of the notes."""
+    from synths.gansynth import score
+
+    error = peak = 0.0
+    for a, b, seconds in zip(theirs, ours, lengths):
+        heard = score.note_samples(seconds)
+        error = max(error, float(np.abs(a[:heard] - b[:heard]).max()))
+        peak = max(peak, float(np.abs(a[:heard]).max()))
+    return error, peak
+
+
+def _ratios(model_load: float, start: dict, played: dict, whole: dict) -> dict[str, float]:
+    """How many times as long Magenta takes."""
+    return {
         "score": _median(played, "magenta") / _median(played, "ours"),
         "score_cpu": _median(played, "magenta", "cpu_s") / _median(played, "ours", "cpu_s"),
         "whole_notes": _median(whole, "magenta") / _median(whole, "ours"),
@@ -160,17 +183,6 @@ def run(rounds: int = 3, count: int = 210) -> dict:
                               / (start["ours"]["load_s"] + start["ours"]["first_note_s"]),
         "from_import_to_first_note": (sum(start["magenta"].values())
                                       / sum(start["ours"].values())),
-    }
-    return {
-        "machine": machine(),
-        "notes": count, "batch": BATCH,
-        "model_load_s": model_load,
-        "start": start,
-        "score": played,
-        "whole_notes": whole,
-        "largest_difference": error, "largest_sample": peak,
-        "relative_difference": error / peak,
-        "ratio": ratio,
     }
 
 
@@ -183,20 +195,13 @@ def parts(rounds: int = 3, count: int = 24) -> dict:
         For each variant the seconds and processor seconds of every round, in turn; the
         multiplications and additions of a note (10^9); and the machine's limits.
     """
-    from synths.gansynth import model as gansynth
-    from synths.gansynth import score
+    from synths.gansynth import Model, score
 
-    class Unfolded(gansynth.Model):
-        def _grow(self, graph, x, layer, height, rows):
-            x = graph.resize_nearest(x, 2 * x.shape[1], 2 * x.shape[2])
-            x = gansynth._activate(graph, gansynth._convolve(graph, x, layer, height))
-            return gansynth._first_rows(graph, x, rows)
-
-    variants = {  # name: the model, whether only what is heard, networks at once
-        "every frame": (Unfolded, False, 1),
-        "the frames that are heard": (Unfolded, True, 1),
-        "scaling and convolving in one": (gansynth.Model, True, 1),
-        "notes spread over the cores": (gansynth.Model, True, gansynth._WORKERS),
+    variants = {  # name: scaling and convolving in one, only what is heard, networks at once
+        "every frame": (False, False, 1),
+        "the frames that are heard": (False, True, 1),
+        "scaling and convolving in one": (True, True, 1),
+        "notes spread over the cores": (True, True, Model.workers),
     }
     notes = {name: values[:count] for name, values in score_notes().items()}
     results = {name: {"seconds": [], "cpu_s": []} for name in variants}
@@ -204,36 +209,36 @@ def parts(rounds: int = 3, count: int = 24) -> dict:
         folder = Path(temporary) / "official"
         subprocess.run([sys.executable, "-m", "benchmarks.magenta_gansynth", "make", str(folder)],
                        cwd=ROOT, check=True, capture_output=True)
-        whole = gansynth.Model.load_from_path(folder, BATCH)
+        model = Model.load_from_path(folder, BATCH)
         for _ in range(rounds):
-            for name, (kind, heard, workers) in variants.items():
-                model = kind.load_from_path(folder, BATCH)
-                before, gansynth._WORKERS = gansynth._WORKERS, workers
-                taken = timed(lambda: model.generate_samples_from_z(
-                    notes["z"], notes["pitches"],
-                    note_lengths=notes["lengths"] if heard else None))
+            for name, (folded, heard, workers) in variants.items():
+                model.folded, model.workers = folded, workers
+                lengths = notes["lengths"] if heard else None
+                taken = timed(partial(model.generate_samples_from_z, notes["z"], notes["pitches"],
+                                      note_lengths=lengths))
                 for key, seconds in taken.items():
                     results[name][key].append(seconds)
-                gansynth._WORKERS = before
-        frames = whole._inverter.frames_for(score.note_samples(notes["lengths"].min()))
-        work = {"every frame": operations(whole, 128, folded=False),
-                "the frames that are heard": operations(whole, frames, folded=False),
-                "scaling and convolving in one": operations(whole, frames, folded=True)}
+        frames = model.inverter.frames_for(score.note_samples(notes["lengths"].min()))
+        work = {"every frame": operations(model.weights, 128, folded=False),
+                "the frames that are heard": operations(model.weights, frames, folded=False),
+                "scaling and convolving in one": operations(model.weights, frames, folded=True)}
     return {"machine": machine(), "limits": limits(), "notes": count, "rounds": results,
             "gflop_per_note": work}
 
 
-def operations(model, frames: int, folded: bool) -> float:
+def operations(weights, frames: int, folded: bool) -> float:
     """Multiplications and additions for a note of so many frames, in 10^9."""
-    rows = model._rows(frames)
-    total = 2 * model._first.kernel.size
-    for block in range(1, model._num_blocks + 1):
-        height, width = model._resolution(block)
+    from synths.gansynth import network
+
+    rows = network.rows(weights, frames)
+    total = 2 * weights.first.kernel.size
+    for block in range(1, weights.num_blocks + 1):
+        height, width = weights.resolution(block)
         if block > 1:
-            kernel = model._layers[block, "conv0"].kernel
+            kernel = weights.layers[block, "conv0"].kernel
             total += (2 * kernel.size * (4 / 9 if folded else 1)
                       * min(height, rows[block] + 1) * width)
-        total += 2 * model._layers[block, "conv1"].kernel.size * rows[block] * width
+        total += 2 * weights.layers[block, "conv1"].kernel.size * rows[block] * width
     return total / 1e9
 
 

@@ -73,8 +73,8 @@ def test_mixes_with_the_metal_hit_are_theirs_alone():
 def test_at_equal_shares_both_are_heard():
     found = {name: partials for name, (_, partials) in data.shipped_partials().items()}
     mix = data.shipped_morph(("bass", "flute"), found, 0.5)
-    both = [np.abs(data.partials(mix, found[name].frequency[:1], 60.0).amplitude[0, 4000:9000]).mean()
-            for name in ("bass", "flute")]
+    both = [np.abs(data.partials(mix, found[name].frequency[:1], 60.0)
+                   .amplitude[0, 4000:9000]).mean() for name in ("bass", "flute")]
     assert min(both) > 0.1 * max(both)
 
 

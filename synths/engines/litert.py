@@ -37,7 +37,7 @@ _TYPES = {
     np.dtype(np.int32): schema.TensorType.INT32,
 }
 _ALIGNMENT = 64
-_PLACE = 0x4C5A91D73E000000     # no 8 bytes of a model look like this and what follows it
+_PLACE = 0x4C5A91D73E000000     # offset placeholder, assumed unique in the flatbuffer
 _ACTIVATIONS = {
     None: schema.ActivationFunctionType.NONE,
     "relu": schema.ActivationFunctionType.RELU,
@@ -363,8 +363,8 @@ def _aligned(size: int) -> int:
     return -(-size // _ALIGNMENT) * _ALIGNMENT
 
 
-# stderr and the warnings' settings are the whole process's: one thread at a time may set them aside,
-# or the last to put them back puts back what another had set.
+# stderr and the warnings' settings are the whole process's: one thread at a time may set them
+# aside, or the last to put them back puts back what another had set.
 _ASIDE = threading.RLock()
 
 
