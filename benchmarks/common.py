@@ -158,6 +158,11 @@ class Worker:
         self._process.wait()
 
 
+def median(rounds: list[dict], key: str = "seconds") -> float:
+    """Median of one figure of all rounds."""
+    return float(np.median([one[key] for one in rounds]))
+
+
 def timed(work) -> dict[str, float]:
     """Wall and processor seconds (of all threads) that `work()` takes."""
     began, worked = time.perf_counter(), time.process_time()

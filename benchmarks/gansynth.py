@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import RESULTS, ROOT, Worker, limits, machine, serve, timed
+from benchmarks.common import RESULTS, ROOT, Worker, limits, machine, median, serve, timed
 
 BATCH = 16  # the book's
 
@@ -173,10 +173,10 @@ def _differences(theirs: np.ndarray, ours: np.ndarray, lengths: np.ndarray,
 def _ratios(model_load: float, start: dict, played: dict, whole: dict) -> dict[str, float]:
     """How many times as long Magenta takes."""
     return {
-        "score": _median(played, "magenta") / _median(played, "ours"),
-        "score_cpu": _median(played, "magenta", "cpu_s") / _median(played, "ours", "cpu_s"),
-        "whole_notes": _median(whole, "magenta") / _median(whole, "ours"),
-        "whole_notes_cpu": _median(whole, "magenta", "cpu_s") / _median(whole, "ours", "cpu_s"),
+        "score": median(played["magenta"]) / median(played["ours"]),
+        "score_cpu": median(played["magenta"], "cpu_s") / median(played["ours"], "cpu_s"),
+        "whole_notes": median(whole["magenta"]) / median(whole["ours"]),
+        "whole_notes_cpu": median(whole["magenta"], "cpu_s") / median(whole["ours"], "cpu_s"),
         "load": model_load / start["ours"]["load_s"],
         "load_generator": start["magenta"]["load_s"] / start["ours"]["load_s"],
         "load_to_first_note": (start["magenta"]["load_s"] + start["magenta"]["first_note_s"])
@@ -246,41 +246,32 @@ def _costs(answer: dict) -> dict:
     return {key: answer[key] for key in ("seconds", "cpu_s", "peak_mb")}
 
 
-def _median(rounds: dict[str, list[dict]], side: str, key: str = "seconds") -> float:
-    return float(np.median([one[key] for one in rounds[side]]))
-
-
 def table(results: dict) -> str:
-    """The results in a few lines."""
-    ratio, played, whole = results["ratio"], results["score"], results["whole_notes"]
+    """The results in a few lines of Markdown."""
+    ratio, start = results["ratio"], results["start"]
+    lines = ["| job | Magenta | ours | ratio | by processor time |", "|---|---|---|---|---|"]
 
-    def row(what, theirs, ours, factor):
-        return f"{what:<42} {theirs:>9.2f} {ours:>9.2f} {factor:>7.1f}x"
+    def row(what: str, theirs: float, ours: float, factor: float, cpu: float | None = None) -> None:
+        lines.append(f"| {what} | {theirs:.2f} s | {ours:.2f} s | **{factor:.1f}x** | "
+                     f"{f'{cpu:.1f}x' if cpu else ''} |")
 
-    def both(rounds, key="seconds"):
-        return (_median(rounds, side, key) for side in ("magenta", "ours"))
+    def medians(rounds: dict) -> tuple[float, float]:
+        return median(rounds["magenta"]), median(rounds["ours"])
 
-    start = results["start"]
-    lines = [f"{'seconds':<42} {'Magenta':>9} {'ours':>9}",
-             row(f"score, {results['notes']} notes", *both(played), ratio["score"]),
-             row("    processor time", *both(played, "cpu_s"), ratio["score_cpu"]),
-             row(f"{results['batch']} whole notes of 4 s", *both(whole), ratio["whole_notes"]),
-             row("    processor time", *both(whole, "cpu_s"), ratio["whole_notes_cpu"]),
-             row("load (Magenta: all that its Model builds)", results["model_load_s"],
-                 start["ours"]["load_s"], ratio["load"]),
-             row("load (Magenta: the generator alone)", start["magenta"]["load_s"],
-                 start["ours"]["load_s"], ratio["load_generator"]),
-             row("load, first note", *(start[side]["load_s"] + start[side]["first_note_s"]
-                                       for side in ("magenta", "ours")),
-                 ratio["load_to_first_note"]),
-             row("import, load, first note", *(sum(start[side].values())
-                                               for side in ("magenta", "ours")),
-                 ratio["from_import_to_first_note"]),
-             f"largest difference of a sample: {results['relative_difference']:.1e} of the largest"
-             " sample"]
-    peaks = {side: max((one["peak_mb"] or 0) for one in played[side])
-             for side in ("magenta", "ours")}
-    lines.append(f"peak memory (MB): Magenta {peaks['magenta']:.0f}, ours {peaks['ours']:.0f}")
+    row(f"the score, {results['notes']} notes, as heard (largest difference "
+        f"{results['relative_difference']:.1e} of the largest sample)", *medians(results["score"]),
+        ratio["score"], ratio["score_cpu"])
+    row(f"{results['batch']} whole notes of 4 s", *medians(results["whole_notes"]),
+        ratio["whole_notes"], ratio["whole_notes_cpu"])
+    ours = start["ours"]["load_s"]
+    row("load, against all that `Model` builds", results["model_load_s"], ours, ratio["load"])
+    row("load, against the generator alone", start["magenta"]["load_s"], ours,
+        ratio["load_generator"])
+    row("import, load, first note", sum(start["magenta"].values()), sum(start["ours"].values()),
+        ratio["from_import_to_first_note"])
+    peaks = [max(one["peak_mb"] or 0 for one in results["score"][side]) for side in
+             ("magenta", "ours")]
+    lines.append(f"| peak memory | {peaks[0]:.0f} MB | {peaks[1]:.0f} MB | | |")
     return "\n".join(lines)
 
 

@@ -1,6 +1,7 @@
-"""The tables of figures in the README files, made from the raw results: `python -m benchmarks.tables`.
+"""The README files' tables of figures, from the raw results: `python -m benchmarks.tables`.
 
-Each stands between two marks, `<!-- NAME -->` and `<!-- /NAME -->`.  A test holds them to the results.
+Each stands between two marks, `<!-- NAME -->` and `<!-- /NAME -->`.  A test holds them to the
+results.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def speeds() -> str:
     decoding, playing = results("nsynth")["rounds"], results("gansynth")
     steps = {name: 16 * nsynth.per_step(rounds) for name, rounds in decoding.items()
              if "decode" in name}  # 1000 times the milliseconds, for a second of sound
-    theirs, ours = (median(playing["score"], side) for side in ("magenta", "ours"))
+    theirs, ours = (median(playing["score"][side]) for side in ("magenta", "ours"))
     rows = [("decode one second of one clip", steps["magenta decode 1"],
              f"{duration(steps['ours decode 1 float32'])} in float32, the same samples; "
              f"{duration(steps['ours decode 1 int8'])} in int8"),
