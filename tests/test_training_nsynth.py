@@ -217,6 +217,30 @@ def test_fused_passes_are_the_plain_ones():
 
 
 @pytest.mark.torch
+def test_an_update_is_that_of_pytorchs_muon():
+    """PyTorch's takes one matrix at a time and computes in 16 bits."""
+    import torch
+    from training.nsynth.muon import Muon
+
+    generator = torch.Generator().manual_seed(0)
+    before = torch.randn(3, 24, 40, generator=generator)
+    grads = [torch.randn(3, 24, 40, generator=generator) for _ in range(2)]
+    ours = before.clone().requires_grad_()
+    theirs = [matrix.clone().requires_grad_() for matrix in before]
+    muon = Muon([("res_w", ours), ("res_b", torch.zeros(1, requires_grad=True))])
+    reference = torch.optim.Muon(theirs, lr=0.01, weight_decay=0.0, momentum=0.95,
+                                 adjust_lr_fn="match_rms_adamw")
+    for grad in grads:
+        ours.grad = grad
+        muon.step(0.01)
+        for matrix, part in zip(theirs, grad):
+            matrix.grad = part
+        reference.step()
+    moved, wanted = ours.detach() - before, torch.stack(theirs).detach() - before
+    assert (moved - wanted).norm() < 0.02 * wanted.norm()
+
+
+@pytest.mark.torch
 def test_decoder_hears_only_the_past():
     import torch
     from training.nsynth.model import Autoencoder, Size
