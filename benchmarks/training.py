@@ -2,9 +2,9 @@
 
     python -m benchmarks.training            # minutes; writes results/training.json
 
-Needs training/requirements.txt and a C++ compiler, which torch.compile asks for.  A training step of
-the NSynth starter (two crops, loss and gradients) by PyTorch's own operations, by torch.compile and
-by `training/nsynth/fused.c`; an update of its matrices by `training.nsynth.muon` and by
+Needs training/requirements.txt and a C++ compiler, which torch.compile asks for.  A training step
+of the NSynth starter (two crops, loss and gradients) by PyTorch's own operations, by torch.compile
+and by `training/nsynth/fused.c`; an update of its matrices by `training.nsynth.muon` and by
 torch.optim.Muon.  Rounds alternate; medians are compared.
 """
 
@@ -56,7 +56,7 @@ def steps(threads: int) -> dict[str, Callable[[], object]]:
         model.zero_grad()
         value = loss(signal, codes, model.encode(signal, pool))
         value.backward()
-        return float(value)
+        return float(value.detach())
 
     return {"PyTorch": lambda: step(model.loss, model.pooled),
             "torch.compile": lambda: step(compiled, pooled),
@@ -68,7 +68,7 @@ def updates() -> dict[str, Callable[[], object]]:
     model = Autoencoder(Size())
     ours = Muon(list(model.named_parameters()))
     matrices = []
-    for name, parameter in ours.matrices:
+    for _, parameter in ours.matrices:
         parameter.grad = torch.randn(parameter.shape)
         flat = parameter.detach().reshape(
             parameter.shape[0] if parameter.ndim > 2 else 1, -1, parameter.shape[-1])

@@ -23,8 +23,9 @@ TYPED = ("chapter_05_example_01.py", "chapter_05_example_02.py", "audio_utils.py
 def tracked(*patterns: str) -> list[Path]:
     """Return the files of the repository that match, and nothing that a run has made."""
     # tracked ones, and new ones that are not ignored; whoever owns the checkout
-    done = subprocess.run(["git", "-c", "safe.directory=*", "ls-files", "-z",
-                           "--cached", "--others", "--exclude-standard", "--", *patterns], cwd=ROOT, check=True, capture_output=True, text=True)
+    done = subprocess.run(["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached",
+                           "--others", "--exclude-standard", "--", *patterns],
+                          cwd=ROOT, check=True, capture_output=True, text=True)
     return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 

@@ -228,6 +228,7 @@ def test_shipped_figures_are_those_of_the_card():
 @pytest.fixture(scope="module")
 def trainer():
     import torch
+
     from training.gansynth import train
     torch.set_num_threads(1)
     levels = []
@@ -278,6 +279,7 @@ def test_held_out_pairs_get_no_weight(trainer):
 @pytest.mark.torch
 def test_stages_learn_and_a_run_goes_on_where_it_was(trainer, tmp_path):
     import torch
+
     from training.gansynth import train
     for stage in train.STAGES:
         trainer.enter(stage)

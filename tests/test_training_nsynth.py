@@ -198,6 +198,7 @@ def small_data():
 @pytest.mark.torch
 def test_fused_passes_are_the_plain_ones():
     import torch
+
     from training.nsynth.fused import Fused
     from training.nsynth.model import Autoencoder, Size
 
@@ -235,6 +236,7 @@ def test_fused_passes_are_the_plain_ones():
 def test_an_update_is_that_of_pytorchs_muon():
     """PyTorch's takes one matrix at a time and computes in 16 bits."""
     import torch
+
     from training.nsynth.muon import Muon
 
     generator = torch.Generator().manual_seed(0)
@@ -258,6 +260,7 @@ def test_an_update_is_that_of_pytorchs_muon():
 @pytest.mark.torch
 def test_decoder_hears_only_the_past():
     import torch
+
     from training.nsynth.model import Autoencoder, Size
 
     model = Autoencoder(Size(8, 16, 11, 8, 3))
@@ -273,6 +276,7 @@ def test_decoder_hears_only_the_past():
 @pytest.mark.torch
 def test_training_learns_and_goes_on_where_it_stopped(tmp_path):
     import torch
+
     from training.nsynth import train
     from training.nsynth.model import Size
 
