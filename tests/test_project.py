@@ -114,6 +114,36 @@ def test_without_its_packages_a_script_says_what_to_type(script):
     assert "pip install --no-deps -r requirements.txt" in done.stderr
 
 
+def named_tests(page: str) -> list[str]:
+    """The tests that a page names, as `tests/test_x.py::test_y`."""
+    return re.findall(r"`(tests/\w+\.py::\w+)`", (ROOT / page).read_text("utf-8"))
+
+
+@pytest.mark.parametrize("page, least", [("docs/own_code.md", 20), ("docs/decoder.md", 8)])
+def test_the_tests_that_a_page_names_exist(page, least):
+    missing = []
+    for name in named_tests(page):
+        file, test = name.split("::")
+        if not (ROOT / file).is_file() or not re.search(
+                rf"^def {test}\(", (ROOT / file).read_text("utf-8"), re.MULTILINE):
+            missing.append(name)
+    assert not missing and len(set(named_tests(page))) >= least
+
+
+@pytest.mark.parametrize("page", ["docs/own_code.md", "docs/decoder.md", "CONTRIBUTING.md"])
+def test_the_files_that_a_page_names_exist(page):
+    named = set(re.findall(r"`((?:\w+/)+\w+\.(?:py|c))", (ROOT / page).read_text("utf-8")))
+    assert named and not [name for name in named if not (ROOT / name).is_file()]
+
+
+def test_every_row_about_our_own_code_names_its_test():
+    page = (ROOT / "docs" / "own_code.md").read_text("utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| ")
+            and not line.startswith("| piece |")]
+    assert len(rows) > 12
+    assert not [row for row in rows if "::test_" not in row.split("|")[4]]
+
+
 if __name__ == "__main__":
     readme = ROOT / "README.md"
     text = re.sub(r"(<!-- deviations -->\n).*?(<!-- /deviations -->)",

@@ -6,13 +6,14 @@ memory; a `Runner` runs it.  No TensorFlow and no converter: the flatbuffer sche
 https://github.com/google-ai-edge/LiteRT/blob/main/tflite/converter/schema/schema.fbs.
 
 >>> graph = Graph()
->>> x = graph.input([4, 16])
->>> y = graph.tanh(graph.fully_connected(x, weights, bias))    # weights [16, 32], bias [32]
->>> graph.output(y)
->>> runner = Runner(graph.build(), threads=2)
->>> runner.inputs[0][:] = data
+>>> x = graph.input([2, 3])
+>>> y = graph.fully_connected(x, np.eye(3, dtype=np.float32), np.float32([0, -1, 0]))
+>>> graph.output(graph.relu(y))
+>>> runner = Runner(graph.build(), threads=1)
+>>> runner.inputs[0][:] = [[1, 2, 3], [-4, -5, 6]]
 >>> runner.invoke()
->>> runner.outputs[0]                                          # a view, valid until the next invoke
+>>> runner.outputs[0].tolist()    # a view, valid until the next invoke
+[[1.0, 1.0, 3.0], [0.0, 0.0, 6.0]]
 """
 
 from __future__ import annotations

@@ -66,7 +66,8 @@ class Model:
     """
 
     @classmethod
-    def load_from_path(cls, path: str | Path | None = None, batch_size: int = 16) -> Model:
+    def load_from_path(cls, path: str | Path | None = None, batch_size: int = 16,
+                       threads: int | None = None) -> Model:
         """Load a generator, as `synths.gansynth.Model.load_from_path`.
 
         Parameters
@@ -75,14 +76,18 @@ class Model:
             Whatever `synths.weights.checkpoints.find` takes.
         batch_size : int
             Notes computed at once.
+        threads : int, optional
+            None alone: TensorFlow uses all cores.
 
         Raises
         ------
         CheckpointError
             If there are no such weights, or they are damaged.
         InputError
-            If Magenta's code cannot build the network that they are of.
+            If Magenta's code cannot build the network that they are of, or threads are asked for.
         """
+        if threads is not None:
+            raise InputError("Magenta's own engine computes on all cores: leave out the threads.")
         return cls(checkpoints.find(path, "gansynth"), batch_size)
 
     def __init__(self, prefix: Path, batch_size: int = 16) -> None:
