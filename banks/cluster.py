@@ -71,8 +71,8 @@ def engine(workers: int | None, scheduler: str | None, say: Callable[[str], None
             client = distributed.Client(cluster)
         stack.callback(_quietly, client.close)
         _wait(client, scheduler)
-        count = len(client.scheduler_info(n_workers=-1)["workers"])
-        say(f"{count} worker{'s' * (count != 1)}; watch them at {client.dashboard_link}")
+        found = count(client)
+        say(f"{found} worker{'s' * (found != 1)}; watch them at {client.dashboard_link}")
 
         def execute(work: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
             yield from distribute(distributed, client, work)
@@ -93,6 +93,11 @@ def cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on Linux
         return os.cpu_count() or 1
+
+
+def count(client) -> int:
+    """How many workers a client has; without one this process is the only one."""
+    return 1 if client is None else len(client.scheduler_info(n_workers=-1)["workers"])
 
 
 def _connect(distributed, scheduler: str):
@@ -116,8 +121,17 @@ def _quietly(close: Callable) -> None:
         close()
 
 
-def check_workers(client, prefix: str, digest: str) -> None:
-    """See that every worker has the project and the weights, before long work.
+def check_workers(client, prefix: str, digest: str, bank: str | None = None,
+                  mark: str = "") -> None:
+    """See that every worker has the project, the weights and the bank, before long work.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    prefix, digest : str
+        The weights, and their digest.
+    bank, mark : str, optional
+        The bank's address, and its mark (`tasks.mark`).
 
     Raises
     ------
@@ -134,6 +148,10 @@ def check_workers(client, prefix: str, digest: str) -> None:
         if lack:
             raise InputError(f"The worker {address} {lack}: put the checkpoint there, at the same "
                              "path on every machine.")
+    if bank:
+        for address, lack in client.run(tasks.check_bank, bank, mark).items():
+            if lack:
+                raise InputError(f"The worker {address} {lack}.")
 
 
 def _in_process(work: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
