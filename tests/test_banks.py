@@ -369,8 +369,6 @@ def test_killed_worker_and_killed_client_lose_nothing(corners, tmp_path):
 
 @dask_only
 def test_a_clip_that_kills_its_worker_fails_alone(monkeypatch):
-    import distributed
-
     monkeypatch.setattr(cluster, "ALLOWED_FAILURES", 0)
     with cluster.engine(2, None, lambda line: None) as (_, client):
         def execute(task):
@@ -378,10 +376,9 @@ def test_a_clip_that_kills_its_worker_fails_alone(monkeypatch):
                 os._exit(1)
             return {"name": task["name"], "done": task["clips"], "failed": {}, "stop": None}
 
-        monkeypatch.setattr(cluster.tasks, "run", execute)
         work = [{"kind": "nsynth", "name": "t", "clips": [{"file": file}
                                                           for file in ("a", "bad", "c")]}]
-        found = [result for _, result in cluster.distribute(distributed, client, work)]
+        found = [result for _, result in cluster.distribute(client, work, execute)]
     done = [clip["file"] for result in found for clip in result["done"]]
     failed = {file: why for result in found for file, why in result["failed"].items()}
     assert sorted(done) == ["a", "c"] and list(failed) == ["bad"]
