@@ -17,7 +17,21 @@
 #define STAGES 10
 #define PAD 1024 /* rows of silence before (after, for gradients) a clip: twice the widest dilation */
 
-typedef float vf __attribute__((vector_size(64), aligned(4)));
+/* Registers: 32 of 16 floats with AVX-512, else 16 of 8.  A tile of sums, the weights that it is
+ * made of and one number of the other side must fit in them: what does not is spilt to memory at
+ * every step, and gcc takes a vector that the processor has not apart into single floats. */
+#ifdef __AVX512F__
+#define LANES 16
+#define ROWS 8
+#define WIDE 4
+#else
+#define LANES 8
+#define ROWS 4
+#define WIDE 2
+#endif
+#define COLUMNS (2 * LANES) /* of a tile of ROWS rows; one of 4 rows has WIDE * LANES */
+
+typedef float vf __attribute__((vector_size(4 * LANES), aligned(4)));
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE vf load(const float *p) { return *(const vf *)p; }
@@ -41,95 +55,82 @@ INLINE float fast_exp(float x)
     return p * scale;
 }
 
-/* acc [R][16 N] += a [R][K] (row stride lda) times b [K][...] (row stride ldb) */
+/* acc [R][LANES N] += a [R][K] (row stride lda) times b [K][...] (row stride ldb) */
 #define DEFINE_MULTIPLY(NAME, R, N)                                                              \
     INLINE void NAME(vf acc[R][N], const float *a, long lda, const float *b, long ldb, int K)     \
     {                                                                                             \
         for (int k = 0; k < K; k++) {                                                             \
             vf w[N];                                                                              \
-            for (int j = 0; j < N; j++) w[j] = load(b + k * ldb + 16 * j);                        \
+            for (int j = 0; j < N; j++) w[j] = load(b + k * ldb + LANES * j);                     \
             for (int r = 0; r < R; r++) {                                                         \
                 float x = a[r * lda + k];                                                         \
                 for (int j = 0; j < N; j++) acc[r][j] += x * w[j];                                \
             }                                                                                     \
         }                                                                                         \
     }
-DEFINE_MULTIPLY(multiply4x4, 4, 4)
-DEFINE_MULTIPLY(multiply8x2, 8, 2)
+DEFINE_MULTIPLY(multiply_wide, 4, WIDE)
+DEFINE_MULTIPLY(multiply, ROWS, 2)
 
 /* c [rows][n] (=, or += where add) a [rows][k] times b [k][n]; rows a multiple of 8, n of 32 */
 INLINE void matmul(const float *a, long lda, const float *b, float *c, long ldc, long rows, int k,
                    int n, int add)
 {
-    for (int j = 0; j < n;) {
-        if (n - j >= 64) {
-            for (long t = 0; t < rows; t += 4) {
-                vf acc[4][4];
-                for (int r = 0; r < 4; r++)
-                    for (int i = 0; i < 4; i++)
-                        acc[r][i] = add ? load(c + (t + r) * ldc + j + 16 * i) : (vf){0};
-                multiply4x4(acc, a + t * lda, lda, b + j, n, k);
-                for (int r = 0; r < 4; r++)
-                    for (int i = 0; i < 4; i++) store(c + (t + r) * ldc + j + 16 * i, acc[r][i]);
-            }
-            j += 64;
-        } else {
-            for (long t = 0; t < rows; t += 8) {
-                vf acc[8][2];
-                for (int r = 0; r < 8; r++)
-                    for (int i = 0; i < 2; i++)
-                        acc[r][i] = add ? load(c + (t + r) * ldc + j + 16 * i) : (vf){0};
-                multiply8x2(acc, a + t * lda, lda, b + j, n, k);
-                for (int r = 0; r < 8; r++)
-                    for (int i = 0; i < 2; i++) store(c + (t + r) * ldc + j + 16 * i, acc[r][i]);
-            }
-            j += 32;
+    int j = 0;
+    for (; j + WIDE * LANES <= n; j += WIDE * LANES)
+        for (long t = 0; t < rows; t += 4) {
+            vf acc[4][WIDE];
+            for (int r = 0; r < 4; r++)
+                for (int i = 0; i < WIDE; i++)
+                    acc[r][i] = add ? load(c + (t + r) * ldc + j + LANES * i) : (vf){0};
+            multiply_wide(acc, a + t * lda, lda, b + j, n, k);
+            for (int r = 0; r < 4; r++)
+                for (int i = 0; i < WIDE; i++) store(c + (t + r) * ldc + j + LANES * i, acc[r][i]);
         }
-    }
+    for (; j < n; j += COLUMNS)
+        for (long t = 0; t < rows; t += ROWS) {
+            vf acc[ROWS][2];
+            for (int r = 0; r < ROWS; r++)
+                for (int i = 0; i < 2; i++)
+                    acc[r][i] = add ? load(c + (t + r) * ldc + j + LANES * i) : (vf){0};
+            multiply(acc, a + t * lda, lda, b + j, n, k);
+            for (int r = 0; r < ROWS; r++)
+                for (int i = 0; i < 2; i++) store(c + (t + r) * ldc + j + LANES * i, acc[r][i]);
+        }
 }
+
+/* dw [R][LANES N] += sum over rows of a [rows][R] outer d [rows][LANES N] */
+#define DEFINE_OUTER(NAME, R, N)                                                                  \
+    INLINE void NAME(const float *a, long lda, const float *d, long ldd, float *dw, long n,       \
+                     long rows)                                                                   \
+    {                                                                                             \
+        vf acc[R][N];                                                                             \
+        for (int p = 0; p < R; p++)                                                               \
+            for (int q = 0; q < N; q++) acc[p][q] = load(dw + p * n + LANES * q);                 \
+        for (long t = 0; t < rows; t++) {                                                         \
+            vf v[N];                                                                              \
+            for (int q = 0; q < N; q++) v[q] = load(d + t * ldd + LANES * q);                     \
+            for (int p = 0; p < R; p++) {                                                         \
+                float x = a[t * lda + p];                                                         \
+                for (int q = 0; q < N; q++) acc[p][q] += x * v[q];                                \
+            }                                                                                     \
+        }                                                                                         \
+        for (int p = 0; p < R; p++)                                                               \
+            for (int q = 0; q < N; q++) store(dw + p * n + LANES * q, acc[p][q]);                 \
+    }
+DEFINE_OUTER(outer_wide, 4, WIDE)
+DEFINE_OUTER(outer_tile, ROWS, 2)
 
 /* dw [k][n] += sum over rows of a [rows][k] outer d [rows][n]; k a multiple of 8, n of 32 */
 INLINE void outer(const float *a, long lda, const float *d, long ldd, float *dw, long rows, int k,
                   int n)
 {
-    for (int j = 0; j < n;) {
-        int wide = n - j >= 64;
-        if (wide) {
-            for (int i = 0; i < k; i += 4) {
-                vf acc[4][4];
-                for (int p = 0; p < 4; p++)
-                    for (int q = 0; q < 4; q++) acc[p][q] = load(dw + (i + p) * n + j + 16 * q);
-                for (long t = 0; t < rows; t++) {
-                    vf v[4];
-                    for (int q = 0; q < 4; q++) v[q] = load(d + t * ldd + j + 16 * q);
-                    for (int p = 0; p < 4; p++) {
-                        float x = a[t * lda + i + p];
-                        for (int q = 0; q < 4; q++) acc[p][q] += x * v[q];
-                    }
-                }
-                for (int p = 0; p < 4; p++)
-                    for (int q = 0; q < 4; q++) store(dw + (i + p) * n + j + 16 * q, acc[p][q]);
-            }
-            j += 64;
-        } else {
-            for (int i = 0; i < k; i += 8) {
-                vf acc[8][2];
-                for (int p = 0; p < 8; p++)
-                    for (int q = 0; q < 2; q++) acc[p][q] = load(dw + (i + p) * n + j + 16 * q);
-                for (long t = 0; t < rows; t++) {
-                    vf v[2];
-                    for (int q = 0; q < 2; q++) v[q] = load(d + t * ldd + j + 16 * q);
-                    for (int p = 0; p < 8; p++) {
-                        float x = a[t * lda + i + p];
-                        for (int q = 0; q < 2; q++) acc[p][q] += x * v[q];
-                    }
-                }
-                for (int p = 0; p < 8; p++)
-                    for (int q = 0; q < 2; q++) store(dw + (i + p) * n + j + 16 * q, acc[p][q]);
-            }
-            j += 32;
-        }
-    }
+    int j = 0;
+    for (; j + WIDE * LANES <= n; j += WIDE * LANES)
+        for (int i = 0; i < k; i += 4)
+            outer_wide(a + i, lda, d + j, ldd, dw + i * n + j, n, rows);
+    for (; j < n; j += COLUMNS)
+        for (int i = 0; i < k; i += ROWS)
+            outer_tile(a + i, lda, d + j, ldd, dw + i * n + j, n, rows);
 }
 
 static void transpose(const float *a, float *b, int rows, int columns)
@@ -140,7 +141,7 @@ static void transpose(const float *a, float *b, int rows, int columns)
 
 INLINE void add_rows(const float *a, long lda, float *sum, long rows, int n)
 {
-    for (int c = 0; c < n; c += 16) {
+    for (int c = 0; c < n; c += LANES) {
         vf total = load(sum + c);
         for (long t = 0; t < rows; t++) total += load(a + t * lda + c);
         store(sum + c, total);
@@ -174,28 +175,28 @@ void encoder_forward(const float *start_w, const float *start_b, const float *di
         memset(u - d * E, 0, sizeof(float) * d * E);
         memset(u + T * E, 0, sizeof(float) * d * E);
         for (long n = 0; n < T * E; n++) u[n] = x[n] > 0.f ? x[n] : 0.f;
-        for (long t = 0; t < T; t += 8) {
-            for (int j = 0; j < E; j += 32) {
-                vf acc[8][2];
-                for (int r = 0; r < 8; r++)
-                    for (int q = 0; q < 2; q++) acc[r][q] = load(dil_b + i * E + j + 16 * q);
+        for (long t = 0; t < T; t += ROWS) {
+            for (int j = 0; j < E; j += COLUMNS) {
+                vf acc[ROWS][2];
+                for (int r = 0; r < ROWS; r++)
+                    for (int q = 0; q < 2; q++) acc[r][q] = load(dil_b + i * E + j + LANES * q);
                 for (int k = 0; k < 3; k++)
-                    multiply8x2(acc, u + (t + (k - 1) * d) * E, E, wd + k * E * E + j, E, E);
-                for (int r = 0; r < 8; r++)
+                    multiply(acc, u + (t + (k - 1) * d) * E, E, wd + k * E * E + j, E, E);
+                for (int r = 0; r < ROWS; r++)
                     for (int q = 0; q < 2; q++) {
-                        float *p = v + (t + r) * E + j + 16 * q;
+                        float *p = v + (t + r) * E + j + LANES * q;
                         store(p, acc[r][q]);
-                        for (int c = 0; c < 16; c++) p[c] = p[c] > 0.f ? p[c] : 0.f;
+                        for (int c = 0; c < LANES; c++) p[c] = p[c] > 0.f ? p[c] : 0.f;
                     }
             }
-            for (int j = 0; j < E; j += 32) {
-                vf acc[8][2];
-                for (int r = 0; r < 8; r++)
+            for (int j = 0; j < E; j += COLUMNS) {
+                vf acc[ROWS][2];
+                for (int r = 0; r < ROWS; r++)
                     for (int q = 0; q < 2; q++)
-                        acc[r][q] = load(x + (t + r) * E + j + 16 * q) + load(res_b + i * E + j + 16 * q);
-                multiply8x2(acc, v + t * E, E, wr + j, E, E);
-                for (int r = 0; r < 8; r++)
-                    for (int q = 0; q < 2; q++) store(x + (t + r) * E + j + 16 * q, acc[r][q]);
+                        acc[r][q] = load(x + (t + r) * E + j + LANES * q) + load(res_b + i * E + j + LANES * q);
+                multiply(acc, v + t * E, E, wr + j, E, E);
+                for (int r = 0; r < ROWS; r++)
+                    for (int q = 0; q < 2; q++) store(x + (t + r) * E + j + LANES * q, acc[r][q]);
             }
         }
     }
@@ -234,19 +235,19 @@ void encoder_backward(const float *dil_w, const float *res_w, const float *signa
             add_rows(g + b * E, E, g_res_b + i * E, 64, E);
             add_rows(dz + b * E, E, g_dil_b + i * E, 64, E);
         }
-        for (long t = 0; t < T; t += 8)
-            for (int j = 0; j < E; j += 32) {
-                vf acc[8][2];
-                for (int r = 0; r < 8; r++)
+        for (long t = 0; t < T; t += ROWS)
+            for (int j = 0; j < E; j += COLUMNS) {
+                vf acc[ROWS][2];
+                for (int r = 0; r < ROWS; r++)
                     for (int q = 0; q < 2; q++) acc[r][q] = (vf){0};
                 for (int k = 0; k < 3; k++)
-                    multiply8x2(acc, dz + (t - (k - 1) * d) * E, E, wdt + k * E * E + j, E, E);
-                for (int r = 0; r < 8; r++)
+                    multiply(acc, dz + (t - (k - 1) * d) * E, E, wdt + k * E * E + j, E, E);
+                for (int r = 0; r < ROWS; r++)
                     for (int q = 0; q < 2; q++) {
-                        float du[16];
-                        long at = (t + r) * E + j + 16 * q;
+                        float du[LANES];
+                        long at = (t + r) * E + j + LANES * q;
                         store(du, acc[r][q]);
-                        for (int c = 0; c < 16; c++) g[at + c] += u[at + c] > 0.f ? du[c] : 0.f;
+                        for (int c = 0; c < LANES; c++) g[at + c] += u[at + c] > 0.f ? du[c] : 0.f;
                     }
             }
     }
@@ -308,17 +309,17 @@ double decoder(const float *start_w, const float *start_b, const float *skip0_w,
         for (long t = 0; t < T; t += B) {
             const float *c = cond + (i * F + t / HOP) * W2;
             float *zb = z + t * W2;
-            for (int j = 0; j < W2; j += 32)
-                for (long r0 = 0; r0 < B; r0 += 8) {
-                    vf acc[8][2];
-                    for (int r = 0; r < 8; r++)
-                        for (int q = 0; q < 2; q++) acc[r][q] = load(c + j + 16 * q);
+            for (int j = 0; j < W2; j += COLUMNS)
+                for (long r0 = 0; r0 < B; r0 += ROWS) {
+                    vf acc[ROWS][2];
+                    for (int r = 0; r < ROWS; r++)
+                        for (int q = 0; q < 2; q++) acc[r][q] = load(c + j + LANES * q);
                     for (int k = 0; k < 3; k++)
-                        multiply8x2(acc, x + (t + r0 - (2 - k) * d) * W, W, wd + k * W * W2 + j, W2,
+                        multiply(acc, x + (t + r0 - (2 - k) * d) * W, W, wd + k * W * W2 + j, W2,
                                     W);
-                    for (int r = 0; r < 8; r++)
+                    for (int r = 0; r < ROWS; r++)
                         for (int q = 0; q < 2; q++)
-                            store(zb + (r0 + r) * W2 + j + 16 * q, acc[r][q]);
+                            store(zb + (r0 + r) * W2 + j + LANES * q, acc[r][q]);
                 }
             for (long r = 0; r < B; r++) {
                 float *restrict a = zb + r * W2, *restrict b = a + W, *restrict o = h + r * W;
