@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from synths.weights import checkpoints
-
 _STACKED = ("ae_dilatedconv", "ae_res", "dilatedconv", "cond_map", "res", "skip")
 _SINGLE = ("ae_startconv", "ae_bottleneck", "startconv", "skip_start", "out1", "cond_map_out1",
            "logits")
@@ -62,6 +60,8 @@ def state_of(checkpoint: Path) -> dict[str, np.ndarray]:
     CheckpointError
         If there is no whole checkpoint of NSynth.
     """
+    from synths.weights import checkpoints  # a machine that only trains need not have its packages
+
     prefix = checkpoints.find(checkpoint, "nsynth")
     names = [name for name in checkpoints.shapes(prefix) if name.endswith(("/W", "/biases"))]
     state = {"samples": np.array(0), "seconds": np.array(0.0),
