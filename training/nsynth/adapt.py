@@ -17,11 +17,14 @@ import importlib.util
 import json
 import math
 import os
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,21 +37,22 @@ from training.nsynth import own
 if TYPE_CHECKING:
     from training.nsynth.train import Trainer
 
+ROOT = Path(__file__).resolve().parents[2]
 FEWEST, MOST = 2, 8
 LONGEST = 4.0           # seconds of a sound
 MOST_MINUTES = 24 * 60
-RUNS = Path("training/runs/adapt")
+RUNS = ROOT / "training" / "runs" / "adapt"
 CARD = "adapted.json"
 STOPPED = 130           # exit code after Ctrl-C
 # Shares of crops: notes to remember by, the sounds, the morphs between them.
 NOTES, MORPHS = 0.18, 0.37
 SEMITONES, OWN_SEMITONES = 1.5, 0.35
-RATE, END, EMA = 2.5e-3, 0.02, 0.999
+RATE, END, EMA = 2.5e-3, 0.02, 0.998
 # The last part of the time the learning rate falls, and the past that the decoder hears gets clean.
 COOLING, NOISE, CLEAN_NOISE = 0.4, 0.06, 0.015
 # Nothing gets better: less than this, in nats, in so many looks one after the other.
 LEAST_GAIN, PATIENCE = 0.01, 5
-LOOKS = 30              # at the sounds, in the whole time
+LOOKS = 20              # at the sounds, in the whole time
 
 
 @dataclass
@@ -72,6 +76,7 @@ class Progress:
     passed: float = 0.0             # seconds of training
     cooling: float | None = None    # when the learning rate began to fall
     samples: int = 0
+    minutes: float = 0.0            # asked for
     finished: bool = False
     before: list[float] = field(default_factory=list)   # nats of each sound
     best: list[float] = field(default_factory=list)
@@ -133,7 +138,7 @@ def find_sounds(words: Sequence[Path]) -> list[Path]:
         many = f"{len(words)} sound{'s' if len(words) != 1 else ''}"
         raise InputError(f"{FEWEST} to {MOST} sounds can be learned together, not {many}: "
                          f"{'name more' if len(words) < FEWEST else 'leave some out'}.")
-    shipped = Path(own.__file__).parents[2] / "sounds"
+    shipped = ROOT / "sounds"
     paths = [shipped / word if not word.exists() and (shipped / word).exists() else word
              for word in words]
     resolved = [path.resolve() for path in paths]
@@ -211,7 +216,7 @@ def likelihoods(trainer: Trainer, rows: Sequence[np.ndarray]) -> list[float]:
             codes = torch.from_numpy(mu_law(row[:len(row) // HOP * HOP]))[None].to(trainer.device)
             heard = (codes.float() - 128) / 128
             encoding = trainer.model.encode(heard, trainer.network.pooled)
-            out.append(float(trainer.network.loss(heard, codes, encoding)))
+            out.append(float(trainer.network.nats(heard, codes, encoding)))
     return out
 
 
@@ -281,7 +286,7 @@ class Teaching:
         samples = round(lesson.seconds * own.SAMPLE_RATE)
         self.rows = [row[:samples] / 32768 for row in data["audio"][data["own"]]]
         held_out = np.flatnonzero(data["split"] == train.HELD_OUT_NOTE)
-        self.held_out = [row / 32768 for row in data["audio"][held_out]]
+        self.held_out = [row[:6144] / 32768 for row in data["audio"][held_out[::2]]]
         if not going_on:
             self.progress.before = likelihoods(self.trainer, self.rows)
 
@@ -305,9 +310,9 @@ class Teaching:
         stage = train.Stage(NOTES, 0.0, 1 - NOTES - MORPHS, MORPHS, SEMITONES, OWN_SEMITONES, RATE,
                             EMA)
         crops = train.Crops(self.data, stage, length, trainer.rng)
-        if progress.cooling is not None and progress.finished:
-            progress.cooling = None     # asked for more time than the last run had
-        progress.finished = False
+        if progress.finished:           # more time is asked for than the last run had
+            progress.cooling, progress.looks = None, []
+        progress.finished, progress.minutes = False, self.lesson.minutes
         steps, last, looked, shown, losses = 0, time.monotonic(), progress.passed, 0.0, []
         first = progress.passed
         try:
@@ -397,12 +402,24 @@ weights hold something of them.
 
 
 def export(lesson: Lesson, best: Path, progress: Progress) -> Path:
-    """Write the best weights as `checkpoints/NAME`, with a card; returns the checkpoint's prefix."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from training.nsynth.export import export as write
+    """Write the best weights as `checkpoints/NAME`, with a card; returns the folder.
 
+    TensorFlow writes them, in a process of its own: it takes a few seconds to begin.
+
+    Raises
+    ------
+    InputError
+        If it fails.
+    """
     audio_utils.check_output_dir(lesson.folder)
-    prefix = write(best, lesson.folder)
+    done = subprocess.run(
+        [sys.executable, "-m", "training.nsynth.export", "--state", str(best.resolve()),
+         "--output", str(lesson.folder.resolve())],
+        cwd=ROOT, capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise InputError(f"The weights could not be written as a checkpoint "
+                         f"({files.shortened(last)}); they are in {best}: run the same command again.")
     write_json(lesson.folder / CARD, {
         "sounds": lesson.digests, "seconds": lesson.seconds, "start": lesson.start.parent.name,
         "minutes": round(progress.passed / 60, 2), "samples": progress.samples,
@@ -420,7 +437,7 @@ def export(lesson: Lesson, best: Path, progress: Progress) -> Path:
             after=float(np.mean(progress.best)), minutes=progress.passed / 60,
             samples=progress.samples / 1e6, seconds=lesson.seconds,
             notes=progress.notes).encode("utf-8"))
-    return prefix
+    return lesson.folder
 
 
 def command(lesson: Lesson) -> str:
@@ -483,15 +500,17 @@ def teach(options: argparse.Namespace, show: Callable[[str, bool], None]) -> int
          f"pitch: {', '.join(pitched) or 'none'}.", True)
     import torch
 
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(1)    # what it does beside the fused passes is small
     teaching = Teaching(lesson, data, options.threads, options.seed)
     progress = teaching.progress
-    if progress.finished and progress.passed >= 0.98 * 60 * lesson.minutes:
-        export(lesson, teaching.best, progress)
-        show(f"{lesson.name} has had its {lesson.minutes:g} minutes: give it more --minutes to go "
-             f"on.\n{command(lesson)}", True)
+    if progress.finished and lesson.minutes <= progress.minutes:
+        if not (lesson.folder / CARD).is_file():
+            export(lesson, teaching.best, progress)
+        show(f"{lesson.name} is taught already: ask for more than {progress.minutes:g} --minutes to "
+             f"go on.\n{command(lesson)}", True)
         return 0
     if teaching.plain:
+        torch.set_num_threads(options.threads)
         show("There is no C compiler here, so PyTorch does the work alone, about twice as slowly.",
              True)
     show(f"The starter has {np.mean(progress.before):.2f} nats on them "
@@ -504,8 +523,8 @@ def teach(options: argparse.Namespace, show: Callable[[str, bool], None]) -> int
     except KeyboardInterrupt:
         show("\nStopped; what was learned is kept, and the same command goes on.", True)
         code = STOPPED
-    prefix = export(lesson, teaching.best, progress)
-    show(f"{prefix.parent}: {np.mean(progress.before):.2f} -> {np.mean(progress.best):.2f} nats. "
+    folder = export(lesson, teaching.best, progress)
+    show(f"{folder}: {np.mean(progress.before):.2f} -> {np.mean(progress.best):.2f} nats. "
          f"Hear it with\n{command(lesson)}", True)
     return code
 
@@ -513,6 +532,8 @@ def teach(options: argparse.Namespace, show: Callable[[str, bool], None]) -> int
 def main(arguments: list[str] | None = None) -> int:
     """Teach; see the module's head."""
     options = parser().parse_args(arguments)
+    # SIGTERM is treated as Ctrl-C, and SIGINT restored where a shell ignored it.
+    kept = {which: signal.signal(which, stop) for which in (signal.SIGINT, signal.SIGTERM)}
     try:
         return teach(options, teller(sys.stdout))
     except (InputError, OSError) as error:
@@ -521,6 +542,14 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nstopped before anything was learned", file=sys.stderr)
         return STOPPED
+    finally:
+        for which, handler in kept.items():
+            signal.signal(which, handler)
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    """Handle a signal as Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
