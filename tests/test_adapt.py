@@ -233,6 +233,7 @@ def test_teaching_stops_goes_on_and_is_used_by_its_name(tmp_path, call, monkeypa
         return batch(crops, clips)
 
     monkeypatch.setattr(train, "batch", counted)
+    monkeypatch.setattr(adapt, "LOOKS", 4)
     code, said, _ = call(*words, "--minutes", 16 / 60)
     assert code == adapt.STOPPED and "the same command goes on" in said
     folder = tmp_path / "checkpoints" / "mine"
@@ -255,6 +256,12 @@ def test_teaching_stops_goes_on_and_is_used_by_its_name(tmp_path, call, monkeypa
     count = len(steps)
     code, said, _ = call(*words, "--minutes", 16 / 60)
     assert code == 0 and "taught already" in said and len(steps) == count
+
+    # Where nothing gets better it ends long before its time.
+    monkeypatch.setattr(adapt, "LEAST_GAIN", 9.0)
+    monkeypatch.setattr(adapt, "LOOKS", 40)
+    code, said, _ = call(*words, "--minutes", 1)
+    assert code == 0 and "fine work begins early" in said and len(steps) < count + 40
     refused(call("--sounds", sounds[0], wav(tmp_path / "c.wav", hiss(0.25, 1)), "--name", "mine",
                  "--seconds", 0.25), "taught other sounds")
 
