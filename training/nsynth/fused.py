@@ -1,7 +1,7 @@
 """The network on a CPU through `fused.c`, several times faster than PyTorch's own operations.
 
-Needs a C compiler (cc, gcc or clang; the CC environment variable wins) and layers of widths that are
-multiples of 32.  `Fused.build` returns None where that is not
+Needs a C compiler (cc, gcc or clang; the CC environment variable wins) and layers of widths that
+are multiples of 32.  `Fused.build` returns None where that is not
 so, and training goes on without it.
 """
 
@@ -139,8 +139,8 @@ class Fused:
 
         return list(self.pool.map(run, range(clips)))
 
-    def _decode(self, weights, history, targets, layers, out, scale, slot, grads=None, g_layers=None,
-                g_out=None, uniforms=None) -> float:
+    def _decode(self, weights, history, targets, layers, out, scale, slot, grads=None,
+                g_layers=None, g_out=None, uniforms=None) -> float:
         samples = history.shape[-1]
         return self.library.decoder(
             *map(_pointer, weights), _pointer(history), _pointer(targets), _pointer(uniforms),

@@ -1,7 +1,7 @@
 """The official names of the network's variables: there and back.
 
-`training.nsynth.model` stacks the parameters of all layers of a kind; Magenta's checkpoints have one
-variable for each layer (`magenta/models/nsynth/wavenet/h512_bo16.py`, `masked.py`).
+`training.nsynth.model` stacks the parameters of all layers of a kind; Magenta's checkpoints have
+one variable for each layer (`magenta/models/nsynth/wavenet/h512_bo16.py`, `masked.py`).
 """
 
 from __future__ import annotations
