@@ -101,6 +101,7 @@ def test_a_data_set_has_every_pair_notes_and_rows_that_are_held_out(rendered):
         shares = made["morph_share"][(made["morph_sources"] == pair).all(1)]
         assert {20, 33, 40} <= {round(100 * float(share)) for share in shares}
     assert np.abs(made["morph_audio"]).max(axis=1).min() > 300
+    assert made["morph_weight"].shape == made["morph_share"].shape
     track = made["track"][made["own"]]
     assert np.isnan(track[1]).all() and abs(np.nanmedian(track[2]) - 69) < 0.1
 

@@ -35,6 +35,7 @@ SILENT, LOUD = 1e-3, 0.45           # peaks
 LOUDNESS = 0.9                      # the peak that a quiet sound gets, as example 1's --level does
 TAIL = 1600                         # samples of silence after a sound
 LOWEST, HIGHEST = 30.0, 3000.0      # Hz, of a pitch
+LOW = 110.0                         # Hz: the network hears few periods of its past
 BAND = 125.0                        # Hz, of a sound without pitch
 CLEAR, PITCHED = 0.8, 0.5           # of a frame's periodicity; of a sound's loud frames
 # How much of a pitched sound is heard in the mix that a sound without pitch leads, for each unit of
@@ -222,6 +223,11 @@ def morph(lead: Own, other: Own, share: float) -> np.ndarray:
     return audio
 
 
+def hard(lead: Own) -> bool:
+    """Whether the mixes that a sound leads break up easily: it is low, or has no pitch."""
+    return lead.frequency is None or float(np.median(lead.frequency)) < LOW
+
+
 def read_notes(length: int, file: Path = NOTES_FILE) -> dict[str, np.ndarray]:
     """The notes to remember by, joined where a row is longer than they are.
 
@@ -308,7 +314,7 @@ def render(sounds: Mapping[str, np.ndarray], seconds: float,
             split.append(data.SHIPPED)
             track.append(pitch)
         native.append(len(audio) - 1)
-    morphs, sources, shares = [], [], []
+    morphs, sources, shares, weights = [], [], [], []
     for i, j in pairs:
         for share in SHARES if i < j else SHARES[:-1]:
             made = morph(own[i], own[j], share)
@@ -318,10 +324,13 @@ def render(sounds: Mapping[str, np.ndarray], seconds: float,
                 morphs.append(made / np.abs(made).max() * peak)
                 sources.append((a, b))
                 shares.append(share)
+                weights.append((data.HARDER if hard(own[i]) else 1.0)
+                               * (data.HARDER if share == data.DEFAULT_SHARE else 1.0))
         step()
     return dict(audio=_int16(audio), split=np.array(split, np.int16),
                 track=np.array(track, np.float32), morph_audio=_int16(morphs),
                 morph_sources=np.array(sources, np.int32), morph_share=np.array(shares, np.float32),
+                morph_weight=np.array(weights, np.float32),
                 own=np.array(native), pitched=np.array([o.frequency is not None for o in own]))
 
 
