@@ -277,7 +277,8 @@ def test_without_a_compiler_it_says_that_it_is_slower(tmp_path, call, monkeypatc
     monkeypatch.setattr(adapt.Teaching, "look", lambda self, show: setattr(
         self.progress, "best", self.progress.before))
     monkeypatch.setattr(adapt.time, "monotonic", lambda count=[0]: count.append(0) or len(count))
-    sounds = [wav(tmp_path / "a.wav", glide(700, 500, 0.25)[0]), wav(tmp_path / "b.wav", hiss(0.25))]
+    sounds = [wav(tmp_path / "a.wav", glide(700, 500, 0.25)[0]),
+              wav(tmp_path / "b.wav", hiss(0.25))]
     code, said, _ = call("--sounds", *sounds, "--name", "slow", "--seconds", 0.25, "--threads", 1,
                          "--minutes", 2 / 60)
     assert code == 0 and "no C compiler" in said
@@ -289,7 +290,7 @@ def test_example_01_says_that_the_starter_does_not_know_a_sound(tmp_path):
     chord = sum(np.sin(2 * np.pi * hertz * k * time) / k for hertz in (220, 277.2, 329.6)
                 for k in range(1, 9))
     strange = wav(tmp_path / "strange chord.wav", 0.15 * chord + hiss(0.5))
-    words = ["--seconds", 0.1, "--output", tmp_path / "out"]
+    words = ["--seconds", 0.2, "--output", tmp_path / "out"]
     lines = good(ONE, *words, "--sounds", tone(tmp_path / "known.wav"), strange)
     hints = [line for line in lines if "does not know" in line]
     assert len(hints) == 1
@@ -306,4 +307,4 @@ def test_a_sound_is_judged_by_its_loudest_part():
     audio[30000:31000] = 0.5
     found = plan.loudest(audio)
     assert found.size == plan.JUDGED_SAMPLES and np.count_nonzero(found) == 1000
-    assert np.array_equal(plan.loudest(np.ones(100, np.float32))[:101], [1] * 100 + [0])
+    assert np.array_equal(plan.loudest(np.ones(100, np.float32)), [1] * 100)

@@ -100,8 +100,8 @@ def check_packages() -> None:
         raise InputError("Teaching needs PyTorch, which is not installed; type this first: "
                          "pip install -r training/requirements.txt")
     if importlib.util.find_spec("tensorflow") is None:
-        raise InputError("Teaching writes a TensorFlow checkpoint, and TensorFlow is not installed; "
-                         "type this first: pip install --no-deps -r requirements.txt")
+        raise InputError("Teaching writes a TensorFlow checkpoint, and TensorFlow is not "
+                         "installed; type this first: pip install --no-deps -r requirements.txt")
 
 
 def check_name(name: str, target_dir: Path) -> None:
@@ -394,8 +394,8 @@ NSynth weights that were taught {count} sounds, by `python -m training.nsynth.ad
 |---|---|---|---|
 {table}
 
-Mean {before:.2f} before, {after:.2f} after ({minutes:.1f} minutes of training, {samples:.1f} million
-samples, sounds of {seconds:g} s); held-out notes of the starter's instruments {notes:.2f}.
+Mean {before:.2f} before, {after:.2f} after ({minutes:.1f} minutes of training, {samples:.1f}
+million samples, sounds of {seconds:g} s); held-out notes of the starter's instruments {notes:.2f}.
 Guessing would be 5.55; fewer nats are better.  The sounds' rights are their owners', and the
 weights hold something of them.
 """
@@ -418,8 +418,9 @@ def export(lesson: Lesson, best: Path, progress: Progress) -> Path:
         cwd=ROOT, capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise InputError(f"The weights could not be written as a checkpoint "
-                         f"({files.shortened(last)}); they are in {best}: run the same command again.")
+        raise InputError("The weights could not be written as a checkpoint "
+                         f"({files.shortened(last)}); they are in {best}: run the same command "
+                         "again.")
     write_json(lesson.folder / CARD, {
         "sounds": lesson.digests, "seconds": lesson.seconds, "start": lesson.start.parent.name,
         "minutes": round(progress.passed / 60, 2), "samples": progress.samples,
@@ -444,7 +445,8 @@ def command(lesson: Lesson) -> str:
     """What to type to hear it."""
     sounds = " ".join(f'"{path}"' if " " in path else path for path in lesson.sounds)
     seconds = "" if lesson.seconds == 1 else f" --seconds {lesson.seconds:g}"
-    return (f"python chapter_05_example_01.py --checkpoint {lesson.name} --sounds {sounds}{seconds}")
+    return (f"python chapter_05_example_01.py --checkpoint {lesson.name} --sounds {sounds}"
+            f"{seconds}")
 
 
 def teller(stream) -> Callable[[str, bool], None]:
@@ -494,7 +496,8 @@ def teach(options: argparse.Namespace, show: Callable[[str, bool], None]) -> int
             show(f"{Path(path).name} is quiet (peak {np.abs(audio).max():.2f}): it is learned so, "
                  "and as example 1 plays it with --level.", True)
     data = own.render(lesson.sounds, lesson.seconds, lambda done, total: show(
-        f"taking the sounds apart, and making what their mixes should be: {done} of {total}", False))
+        f"taking the sounds apart, and making what their mixes should be: {done} of {total}",
+        False))
     pitched = [Path(path).stem for path, kind in zip(lesson.sounds, data["pitched"]) if kind]
     show(f"{len(lesson.sounds)} sounds, {len(data['morph_audio'])} morphs between them; with a "
          f"pitch: {', '.join(pitched) or 'none'}.", True)
@@ -506,13 +509,13 @@ def teach(options: argparse.Namespace, show: Callable[[str, bool], None]) -> int
     if progress.finished and lesson.minutes <= progress.minutes:
         if not (lesson.folder / CARD).is_file():
             export(lesson, teaching.best, progress)
-        show(f"{lesson.name} is taught already: ask for more than {progress.minutes:g} --minutes to "
-             f"go on.\n{command(lesson)}", True)
+        show(f"{lesson.name} is taught already: ask for more than {progress.minutes:g} --minutes "
+             f"to go on.\n{command(lesson)}", True)
         return 0
     if teaching.plain:
         torch.set_num_threads(options.threads)
-        show("There is no C compiler here, so PyTorch does the work alone, about twice as slowly.",
-             True)
+        show("There is no C compiler here, so PyTorch does the work alone, two to four times as "
+             "slowly.", True)
     show(f"The starter has {np.mean(progress.before):.2f} nats on them "
          f"({', '.join(f'{value:.2f}' for value in progress.before)}); guessing is 5.55."
          + (f" Going on after {clock(progress.passed)}." if progress.passed else ""), True)

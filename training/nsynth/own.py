@@ -190,9 +190,9 @@ def load(path: Path, seconds: float, report: Callable[[str], None] | None = None
     """
     audio = audio_utils.load_audio(path, round(seconds * SAMPLE_RATE), report=report)
     if np.abs(audio).max() < SILENT:
-        raise InputError(f"A sound to learn must be heard, and the first {seconds:g} s of {path.name} "
-                         "are silent: cut the silence off, or leave the sound out.")
-    return np.float64(audio)
+        raise InputError(f"A sound to learn must be heard, and the first {seconds:g} s of "
+                         f"{path.name} are silent: cut the silence off, or leave the sound out.")
+    return audio.astype(np.float64)
 
 
 def prepare(audio: np.ndarray, length: int) -> Own:
@@ -250,12 +250,13 @@ def read_notes(length: int, file: Path = NOTES_FILE) -> dict[str, np.ndarray]:
     tracks = [np.full(data.SAMPLES // data.TRACK_HOP, pitch, np.float32)
               for _, pitch in NOTES + HELD_OUT_NOTES]
     split = [data.TRAIN] * len(NOTES) + [data.HELD_OUT_NOTE] * len(HELD_OUT_NOTES)
-    for name, (audio, _) in data.shipped_partials().items():
-        notes.append(audio)
+    for name, (shipped, _) in data.shipped_partials().items():
+        notes.append(shipped)
         tracks.append(data.shipped_track(name))
         split.append(data.TRAIN)
     times = -(-length // data.SAMPLES)
-    audio, track, chosen = [], [], np.array(split)
+    audio, track = [], []
+    chosen = np.array(split)
     for i, kind in enumerate(split):
         alike = np.flatnonzero(chosen == kind)
         at = int(np.searchsorted(alike, i))
@@ -296,7 +297,9 @@ def render(sounds: Mapping[str, np.ndarray], seconds: float,
 
     notes = read_notes(length)
     audio, split, track = (list(notes[key]) for key in ("audio", "split", "track"))
-    own, loud, native = [], [], []
+    own: list[Own] = []
+    loud: list[int] = []
+    native: list[int] = []
     for sound in sounds.values():
         own.append(prepare(sound, length))
         step()
