@@ -27,9 +27,9 @@ MOST_CLIPS = 500  # more are made only if --many confirms them
 MOST_SECONDS, MOST_NOTES = 3600, 20000  # of a score
 KEYS = tuple(range(36, 85, 8))  # MIDI pitches that a preview's keyboard is made of
 LONGEST_NOTE = 4.0  # seconds that GANSynth makes of a note
-# Nats per sample over which the starter does not know a sound: of 18 sounds under 2.75, 13 came back
-# with at least half of their frames in tune, of 21 over 2.85 two.  So much of each sound, and so
-# many sounds, are judged.
+# Nats per sample over which the starter does not know a sound: of 18 sounds under 2.75, 13 came
+# back with at least half of their frames in tune, of 21 over 2.85 two.  So much of each sound, and
+# so many sounds, are judged.
 UNKNOWN, JUDGED_SAMPLES, JUDGED_SOUNDS = 2.8, 4096, 8
 CLIP_BYTES, PICTURE_BYTES = 2 * SAMPLE_RATE, 400_000  # on disk: a second of sound, a picture
 
