@@ -224,6 +224,8 @@ def test_fused_passes_are_the_plain_ones():
                                                model.named_parameters()}))
     (plain, wanted), (fast, found) = results
     assert abs(plain - fast) < 1e-4
+    assert abs(fused.nats(signal[:2], codes[:2], encoding.detach()) - plain) < 1e-4
+    assert abs(model.nats(signal[:2], codes[:2], encoding.detach()) - plain) < 1e-4
     for name, grad in wanted.items():
         assert (grad - found[name]).norm() < 1e-3 * grad.norm(), name
     uniforms = torch.rand(2, 2560, generator=generator)
