@@ -199,6 +199,36 @@ def planned_mixes(record: Record, job: Job) -> list[Planned]:
                     mix.sources, mix.shares, mix.identity) for mix in job.mixes]
 
 
+def with_sounds(record: Record, job: Job, encodings: np.ndarray, encodings_mix: np.ndarray,
+                encodings_mix_name: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Return what is decoded and the names of its files: the sounds themselves, then the mixes.
+
+    Where steps or cross-fades are asked for, these stand in the mixes' place.
+
+    Parameters
+    ----------
+    record : Record
+    job : Job
+    encodings : float32 [sounds, frames, 16]
+    encodings_mix : float32 [pairs, frames, 16]
+    encodings_mix_name : sequence of str
+
+    Returns
+    -------
+    float32 [clips, frames, 16]
+    list of str
+        Without ending, with the seed.
+    """
+    sounds = len(encodings)
+    if {mix.kind for mix in job.mixes} <= {"reconstruction", "mix"}:
+        clips = np.concatenate([encodings, encodings_mix]) if len(encodings_mix) else encodings
+        names = [*(mix.name for mix in job.mixes[:sounds]), *encodings_mix_name]
+    else:
+        clips = np.array([mixing.encoding(mix, encodings) for mix in job.mixes], np.float32)
+        names = [mix.name for mix in job.mixes]
+    return clips, [f"{name}_seed{record.seed}" for name in names]
+
+
 def say_sounds(options: argparse.Namespace, job: Job) -> None:
     """Say what is done to each sound before it is encoded: cut, padded, trimmed, levelled."""
     import soundfile

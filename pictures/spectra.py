@@ -327,7 +327,13 @@ def _full_scale(transform: Mapping[str, Any], sample_rate: int) -> float:
 
 
 def checked(audio: Any) -> np.ndarray:
-    """The sound as float32 [samples], checked."""
+    """The sound as float32 [samples], checked.
+
+    Raises
+    ------
+    InputError
+        If it is empty, of another shape, or not finite.
+    """
     audio = np.asarray(audio, np.float32)
     if audio.ndim == 2 and len(audio) == 1:
         audio = audio[0]
