@@ -224,7 +224,7 @@ def with_sounds(record: Record, job: Job, encodings: np.ndarray, encodings_mix: 
         clips = np.concatenate([encodings, encodings_mix]) if len(encodings_mix) else encodings
         names = [*(mix.name for mix in job.mixes[:sounds]), *encodings_mix_name]
     else:
-        clips = np.array([mixing.encoding(mix, encodings) for mix in job.mixes], np.float32)
+        clips = np.array([mixing.encoding(mix, list(encodings)) for mix in job.mixes], np.float32)
         names = [mix.name for mix in job.mixes]
     return clips, [f"{name}_seed{record.seed}" for name in names]
 
