@@ -187,14 +187,16 @@ def write_wav(path: str | Path, audio: np.ndarray, sample_rate: int = 16000) -> 
     """
     import soundfile  # 20 ms that only a run with sounds needs
 
+    if not 1 <= sample_rate < 1 << 31:  # what libsndfile says of others depends on its version
+        raise InputError(f"{shortened(path)} cannot be written with a sample rate of "
+                         f"{sample_rate}: give one in Hz.")
     gain = 1 / max(1.0, float(np.abs(audio).max(initial=0.0)))
     samples = np.rint(audio * (gain * 32767)).astype(np.int16)
     whole = io.BytesIO()  # libsndfile would hide the system's own error, such as a full disk
     try:
         soundfile.write(whole, samples, sample_rate, subtype="PCM_16", format="WAV")
-    except (soundfile.SoundFileError, OverflowError) as error:
-        raise InputError(f"{shortened(path)} cannot be written with a sample rate of {sample_rate} "
-                         f"({error}): give one in Hz.") from None
+    except soundfile.SoundFileError as error:
+        raise InputError(f"{shortened(path)} cannot be written as a WAV ({error}).") from None
     with writing(path) as file:
         file.write(whole.getbuffer())
     return gain

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +27,7 @@ WHOLE_NOTE_LENGTH = 3.7  # the same, if all of the model's 4 seconds are to be h
 RELEASE = 0.3  # seconds of fade-out after a note is let go
 ATTACK = 0.010  # seconds of fade-in
 MAX_VELOCITY = 127.0
+_MOST_BYTES = 1 << 26  # of a file of instruments, unpacked: thirty thousand of them
 
 _BEFORE_START = -0.0001  # Magenta's time of the first instrument: just before the first note
 
@@ -510,6 +512,8 @@ def load_instruments(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     if not path.is_file():
         raise InputError(f"{rule} is not there.")
     try:
+        if _size_unpacked(path) > _MOST_BYTES:
+            raise InputError(f"{rule} holds over {_MOST_BYTES >> 20} MB, more than any instruments.")
         with open(path, "rb") as file:
             loaded = np.load(file, allow_pickle=False)
             times = None
@@ -517,6 +521,8 @@ def load_instruments(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
                 z, times = loaded["z"], loaded["t"] if "t" in loaded.files else None
             else:
                 z = loaded
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise InputError(f"{rule} cannot be read ({shortened(error)}).") from error
     except Exception as error:  # zipfile and zlib have errors of their own
@@ -525,8 +531,17 @@ def load_instruments(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     if z.ndim != 2 or not z.size or z.dtype.kind not in "fiu" or not np.isfinite(z).all():
         raise InputError(f"{rule} holds {shortened(z.dtype)} of shape {shortened(list(z.shape))}.")
     if times is not None and (times.shape != z.shape[:1] or times.dtype.kind not in "fiu"):
-        raise InputError(f"{rule} has {len(z)} instruments and times of shape {list(times.shape)}.")
+        raise InputError(f"{rule} has {len(z)} instruments and times of shape "
+                         f"{shortened(list(times.shape))}.")
     return z.astype(np.float64), None if times is None else times.astype(np.float64)
+
+
+def _size_unpacked(path: Path) -> int:
+    """Bytes that reading a file takes, known before they are asked for."""
+    if not zipfile.is_zipfile(path):
+        return path.stat().st_size
+    with zipfile.ZipFile(path) as zipped:
+        return sum(member.file_size for member in zipped.infolist())
 
 
 def choose_instruments(model, chosen: str, total_time: float, rng: np.random.Generator
