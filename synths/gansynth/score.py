@@ -69,7 +69,8 @@ def load_midi(path: str | Path, min_pitch: int = MIN_PITCH, max_pitch: int = MAX
     notes = [(note.pitch, note.velocity, note.start_time, note.end_time, note.is_drum)
              for note in sequence.notes]
     if not notes:
-        raise InputError(f"A score needs notes, and {path} has none: choose another MIDI file.")
+        raise InputError(f"A score needs notes, and {shortened(path)} has none: choose another "
+                         "MIDI file.")
     pitches, velocities, starts, ends, drums = (np.array(column) for column in zip(*notes))
     silent = ~drums & (velocities < 1)
     out_of_range = ~drums & ~silent & ((pitches < min_pitch) | (pitches > max_pitch))
@@ -79,7 +80,7 @@ def load_midi(path: str | Path, min_pitch: int = MIN_PITCH, max_pitch: int = MAX
     if not keep.any():
         raise InputError(
             f"A score needs notes from {min_pitch} to {max_pitch} (MIDI note numbers, drums aside),"
-            f" and {path} has none ({left_out['out_of_range']} outside, {left_out['drums']} drums):"
+            f" and {shortened(path)} has none ({left_out['out_of_range']} outside, {left_out['drums']} drums):"
             f" choose another MIDI file or transpose this one.")
     return {"pitches": pitches[keep], "velocities": velocities[keep],
             "start_times": starts[keep].astype(np.float64),
@@ -96,7 +97,8 @@ def _parse_midi(path: Path):
     except FileNotFoundError:
         raise InputError(f"{shortened(path)} does not exist.") from None
     except OSError as error:
-        raise InputError(f"{shortened(path)} cannot be read: {error.strerror}.") from error
+        raise InputError(f"The score must be a MIDI file, and {shortened(path)} cannot be read "
+                         f"({error.strerror}): choose another file.") from error
     try:
         start = data.find(b"MThd", 0, 256)  # some files are wrapped in a RIFF chunk
         if start < 0:
@@ -112,8 +114,9 @@ def _parse_midi(path: Path):
     except Exception as error:  # mido and pretty_midi raise nearly everything on a damaged file
         reason = str(error) or ("it ends too early" if isinstance(error, EOFError)
                                 else type(error).__name__)
-        raise InputError(f"The score must be a MIDI file, and {path} cannot be read as one"
-                         f" ({reason}): choose another file or save it anew.") from error
+        raise InputError(f"The score must be a MIDI file, and {shortened(path)} cannot be read as "
+                         f"one ({shortened(reason)}): choose another file or save it anew."
+                         ) from error
 
 
 def _notes_and_tempo_only(parsed):
