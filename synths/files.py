@@ -156,11 +156,37 @@ def writing(path: str | Path) -> Iterator[BinaryIO]:
                              "close the program that has it open, or name another place."
                              ) from error
     except OSError as error:
-        raise InputError(f"{shortened(path)} cannot be written ({error.strerror or error}): make "
-                         "room, or name another place.") from error
+        raise _refused(path, error) from error
     finally:
         with contextlib.suppress(OSError):  # the name is taken away already if all went well
             part.unlink(missing_ok=True)
+
+
+def append(path: str | Path, data: bytes) -> None:
+    """Add to a file of one's own that is there already, never through a link.
+
+    Unlike `writing`, a kill or a full disk can leave a part of `data`: the reader must tell.
+
+    Raises
+    ------
+    InputError
+        If the system refuses.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        handle = os.open(path, flags)
+        try:
+            while data:
+                data = data[os.write(handle, data):]
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise _refused(path, error) from error
+
+
+def _refused(path: str | Path, error: OSError) -> InputError:
+    return InputError(f"{shortened(path)} cannot be written ({error.strerror or error}): make "
+                      "room, or name another place.")
 
 
 def write_wav(path: str | Path, audio: np.ndarray, sample_rate: int = 16000) -> float:

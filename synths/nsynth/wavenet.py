@@ -403,6 +403,7 @@ class Decoder:
                  shortest_block: int | None = None) -> None:
         weights = load(prefix)
         self.batch = batch
+        self._heard = frames_heard(len(weights.layers))
         width = weights.width
         if shortest_block is None:
             shortest_block = 8 if width <= SMALL else 2
@@ -447,7 +448,8 @@ class Decoder:
         for past, runner in zip(far, others):
             past.attach(runner)
 
-    def generate(self, encodings: np.ndarray, uniforms: np.ndarray) -> Iterator[np.ndarray]:
+    def generate(self, encodings: np.ndarray, uniforms: np.ndarray,
+                 made: np.ndarray | None = None) -> Iterator[np.ndarray]:
         """Generate clips from silence, one frame at a time.
 
         Parameters
@@ -455,13 +457,18 @@ class Decoder:
         encodings : float32 [batch, frames, channels]
         uniforms : float [batch, frames * 512]
             In [0, 1): sample i of clip b is the first code whose cumulated probability reaches
-            `uniforms[b, i]`, as in Magenta's `fastgen.sample_categorical`.
+            `uniforms[b, i]`, as in Magenta's `fastgen.sample_categorical`.  Only columns of it are
+            asked for, [:, first:last], in order.
+        made : uint8 [batch, frames * 512], optional
+            Codes of the first frames, made already: only what follows them is generated.  As many
+            of them as the network hears run through it once more.
 
         Yields
         ------
         uint8 [batch, 512]
             Codes 0..255 of one frame.
         """
+        first = 0 if made is None else made.shape[1] // HOP_LENGTH
         recent, number, output_condition, *rest = self._step.inputs
         drawn, *inputs = self._step.outputs
         invoke = self._step.invoke
@@ -481,10 +488,11 @@ class Decoder:
         memory = [(ring, len(ring), x) for ring, x in zip(self._rings, inputs)]
 
         drawings = np.empty([HOP_LENGTH, self.batch, 1], np.float32)
-        for frame in range(encodings.shape[1]):
+        for frame in range(max(0, first - self._heard), encodings.shape[1]):
             terms, output_condition[:] = self._conditioning(encodings[:, frame])
             for condition, term in zip(conditions, terms):
                 condition[:] = term
+            known = known_codes(made, frame) if frame < first else None
             numbers = uniforms[:, frame * HOP_LENGTH:(frame + 1) * HOP_LENGTH].T
             numbers = numbers.astype(np.float32).repeat(16, axis=1)[:, :, None]
             for i in range(HOP_LENGTH):
@@ -502,9 +510,23 @@ class Decoder:
                 for ring, length, x in memory:
                     ring[t % length] = x
                 recent[:, :2] = recent[:, 1:]
-                recent[:, 2:] = drawn
+                recent[:, 2:] = drawn if known is None else known[i]
                 drawings[i] = drawn
-            yield (drawings[:, :, 0].T + 128).astype(np.uint8)
+            if known is None:
+                yield (drawings[:, :, 0].T + 128).astype(np.uint8)
+
+
+def frames_heard(layers: int) -> int:
+    """Frames of the past that a network of so many layers hears: two dilations a layer and two."""
+    return -(-(2 + sum(2 * dilation(layer) for layer in range(layers))) // HOP_LENGTH)
+
+
+def known_codes(made: np.ndarray | None, frame: int) -> np.ndarray | None:
+    """The codes of a frame as the network takes them, float32 [512, batch, 1], -128..127."""
+    if made is None:
+        return None
+    codes = made[:, frame * HOP_LENGTH:(frame + 1) * HOP_LENGTH].T
+    return codes[:, :, None].astype(np.float32) - 128
 
 
 # Scoring -------------------------------------------------------------------------------------
