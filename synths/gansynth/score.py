@@ -12,7 +12,7 @@ import io
 import re
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,8 @@ WHOLE_NOTE_LENGTH = 3.7  # the same, if all of the model's 4 seconds are to be h
 RELEASE = 0.3  # seconds of fade-out after a note is let go
 ATTACK = 0.010  # seconds of fade-in
 MAX_VELOCITY = 127.0
+_BLOCK = 1 << 20  # samples converted at a time
+_AT_ONCE = 512  # notes generated at a time: 130 MB
 _MOST_BYTES = 1 << 26  # of a file of instruments, unpacked: thirty thousand of them
 
 _BEFORE_START = -0.0001  # Magenta's time of the first instrument: just before the first note
@@ -354,6 +356,39 @@ def get_z_notes(start_times: np.ndarray, z_instruments: np.ndarray, t_instrument
     return z_notes
 
 
+def generate_notes(model, z_notes: np.ndarray, notes: dict,
+                   max_note_length: float = MAX_NOTE_LENGTH,
+                   progress: Callable[[int, int], None] | None = None) -> Iterator[np.ndarray]:
+    """Generate the notes of a score, some at a time: memory does not grow with the score.
+
+    Parameters
+    ----------
+    model
+        Anything with ``generate_samples_from_z``, such as `synths.gansynth.Model`.
+    z_notes : ndarray [n, d]
+        As `get_z_notes` returns it.
+    notes : dict
+        As `load_midi` returns it.
+    max_note_length : float
+        As for `combine_notes`.
+    progress : callable, optional
+        Called with notes done and notes in total.
+
+    Yields
+    ------
+    float32 [samples]
+        A note, in the order of the score: for `combine_notes`.
+    """
+    pitches, count = np.asarray(notes["pitches"]), len(z_notes)
+    lengths = np.subtract(notes["end_times"], notes["start_times"])
+    for first in range(0, count, _AT_ONCE):
+        group = slice(first, first + _AT_ONCE)
+        yield from model.generate_samples_from_z(
+            z_notes[group], pitches[group], note_lengths=lengths[group],
+            progress=progress and (lambda done, _, first=first: progress(first + done, count)),
+            max_note_length=max_note_length)
+
+
 def note_samples(note_length: float, sr: int = 16000,
                  max_note_length: float = MAX_NOTE_LENGTH) -> int:
     """Samples heard of a note: held for at most `max_note_length` seconds, then the release."""
@@ -390,7 +425,7 @@ def get_envelope(note_length: float, sr: int = 16000,
     return envelope
 
 
-def combine_notes(audio_notes: np.ndarray | Sequence[np.ndarray], start_times: np.ndarray,
+def combine_notes(audio_notes: np.ndarray | Iterable[np.ndarray], start_times: np.ndarray,
                   end_times: np.ndarray, velocities: np.ndarray, sr: int = 16000,
                   max_note_length: float = MAX_NOTE_LENGTH) -> np.ndarray:
     """Mix the notes' audio into one clip.
@@ -405,7 +440,7 @@ def combine_notes(audio_notes: np.ndarray | Sequence[np.ndarray], start_times: n
 
     Parameters
     ----------
-    audio_notes : ndarray [n, samples] or sequence of n arrays [samples]
+    audio_notes : ndarray [n, samples] or iterable of n arrays [samples]
         The notes' audio; each may be cut to what is heard of it (see `note_samples`).
     start_times, end_times : ndarray [n]
         Seconds.
@@ -429,9 +464,10 @@ def combine_notes(audio_notes: np.ndarray | Sequence[np.ndarray], start_times: n
     """
     starts, ends = np.asarray(start_times, np.float64), np.asarray(end_times, np.float64)
     velocities = np.asarray(velocities)
-    if not len(audio_notes) == len(starts) == len(ends) == len(velocities):
+    count = len(audio_notes) if isinstance(audio_notes, Sized) else len(starts)
+    if not count == len(starts) == len(ends) == len(velocities):
         raise InputError(
-            f"Every note needs audio, a start, an end and a velocity: got {len(audio_notes)},"
+            f"Every note needs audio, a start, an end and a velocity: got {count},"
             f" {len(starts)}, {len(ends)} and {len(velocities)} of them.")
     if not len(starts):
         raise InputError("A clip needs at least one note.")
@@ -452,7 +488,19 @@ def combine_notes(audio_notes: np.ndarray | Sequence[np.ndarray], start_times: n
     level = _level(clip)
     if level > 0.0:
         clip /= 2.0 * level
-    return clip.astype(np.float32)
+    return _as_float32(clip)
+
+
+def _as_float32(clip: np.ndarray) -> np.ndarray:
+    """The clip as float32 in its own memory: beside it there may be no room for an hour's."""
+    count = len(clip)
+    halves = clip.view(np.float32)
+    for first in range(0, count, _BLOCK):   # never writes where it has still to read
+        block = clip[first:first + _BLOCK].astype(np.float32)
+        halves[first:first + len(block)] = block
+    del halves
+    clip.resize((count + 1) // 2, refcheck=False)
+    return clip.view(np.float32)[:count]
 
 
 def _level(audio: np.ndarray) -> float:
