@@ -41,7 +41,7 @@ RAINBOWGRAM_RANGE = 70
 COLUMNS = 1500  # more than the widest picture of one sound draws
 # A picture's full brightness never stands for less than this below a full-scale sine (dB).
 QUIETEST_REFERENCE = -60
-_AT_ONCE = 2**11  # columns that are transformed at a time
+_AT_ONCE, _SAMPLES_AT_ONCE = 2**11, 2**22  # columns that are transformed at a time, and samples
 _MARGIN = 2**15  # samples, more than half of the longest filter
 _SHORTEST = 2**15  # samples: librosa warns of sounds shorter than its windows
 _COMPILING = ("librosa prepares its constant-Q transform for this machine: up to half a minute, "
@@ -220,8 +220,9 @@ def constant_q(audio: np.ndarray, sample_rate: int, hop_length: int,
     # In parts, for librosa holds the spectra of all columns at once; what a filter hears of a
     # part's neighbours comes with it.
     margin = -(-_MARGIN // hop_length)
-    for first in range(0, columns, _AT_ONCE):
-        last = min(first + _AT_ONCE, columns)
+    most = max(1, min(_AT_ONCE, _SAMPLES_AT_ONCE // hop_length))
+    for first in range(0, columns, most):
+        last = min(first + most, columns)
         begin = max(0, first - margin)
         part = np.asarray(audio[begin * hop_length:(last + margin) * hop_length], np.float32)
         part = np.pad(part, (0, max(0, _SHORTEST - len(part))))

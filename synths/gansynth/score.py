@@ -28,7 +28,7 @@ RELEASE = 0.3  # seconds of fade-out after a note is let go
 ATTACK = 0.010  # seconds of fade-in
 MAX_VELOCITY = 127.0
 _BLOCK = 1 << 20  # samples converted at a time
-_AT_ONCE = 512  # notes generated at a time: 130 MB
+_AT_ONCE = 256  # notes generated at a time: 65 MB
 _MOST_BYTES = 1 << 26  # of a file of instruments, unpacked: thirty thousand of them
 
 _BEFORE_START = -0.0001  # Magenta's time of the first instrument: just before the first note
