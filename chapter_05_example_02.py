@@ -139,7 +139,7 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
     # Generates the audio of each note
     # not in print: Audio after a note's release is not computed.
     # not in print: A long note sounds for all of the 4 seconds that the model makes, not for 3.
-    # not in print: Notes are generated and mixed some at a time, else a long score fills the memory.
+    # not in print: Notes are generated and mixed some at a time, so a long score fits in memory.
     audio_notes = gansynth.generate_notes(model, z_notes, notes, gansynth.WHOLE_NOTE_LENGTH,
                                           progress)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ LONGEST_NOTE = 4.0  # seconds that GANSynth makes of a note
 # On disk: a second of sound, a picture, one on the page.
 CLIP_BYTES, PICTURE_BYTES, SMALL_PICTURE_BYTES = 2 * SAMPLE_RATE, 400_000, 20_000
 NOTE_SECONDS = 0.03  # that a note takes, about
+PACKAGES_BYTES = 4e8  # of memory, without official weights
 
 
 @dataclass
@@ -120,6 +122,9 @@ def plan_mixes(options: argparse.Namespace, sounds: Sequence[Path], checkpoint: 
     if mixing.short_names(sounds) == names:
         named_by = list(sounds)
     job = Job(list(sounds), names, weights, pairs, mixes, named_by)
+    # the sounds as numbers, three times while they are encoded; of the clips, those side by side
+    _refuse_memory(options, SAMPLE_RATE * options.seconds * (
+        12 * len(sounds) + 12 * options.stretch + min(len(mixes), 64) * options.stretch))
     _budget(options, len(mixes), options.seconds * options.stretch,
             _decoding_time(checkpoint, len(mixes), options.seconds * options.stretch))
     return job
@@ -153,6 +158,29 @@ def _budget(options: argparse.Namespace, clips: int, seconds: float, time: float
     say(options, f"To make: {counted(clips, 'clip')} of {seconds:.3g} s, about {in_words(time)} of "
                  f"work, {in_bytes(size)} on disk, {in_bytes(page)} of it the page; seed "
                  f"{'as before' if options.seed is None else options.seed}.")
+
+
+def _refuse_memory(options: argparse.Namespace, size: float) -> None:
+    """Ask for `--many` where a run needs more memory than is free, beside packages and models."""
+    free = free_memory()
+    if free is not None and size + PACKAGES_BYTES > free and not options.many:
+        raise InputError(f"This needs {in_bytes(size + PACKAGES_BYTES)} of memory, and "
+                         f"{in_bytes(free)} are free: ask for less, or add --many to try it.")
+
+
+def free_memory() -> float | None:
+    """Bytes that programs can still have; None where the system does not tell."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return 1024.0 * int(line.split()[1])
+    except (OSError, ValueError):
+        pass
+    try:    # macOS tells what there is, not what is free
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):
+        return None
 
 
 def _refuse_full(options: argparse.Namespace, what: str, size: float) -> None:
@@ -284,18 +312,20 @@ def check_scores(options: argparse.Namespace, names: Sequence[str], scores: Sequ
         disk holds.
     """
     if len(scores) > MOST_CLIPS and not options.many:
-        raise InputError(f"These are {len(scores):,} scores: give fewer, or add --many to play them "
-                         "all.")
+        raise InputError(f"These are {len(scores):,} scores: give fewer, or add --many for all.")
     for name, notes in zip(names, scores):
         _check_score(options, name, notes)
-    _refuse_full(options, f"The {in_words(sum(float(np.max(notes['end_times'])) for notes in scores))}"
-                          " of sound", sum(map(_score_bytes, scores)))
+    lengths = [float(np.max(notes["end_times"])) for notes in scores]
+    _refuse_full(options, f"{in_words(sum(lengths))} of sound", sum(map(_score_bytes, scores)))
+    # the mix of the longest is made of double numbers; all that are made are kept for the page
+    _refuse_memory(options, SAMPLE_RATE * (8 * max(lengths) + 4 * sum(lengths)))
     if options.preview:
         keys = len(KEYS) * len(scores)
         count = sum(len(notes["pitches"]) for notes in scores)
         say(options, f"To make: a phrase on each of {counted(len(scores), 'instrument')}, "
                      f"{counted(count, 'note')}, and {keys:,} notes for the keyboard on the page, "
-                     f"about {in_words(1 + NOTE_SECONDS * (count + keys))} of work; seed {options.seed}.")
+                     f"about {in_words(1 + NOTE_SECONDS * (count + keys))} of work; "
+                     f"seed {options.seed}.")
         return
     for name, notes in zip(names, scores):
         time = 1 + NOTE_SECONDS * len(notes["pitches"]) + 0.02 * float(np.max(notes["end_times"]))

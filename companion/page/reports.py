@@ -66,7 +66,7 @@ def nsynth_page(record: Record, names: Sequence[str], audios: Sequence[np.ndarra
     made = [clip for clip in planned if clip.path.is_file()]
     if not made:
         return None
-    sounds: dict[Path, np.ndarray | Heard | None] = {}
+    sounds: dict[Path, np.ndarray | None] = {}
     heard: dict[int, int] = {}  # place of a sound: place of its clip on the page
     for place, (name, audio) in enumerate(zip(names, audios)):
         if audio is not None:
@@ -78,10 +78,10 @@ def nsynth_page(record: Record, names: Sequence[str], audios: Sequence[np.ndarra
     sounds.update((clip.path, None) for clip in made)
     size = CELL if len(sounds) <= 48 else SMALL_CELL
     drawn = _draw_rainbowgrams(record, sounds, size)
-    longest = max(len(audio) for audio in sounds.values()) / SAMPLE_RATE
-    clips = [_clip(wav, sounds[wav], drawn[wav], names[place], "source", names[place],
+    longest = max(len(one.audio) for one in drawn.values()) / SAMPLE_RATE
+    clips = [_clip(wav, drawn[wav], names[place], "source", names[place],
                    size, "the sound itself") for place, wav in zip(heard, sounds)]
-    clips += [_decoded(record, clip, names, sounds[clip.path], drawn[clip.path], heard, longest,
+    clips += [_decoded(record, clip, names, drawn[clip.path], heard, longest,
                        size) for clip in made]
     _save_overview(record, names, made, heard, list(sounds),
                    {wav: one.spectrum for wav, one in drawn.items()})
@@ -115,18 +115,18 @@ def _hints(record: Record, hiss: str) -> list[str]:
     return [hiss, levelled] if record.starter else [levelled]
 
 
-def _clip(wav: Path, audio: Heard, drawn: _Drawn, title: str, kind: str, caption: str,
+def _clip(wav: Path, drawn: _Drawn, title: str, kind: str, caption: str,
           size: tuple[int, int], note: str = "", sources: Sequence[int] = ()) -> Clip:
-    seconds = f"{len(audio) / SAMPLE_RATE:.1f} s"
-    return Clip(title, wav, wav.name, audio, drawn.picture, size,
+    seconds = f"{len(drawn.audio) / SAMPLE_RATE:.1f} s"
+    return Clip(title, wav, wav.name, drawn.audio, drawn.picture, size,
                 f"{note} · {seconds}" if note else seconds, kind, tuple(sources), caption)
 
 
-def _decoded(record: Record, clip: Planned, names: Sequence[str], audio: Heard,
+def _decoded(record: Record, clip: Planned, names: Sequence[str],
              drawn: _Drawn, heard: Mapping[int, int], longest: float,
              size: tuple[int, int]) -> Clip:
     """A clip that the run has decoded."""
-    seconds = len(audio) / SAMPLE_RATE
+    seconds = len(drawn.audio) / SAMPLE_RATE
     if record.stopped and seconds < longest - 0.01:
         note = "as far as it got"
     elif clip.kind == "reconstruction":
@@ -146,7 +146,7 @@ def _decoded(record: Record, clip: Planned, names: Sequence[str], audio: Heard,
         title = f"{names[clip.sources[0]]} to {names[clip.sources[-1]]}: {clip.title}"
     elif clip.kind in ("crossfade", "mix"):
         caption = clip.title
-    return _clip(clip.path, audio, drawn, title,
+    return _clip(clip.path, drawn, title,
                  "reconstruction" if clip.kind == "reconstruction" else "mix", caption, size, note,
                  [heard[place] for place in clip.sources if place in heard])
 
@@ -207,27 +207,24 @@ def _matrix(names: Sequence[str], pairs: Mapping[tuple[int, ...], Sequence[int]]
 
 @dataclass(frozen=True)
 class _Drawn:
-    """What is kept of a sound's rainbowgram: the page's picture, and what the overview shows."""
+    """What is kept of a sound: its length, the page's picture, and what the overview shows."""
 
+    audio: Heard
     picture: bytes
     spectrum: Spectrum
 
 
-def _draw_rainbowgrams(record: Record, sounds: dict[Path, np.ndarray | Heard | None],
+def _draw_rainbowgrams(record: Record, sounds: Mapping[Path, np.ndarray | None],
                        size: tuple[int, int]) -> dict[Path, _Drawn]:
-    """Save a rainbowgram beside each WAV, under its name.
-
-    Of each sound, read where it is None, only its length and loudness stay in memory.
-    """
+    """Save a rainbowgram beside each WAV, under its name; a sound that is None is read."""
     drawn = {}
     progress = bar(record, f"drawing {len(sounds)} pictures")
-    for done, (wav, audio) in enumerate(list(sounds.items()), 1):
+    for done, (wav, audio) in enumerate(sounds.items(), 1):
         audio = audio_utils.load_audio(wav) if audio is None else audio
-        sounds[wav] = Heard.of(audio)
         spectrum = rainbowgram(audio, SAMPLE_RATE)
         audio_utils.save_picture(audio_utils.spectrum_image(spectrum, record.labels),
                                  wav.with_suffix(".png").name, wav.parent, 200)
-        drawn[wav] = _Drawn(webp(scaled(spectrum, *size)),
+        drawn[wav] = _Drawn(Heard.of(audio), webp(scaled(spectrum, *size)),
                             spectrum if size == CELL else smaller(spectrum))
         progress(done, len(sounds))
     return drawn

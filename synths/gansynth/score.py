@@ -564,7 +564,7 @@ def load_instruments(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
         raise InputError(f"{rule} is not there.")
     try:
         if _size_unpacked(path) > _MOST_BYTES:
-            raise InputError(f"{rule} holds over {_MOST_BYTES >> 20} MB, more than any instruments.")
+            raise InputError(f"{rule} holds over {_MOST_BYTES >> 20} MB, more than any should.")
         with open(path, "rb") as file:
             loaded = np.load(file, allow_pickle=False)
             times = None

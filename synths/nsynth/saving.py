@@ -46,8 +46,8 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
     has been made of it: first after `samples_per_save` samples, then after every as many more (of a
     long clip, a quarter more), and when interrupted (KeyboardInterrupt).  Its codes are kept beside
     it (`codes_path`, 16 kB for each second), frame by frame, so that a later call can go on where
-    this one was stopped or killed.  Both go when the clip takes its own name.  (Magenta writes files
-    of full length and silence from the start.)
+    this one was stopped or killed.  Both go when the clip takes its own name.  (Magenta writes
+    files of full length and silence from the start.)
 
     Parameters
     ----------

@@ -59,11 +59,11 @@ class Run:
         self._said = tempfile.TemporaryFile()
         self._pid = os.fork()
         if not self._pid:
-            for stream in (1, 2):
-                os.dup2(self._said.fileno(), stream)
+            for number in (1, 2):
+                os.dup2(self._said.fileno(), number)
             code = 99
             try:
-                work(lambda phase: os.write(marks, phase[:1].encode()) and None)
+                work(lambda phase: None if os.write(marks, phase[:1].encode()) else None)
                 code = 0
             except SystemExit as end:
                 code = end.code if isinstance(end.code, int) else 1
@@ -127,7 +127,8 @@ def example(name: str, words: list[str], prepare: Callable[[], None] | None = No
                 report(phase)
                 return function(*arguments, **options)
             return call
-        for room, function, phase in ((nsynth, "encode", "encode"), (nsynth, "synthesize", "decode"),
+        for room, function, phase in ((nsynth, "encode", "encode"),
+                                      (nsynth, "synthesize", "decode"),
                                       (script, "nsynth_page", "page"),
                                       (script, "generate_audio", "decode"),
                                       (script, "gansynth_page", "page")):
@@ -370,7 +371,8 @@ class Full:
             mido.Message("note_off", note=60, velocity=0, time=480)]))
         score.save(folder / "score.mid")
         self.scripts = {
-            "chapter_05_example_01": ["--sounds", *tones(folder), "--seconds", "0.1", "--seed", "1"],
+            "chapter_05_example_01": ["--sounds", *tones(folder), "--seconds", "0.1",
+                                      "--seed", "1"],
             "chapter_05_example_02": ["--midi", str(folder / "score.mid"), "--seed", "1"]}
         self._whole = {}
         for script, words in self.scripts.items():
@@ -406,8 +408,9 @@ class Full:
 def small_disk(folder: Path, kilobytes: int) -> Iterator[Path | None]:
     """A file system of so much memory; None where there can be none."""
     folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)],
-                          capture_output=True) if sys.platform == "linux" else None
+    words = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
+    linux = sys.platform == "linux" and shutil.which("mount")
+    done = subprocess.run(words, capture_output=True) if linux else None
     try:
         yield folder if done is not None and done.returncode == 0 else None
     finally:
@@ -444,10 +447,9 @@ def full_disks(count: int, seed: int, step: int = 1) -> int:
                 if disk is None:
                     print("no file system in memory can be mounted here")
                     break
-                larger = functools.partial(subprocess.run, [
-                    "mount", "-o", "remount,size=100m", str(disk)], check=True)
-                judge(f"{script}, {size} kB",
-                      full.trial(script, disk / "out", _room, larger)[1])
+                def grow(disk: Path = disk) -> None:
+                    subprocess.run(["mount", "-o", "remount,size=100m", str(disk)], check=True)
+                judge(f"{script}, {size} kB", full.trial(script, disk / "out", _room, grow)[1])
     print(f"disk: {tried} runs, {bad} went wrong", flush=True)
     return bad
 
