@@ -226,7 +226,7 @@ def app(options) -> None:
     sample_length = round(options.seconds * SAMPLE_RATE)
     peak = 0.9 if options.level else None
     audios = inputs.load_sounds(options, job.sounds, sample_length, peak)
-    record = results.new_record(options, checkpoint, "nsynth", job.sounds)
+    record = results.new_record(options, checkpoint, "nsynth", job.named_by)
 
     # Encodes the sounds, and saves the encodings for later use
     encodings = encode(job.sounds, checkpoint, sample_length, trim_silence=options.trim, peak=peak,
