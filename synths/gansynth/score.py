@@ -8,6 +8,7 @@ listed in the order in which they end, silent notes.  Each difference is describ
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 import warnings
@@ -383,11 +384,16 @@ def generate_notes(model, z_notes: np.ndarray, notes: dict,
     """
     pitches, count = np.asarray(notes["pitches"]), len(z_notes)
     lengths = np.subtract(notes["end_times"], notes["start_times"])
+
+    def tell(first: int, done: int, _: int) -> None:
+        if progress:
+            progress(first + done, count)
+
     for first in range(0, count, _AT_ONCE):
         group = slice(first, first + _AT_ONCE)
         yield from model.generate_samples_from_z(
             z_notes[group], pitches[group], note_lengths=lengths[group],
-            progress=progress and (lambda done, _, first=first: progress(first + done, count)),
+            progress=functools.partial(tell, first),
             max_note_length=max_note_length)
 
 

@@ -5,6 +5,7 @@ Memory holds the codes of the clips that are being decoded, and no others.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -96,13 +97,17 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
              for path, encoding, key in zip(paths, encodings, keys)]
     for i in todo if resume else ():
         clips[i].load()
+
+    def numbers(together: list[int], part: slice) -> Uniforms:
+        return Uniforms(seed, [keys[i] for i in together[part]])
+
     runs = []
     for group in _groups([clips[i].kept for i in todo]):
         together = [todo[i] for i in group]
         made = min(clips[i].kept for i in together)
         runs.append(([clips[i] for i in together], stream(
             encodings[together], prefix,
-            lambda part, together=together: Uniforms(seed, [keys[i] for i in together[part]]),
+            functools.partial(numbers, together),
             precision, temperature, threads,
             np.stack([clips[i].codes[:made] for i in together]) if made else None)))
     for i, clip in enumerate(clips):    # all that can be wrong has been seen
