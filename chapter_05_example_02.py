@@ -140,9 +140,9 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
     # Generates the audio of each note
     # not in print: Audio after a note's release is not computed.
     # not in print: A long note sounds for all of the 4 seconds that the model makes, not for 3.
-    audio_notes = model.generate_samples_from_z(
-        z_notes, notes["pitches"], note_lengths=notes["end_times"] - notes["start_times"],
-        progress=progress, max_note_length=gansynth.WHOLE_NOTE_LENGTH)
+    # not in print: Notes are generated and mixed some at a time, so a long score fits in memory.
+    audio_notes = gansynth.generate_notes(model, z_notes, notes, gansynth.WHOLE_NOTE_LENGTH,
+                                          progress)
 
     # Makes a single audio clip
     return gansynth.combine_notes(audio_notes, notes["start_times"], notes["end_times"],

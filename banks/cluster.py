@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from banks import tasks
 from synths import InputError
@@ -26,7 +27,7 @@ Execute = Callable[[Sequence[dict]], Iterator[tuple[dict, dict]]]
 
 @contextlib.contextmanager
 def engine(workers: int | None, scheduler: str | None, say: Callable[[str], None]
-           ) -> Iterator[tuple[Execute, object | None]]:
+           ) -> Iterator[tuple[Execute, Any | None]]:
     """What does the tasks.
 
     Parameters

@@ -132,7 +132,13 @@ def empty(_: int) -> None:
 
 
 def load_array(store: Store, name: str) -> np.ndarray:
-    """An array that lies in the bank."""
+    """An array that lies in the bank.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged.
+    """
     data = store.read(name)
     if data is None:
         raise InputError(f"{name} is missing in the bank: give the same command again.")
@@ -219,9 +225,9 @@ def _nsynth(task: dict, store: Store, result: dict) -> None:
     clips, encodings = [], []
     for clip in task["clips"]:
         try:
-            encodings.append(np.sum([
-                np.float32(source["share"]) * load_array(store, source["encoding"])
-                for source in clip["sources"]], axis=0))
+            encodings.append(np.sum(
+                [np.float32(source["share"]) * load_array(store, source["encoding"])
+                 for source in clip["sources"]], axis=0, dtype=np.float32))
             clips.append(clip)
         except StoreError:
             raise

@@ -8,14 +8,24 @@ from __future__ import annotations
 import argparse
 import difflib
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from companion.progress import mute
 from companion.start import HERE
 
 
 class Parser(argparse.ArgumentParser):
     """A parser that takes whole options only, and says which one was meant."""
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help, if anybody reads it (`| head`)."""
+        file = file or sys.stdout
+        try:
+            print(self.format_help(), end="", file=file, flush=True)
+        except (OSError, ValueError):
+            mute(file)
 
     def error(self, message: str):
         """End with the rule that was broken, and the option that is nearest to an unknown one."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TextIO
 
 
 class Talker(Protocol):
@@ -15,14 +16,28 @@ class Talker(Protocol):
 
 
 def say(talker: Talker, message: str) -> None:
-    """Print a line, unless `--quiet`; go on in silence where nobody reads any more (`| head`)."""
+    """Print a line, unless `--quiet`; go on in silence where none can be taken (`| head`)."""
     if talker.quiet:
         return
     try:
         print(message, flush=True)
-    except BrokenPipeError:
+    except (OSError, ValueError):  # nobody reads, no room where it goes, closed
         talker.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        mute(sys.stdout)
+
+
+def say_error(message: str) -> None:
+    """Print a line to stderr, if anybody reads it."""
+    try:
+        print(message, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        mute(sys.stderr)
+
+
+def mute(stream: TextIO) -> None:
+    """Send to nowhere what a stream still holds, so that the interpreter's end is silent, too."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def bar(talker: Talker, label: str, scale: float = 1.0, unit: str = "",

@@ -408,3 +408,20 @@ def test_other_files_are_no_instruments(tmp_path):
         score.save_instruments(tmp_path / "a.txt", np.zeros((1, 4)))
     with pytest.raises(InputError, match="cannot be written"):
         score.save_instruments(tmp_path / "no" / "where.npz", np.zeros((1, 4)))
+
+
+def test_instruments_without_end_are_refused_by_their_size(tmp_path):
+    np.savez_compressed(tmp_path / "many.npz", z=np.zeros((40_000, 256)))
+    assert (tmp_path / "many.npz").stat().st_size < 1e6
+    with pytest.raises(InputError, match="over 64 MB"):
+        score.load_instruments(tmp_path / "many.npz")
+
+
+def test_what_is_said_of_a_damaged_file_is_short(tmp_path):
+    fields = [(f"field{i}", "<f4") for i in range(900)]
+    np.savez(tmp_path / "fields.npz", z=np.zeros(3, fields))
+    np.savez(tmp_path / "axes.npz", z=np.ones((2, 4)), t=np.zeros((1,) * 32))
+    for name in ("fields.npz", "axes.npz"):
+        with pytest.raises(InputError) as caught:
+            score.load_instruments(tmp_path / name)
+        assert len(str(caught.value)) < 600

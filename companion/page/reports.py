@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
 
 import audio_utils
-from companion.page import SAMPLE_RATE, Board, Clip, Page, encoded, webp, write_page
+from companion.page import SAMPLE_RATE, Board, Clip, Heard, Page, encoded, webp, write_page
 from companion.page.rolls import instrument_marks, piano_roll
 from companion.progress import bar
 from companion.record import Planned, Record
 from pictures.sheets import Cell, Score, score_sheet, square, strips
-from pictures.spectra import Spectrum, octave_name, rainbowgram, scaled, spectrogram
+from pictures.spectra import Spectrum, octave_name, rainbowgram, scaled, smaller, spectrogram
 from synths.nsynth import partial_path
 
 CELL = (480, 320)  # pixels of a picture on the page
@@ -66,7 +66,7 @@ def nsynth_page(record: Record, names: Sequence[str], audios: Sequence[np.ndarra
     made = [clip for clip in planned if clip.path.is_file()]
     if not made:
         return None
-    sounds: dict[Path, np.ndarray] = {}
+    sounds: dict[Path, np.ndarray | None] = {}
     heard: dict[int, int] = {}  # place of a sound: place of its clip on the page
     for place, (name, audio) in enumerate(zip(names, audios)):
         if audio is not None:
@@ -75,15 +75,16 @@ def nsynth_page(record: Record, names: Sequence[str], audios: Sequence[np.ndarra
             audio_utils.save_wav(audio, wav, SAMPLE_RATE)
             sounds[wav] = audio
     own = {clip.path: len(sounds) + place for place, clip in enumerate(made)}
-    sounds.update((clip.path, audio_utils.load_audio(clip.path)) for clip in made)
-    drawn = _draw_rainbowgrams(record, sounds)
+    sounds.update((clip.path, None) for clip in made)
     size = CELL if len(sounds) <= 48 else SMALL_CELL
-    longest = max(len(audio) for audio in sounds.values()) / SAMPLE_RATE
-    clips = [_clip(wav, sounds[wav], drawn[wav], names[place], "source", names[place],
+    drawn = _draw_rainbowgrams(record, sounds, size)
+    longest = max(len(one.audio) for one in drawn.values()) / SAMPLE_RATE
+    clips = [_clip(wav, drawn[wav], names[place], "source", names[place],
                    size, "the sound itself") for place, wav in zip(heard, sounds)]
-    clips += [_decoded(record, clip, names, sounds[clip.path], drawn[clip.path], heard, longest,
+    clips += [_decoded(record, clip, names, drawn[clip.path], heard, longest,
                        size) for clip in made]
-    _save_overview(record, names, made, heard, list(sounds), drawn)
+    _save_overview(record, names, made, heard, list(sounds),
+                   {wav: one.spectrum for wav, one in drawn.items()})
     mixed = any(clip.kind != "reconstruction" for clip in made)
     what = (f"{_counted(len(names), 'sound')} {'was' if len(names) == 1 else 'were'} encoded by a "
             "WaveNet autoencoder" + (", the encodings mixed, and the mixes decoded"
@@ -92,7 +93,7 @@ def nsynth_page(record: Record, names: Sequence[str], audios: Sequence[np.ndarra
         "NSynth: two sounds become one" if mixed else "NSynth: a sound through the network",
         what + _STOPPED * record.stopped, clips, _nsynth_boards(names, made, heard, own),
         _settings(record, sounds=", ".join(names)), record.command, _RAINBOWGRAM,
-        _octaves(next(iter(drawn.values()))), _hints(record, _NSYNTH_HISS)))
+        _octaves(next(iter(drawn.values())).spectrum), _hints(record, _NSYNTH_HISS)))
 
 
 def _counted(count: int, what: str) -> str:
@@ -114,18 +115,18 @@ def _hints(record: Record, hiss: str) -> list[str]:
     return [hiss, levelled] if record.starter else [levelled]
 
 
-def _clip(wav: Path, audio: np.ndarray, spectrum: Spectrum, title: str, kind: str, caption: str,
+def _clip(wav: Path, drawn: _Drawn, title: str, kind: str, caption: str,
           size: tuple[int, int], note: str = "", sources: Sequence[int] = ()) -> Clip:
-    seconds = f"{len(audio) / SAMPLE_RATE:.1f} s"
-    return Clip(title, wav.read_bytes(), wav.name, audio, webp(scaled(spectrum, *size)), size,
+    seconds = f"{len(drawn.audio) / SAMPLE_RATE:.1f} s"
+    return Clip(title, wav, wav.name, drawn.audio, drawn.picture, size,
                 f"{note} · {seconds}" if note else seconds, kind, tuple(sources), caption)
 
 
-def _decoded(record: Record, clip: Planned, names: Sequence[str], audio: np.ndarray,
-             spectrum: Spectrum, heard: Mapping[int, int], longest: float,
+def _decoded(record: Record, clip: Planned, names: Sequence[str],
+             drawn: _Drawn, heard: Mapping[int, int], longest: float,
              size: tuple[int, int]) -> Clip:
     """A clip that the run has decoded."""
-    seconds = len(audio) / SAMPLE_RATE
+    seconds = len(drawn.audio) / SAMPLE_RATE
     if record.stopped and seconds < longest - 0.01:
         note = "as far as it got"
     elif clip.kind == "reconstruction":
@@ -145,7 +146,7 @@ def _decoded(record: Record, clip: Planned, names: Sequence[str], audio: np.ndar
         title = f"{names[clip.sources[0]]} to {names[clip.sources[-1]]}: {clip.title}"
     elif clip.kind in ("crossfade", "mix"):
         caption = clip.title
-    return _clip(clip.path, audio, spectrum, title,
+    return _clip(clip.path, drawn, title,
                  "reconstruction" if clip.kind == "reconstruction" else "mix", caption, size, note,
                  [heard[place] for place in clip.sources if place in heard])
 
@@ -204,14 +205,27 @@ def _matrix(names: Sequence[str], pairs: Mapping[tuple[int, ...], Sequence[int]]
                  "lost there is lost in every mix.")
 
 
-def _draw_rainbowgrams(record: Record, sounds: Mapping[Path, np.ndarray]) -> dict[Path, Spectrum]:
-    """Save a rainbowgram beside each WAV, under its name; returns what was drawn."""
+@dataclass(frozen=True)
+class _Drawn:
+    """What is kept of a sound: its length, the page's picture, and what the overview shows."""
+
+    audio: Heard
+    picture: bytes
+    spectrum: Spectrum
+
+
+def _draw_rainbowgrams(record: Record, sounds: Mapping[Path, np.ndarray | None],
+                       size: tuple[int, int]) -> dict[Path, _Drawn]:
+    """Save a rainbowgram beside each WAV, under its name; a sound that is None is read."""
     drawn = {}
     progress = bar(record, f"drawing {len(sounds)} pictures")
     for done, (wav, audio) in enumerate(sounds.items(), 1):
-        drawn[wav] = rainbowgram(audio, SAMPLE_RATE)
-        audio_utils.save_picture(audio_utils.spectrum_image(drawn[wav], record.labels),
+        audio = audio_utils.load_audio(wav) if audio is None else audio
+        spectrum = rainbowgram(audio, SAMPLE_RATE)
+        audio_utils.save_picture(audio_utils.spectrum_image(spectrum, record.labels),
                                  wav.with_suffix(".png").name, wav.parent, 200)
+        drawn[wav] = _Drawn(Heard.of(audio), webp(scaled(spectrum, *size)),
+                            spectrum if size == CELL else smaller(spectrum))
         progress(done, len(sounds))
     return drawn
 
@@ -348,7 +362,7 @@ def _scores(record: Record, made: Sequence[tuple]) -> Page:
         seconds = len(audio) / SAMPLE_RATE
         width = int(np.clip(40 * seconds, 480, 1200))
         clips.append(Clip(
-            item.title, item.path.read_bytes(), item.path.name, audio,
+            item.title, item.path, item.path.name, audio,
             webp(scaled(score.spectrum, width, 320)), (width, 320),
             f"{_counted(len(notes['pitches']), 'note')} · "
             f"{_counted(len(set(names)), 'instrument')} · {seconds:.1f} s",
