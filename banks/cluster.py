@@ -60,6 +60,8 @@ def engine(workers: int | None, scheduler: str | None, say: Callable[[str], None
         raise InputError(f"Several processes need dask.distributed ({error}): {INSTALL}, or "
                          "--workers 0 for this process alone.") from error
     dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
+                     # No task waits at a busy worker, which may be slow, or die with it.
+                     "distributed.scheduler.worker-saturation": 1.0,
                      "distributed.comm.timeouts.connect": f"{PATIENCE}s"})
     _hush()
     with contextlib.ExitStack() as stack:
@@ -168,7 +170,7 @@ def _in_process(work: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
         yield task, tasks.run(task)
 
 
-def _remote() -> Callable[[dict], dict]:
+def remote() -> Callable[[dict], dict]:
     """`tasks.run` by value: a scheduler without this project hands it on all the same."""
     def run(task: dict) -> dict:
         from banks import tasks
@@ -197,7 +199,7 @@ def distribute(client, work: Sequence[dict], run: Callable[[dict], dict] | None 
     InputError
         If the scheduler is gone.
     """
-    run = run or _remote()
+    run = run or remote()
     suspects: list[dict] = []
     for task, result in _gathered(client, work, run):
         if result is None:
