@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 
 from banks import tasks
+from companion.run import stopped
 from synths import InputError
 
 # How many workers may die with a task in their hands before the task is suspected.
@@ -167,7 +168,10 @@ def check_workers(client, prefix: str, digest: str, bank: str | None = None,
 
 def _in_process(work: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
     for task in work:
-        yield task, tasks.run(task)
+        result = tasks.run(task)
+        if stopped():  # some libraries turn the interrupt into another error
+            raise KeyboardInterrupt
+        yield task, result
 
 
 def remote() -> Callable[[dict], dict]:

@@ -31,6 +31,12 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def catch_stops() -> None:
+    """Treat SIGTERM as Ctrl-C, and restore SIGINT where a shell ignored it."""
+    for which in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(which, _stop)
+
+
 def run(app: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
     """Parse the options, run `app`, and turn what goes wrong into one sentence and an exit code.
 
@@ -45,9 +51,7 @@ def run(app: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPars
     options.defaults = vars(parser.parse_args([]))
     if options.seed is None and not getattr(options, "resume", False):
         options.seed = secrets.randbelow(10**6)
-    # SIGTERM is treated as Ctrl-C, and SIGINT restored where a shell ignored it.
-    for which in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(which, _stop)
+    catch_stops()
     try:
         app(options)
     except (Exception, KeyboardInterrupt) as error:
