@@ -18,6 +18,7 @@ import numpy as np
 
 from banks import manifest
 from banks.store import Store, StoreError
+from companion.run import stopped
 from synths import InputError, gansynth, nsynth
 from synths.weights import checkpoints
 
@@ -66,6 +67,8 @@ def _run(task: dict) -> dict:
     except StoreError as error:
         result["stop"] = str(error)
     except Exception as error:  # one of its clips cannot be made: which?
+        if stopped():
+            raise KeyboardInterrupt from error
         parts = singles(task)
         if len(parts) == 1:
             result["failed"][name_of(parts[0])] = reason(error)

@@ -33,6 +33,11 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def catch_stops() -> None:
+    """Treat SIGTERM, and a closed terminal, as Ctrl-C."""
+    stops(_stop)
+
+
 def run(app: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
     """Parse the options, run `app`, and turn what goes wrong into one sentence and an exit code.
 
@@ -47,7 +52,7 @@ def run(app: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPars
     options.defaults = vars(parser.parse_args([]))
     if options.seed is None and not getattr(options, "resume", False):
         options.seed = secrets.randbelow(10**6)
-    stops(_stop)
+    catch_stops()
     code = 0
     try:
         app(options)
