@@ -66,8 +66,9 @@ class Browser:
         port = self.folder / "DevToolsActivePort"
         while not (port.is_file() and port.read_text().strip()):
             await asyncio.sleep(0.05)
-        with urllib.request.urlopen(f"http://127.0.0.1:{port.read_text().split()[0]}/json") as list_:
-            tab = next(tab for tab in json.load(list_) if tab["type"] == "page")
+        address = f"http://127.0.0.1:{port.read_text().split()[0]}/json"
+        with urllib.request.urlopen(address) as tabs:
+            tab = next(tab for tab in json.load(tabs) if tab["type"] == "page")
         self.socket = await tornado.websocket.websocket_connect(
             tab["webSocketDebuggerUrl"], max_message_size=1 << 28)
         await self.send("Page.enable")
@@ -178,7 +179,8 @@ def main() -> None:
             results = {}
             for number, job in enumerate(options.jobs):
                 script, words = JOBS[job]
-                words = [part for word in words for part in (sounds if word == "SOUNDS" else [word])]
+                words = [part for word in words
+                         for part in (sounds if word == "SOUNDS" else [word])]
                 pages = {}
                 for version, root in (("before", old), ("after", ROOT)):
                     output = (options.keep or folder).absolute() / f"{version}{number}"
