@@ -25,9 +25,9 @@ FILES = {
 # out; `tests/check_play.py` holds the list.  On Python 3.10 the last IPython that runs there
 # imports the second list, and the last Matplotlib does not import the third.
 UNPLAYED = ("backports-strenum", "certifi", "charset-normalizer", "contourpy", "idna",
-            "intervaltree", "ipython-pygments-lexers", "matplotlib-inline", "ml-dtypes", "narwhals", "pexpect",
-            "ptyprocess", "requests", "scikit-learn", "sortedcontainers", "threadpoolctl",
-            "tornado", "tzdata", "urllib3", "xyzservices")
+            "intervaltree", "ipython-pygments-lexers", "matplotlib-inline", "ml-dtypes",
+            "narwhals", "pexpect", "ptyprocess", "requests", "scikit-learn", "sortedcontainers",
+            "threadpoolctl", "tornado", "tzdata", "urllib3", "xyzservices")
 PLAYED_ON_OLD = ("asttokens", "executing", "jedi", "parso", "prompt-toolkit", "pure-eval",
                  "stack-data", "wcwidth")
 PLAYED_ON_NEW = ("fonttools",)
@@ -106,7 +106,8 @@ def check_wheels() -> bool:
         for file in list(FILES)[:3]:
             reasons = {python: lacking(file, platform, python) for python in PYTHONS}
             missing = {python: reason for python, reason in reasons.items() if reason}
-            right &= bool(missing) == (platform in REFUSED)
+            if platform in PLATFORMS or file != "requirements-banks.txt":
+                right &= bool(missing) == (platform in REFUSED)
             print(f"{words:36} {file:22} " + (
                 "; ".join(f"{python}: {reason}" for python, reason in missing.items())
                 or "all there"))
