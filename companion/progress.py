@@ -81,6 +81,10 @@ def bars(talker: Talker, label: str, totals: Sequence[int], unit: str = "",
         To be called with (done, total) of its piece.
     """
     update, everything, before = bar(talker, label, unit=unit), sum(totals), 0
+
+    def piece(before: int) -> Callable[[int, int], None]:
+        return lambda done, total: update(before + done, everything)
+
     for total in totals:
-        yield lambda done, _, before=before: update(before + done, everything)
+        yield piece(before)
         before += total
