@@ -363,6 +363,13 @@ def score_names(options: argparse.Namespace, paths: Sequence[Path]) -> list[str]
     return mixing.numbered(stems, taken=["overview"])
 
 
+def what_plays(options: argparse.Namespace, names: Sequence[str]) -> str:
+    """Return what the bar says is being played: the score, or how many of what."""
+    if options.preview:
+        return counted(len(names), "instrument")
+    return names[0] if len(names) == 1 else counted(len(names), "score")
+
+
 def planned_scores(options: argparse.Namespace, record: Record, names: Sequence[str],
                    ) -> list[Planned]:
     """Return the clips of example 2 with their files."""
@@ -406,12 +413,21 @@ def check_scores(options: argparse.Namespace, names: Sequence[str], scores: Sequ
         return
     for name, notes in zip(names, scores):
         time = 1 + NOTE_SECONDS * len(notes["pitches"]) + 0.02 * float(np.max(notes["end_times"]))
-        say(options, f"{name}: {gansynth.summary(notes)}, about {in_words(time)} of work, "
-                     f"{in_bytes(_score_bytes(notes))} on disk; seed {options.seed}.")
+        say(options, f"{name}: {gansynth.summary(notes)}, {_played_on(options, notes)}, about "
+                     f"{in_words(time)} of work, {in_bytes(_score_bytes(notes))} on disk; seed "
+                     f"{options.seed}.")
         held = cut_short(notes)
         if held:
             say(options, f"{counted(held, 'note')} {'is' if held == 1 else 'are'} held longer than "
                          f"the {LONGEST_NOTE:g} s that the model makes, and end early.")
+
+
+def _played_on(options: argparse.Namespace, notes: dict) -> str:
+    """The instruments of a score in words."""
+    if options.instruments is not None:
+        return f"on instruments {options.instruments}"
+    times = gansynth.instrument_times(max(notes["end_times"]), options.seconds_per_instrument)
+    return f"on {counted(len(times), 'instrument')}, {times[1] - times[0]:.1f} s apart"
 
 
 def _check_score(options: argparse.Namespace, name: str, notes: dict) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TextIO
 
 
@@ -74,3 +74,32 @@ def bar(talker: Talker, label: str, scale: float = 1.0, unit: str = "",
             shown.close()
 
     return update
+
+
+def bars(talker: Talker, label: str, totals: Sequence[int], unit: str = "",
+         ) -> Iterator[Callable[[int, int], None]]:
+    """One bar for several pieces of work in a row: yields what each piece is to call.
+
+    Parameters
+    ----------
+    talker : Talker
+    label : str
+        What all of them are: "playing 60 instruments".
+    totals : sequence of int
+        The work of each piece.
+    unit : str
+        As for `bar`.
+
+    Yields
+    ------
+    callable
+        To be called with (done, total) of its piece.
+    """
+    update, everything, before = bar(talker, label, unit=unit), sum(totals), 0
+
+    def piece(before: int) -> Callable[[int, int], None]:
+        return lambda done, total: update(before + done, everything)
+
+    for total in totals:
+        yield piece(before)
+        before += total

@@ -362,7 +362,7 @@ def test_check_output_dir(tmp_path):
     assert (tmp_path / "a" / "b").is_dir() and not list((tmp_path / "a" / "b").iterdir())
     (tmp_path / "file").write_text("in the way")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(InputError, match="stands in the way"):
+        with pytest.raises(InputError, match="file is a file, and the output needs a folder"):
             check_output_dir(path)
 
 

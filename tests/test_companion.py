@@ -504,6 +504,37 @@ def test_a_missing_file_is_said_plainly(script, words, says, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_file_in_the_place_of_a_folder_is_said_plainly(tmp_path):
+    out = tone(tmp_path / "out.wav")
+    done = bad(ONE, "--output", out, says="is a file")
+    assert done.stderr == f"error: {out} is a file, and the output needs a folder: name another.\n"
+
+
+@pytest.mark.parametrize("version, says", [((3, 13), "Magenta and TensorFlow, which are not"),
+                                           ((3, 14), "no build for Python 3.14")])
+@pytest.mark.parametrize("script", [ONE, TWO])
+def test_without_tensorflow_magentas_engine_says_why_not(tmp_path, monkeypatch, script, version,
+                                                         says):
+    known = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: (
+        None if name == "tensorflow" else known(name, *rest)))
+    monkeypatch.setattr(inputs.sys, "version_info", version)
+    with pytest.raises(InputError, match=says):
+        call(importlib.import_module(script.removesuffix(".py")), "--engine", "magenta",
+             "--output", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_pairs_take_the_names_that_are_shown_and_those_on_disk(tmp_path, decoded):
+    for name in ("kick drum 01", "trumpet_A4", "trumpet_B4"):
+        tone(tmp_path / f"{name}.wav")
+    words = ["--sounds", tmp_path, "--seconds", "0.1", "--pairs"]
+    for pair in ("trumpet_A4+trumpet_B4", "kick drum 01+trumpet_A4.wav"):
+        decoded(tmp_path, *words, pair)
+    page = (tmp_path / "out0" / "index.html").read_text("utf-8")
+    assert "trumpet_A4 with trumpet_B4" in page
+
+
 def test_many_sounds_are_counted(tmp_path):
     for i in range(8):
         tone(tmp_path / f"s{i}.wav", seconds=0.05 if i else 0.3)

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pins import UNPLAYED
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK_FILES = ("chapter_05_example_01.py", "chapter_05_example_02.py", "audio_utils.py",
@@ -137,6 +138,21 @@ def test_requirements_pin_what_pyproject_names():
     assert len(names) > 8 and set(names) <= pinned
     assert "pip install --no-deps -r requirements.txt" in (
         ROOT / "requirements.txt").read_text("utf-8").splitlines()[0]
+
+
+def test_the_short_requirements_have_the_same_pins():
+    def pins(name):
+        lines = (ROOT / name).read_text("utf-8").splitlines()
+        return {line.split(" ;")[0] for line in lines if "==" in line and line[0] != "#"}
+    short, full = pins("requirements-play.txt"), pins("requirements.txt")
+    assert short < full
+    names = {pin.split("==")[0] for pin in short}
+    group = re.search(r"^play = \[(.*?)\]", (ROOT / "pyproject.toml").read_text("utf-8"),
+                      re.MULTILINE | re.DOTALL)[1]
+    assert set(re.findall(r'"([\w-]+)"', group)) <= names
+    assert not names & {"tensorflow", "magenta", "pytest", *UNPLAYED}
+    assert "pip install --no-deps -r requirements-play.txt" in (
+        ROOT / "requirements-play.txt").read_text("utf-8").splitlines()[0]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

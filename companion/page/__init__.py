@@ -255,7 +255,8 @@ def write_page(path: Path, page: Page) -> Path:
     environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True,
                               undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     sounds: list[Path] = []
-    environment.globals.update(data_uri=functools.partial(_address, sounds))
+    environment.globals.update(data_uri=functools.partial(_address, sounds),
+                               longest_of=functools.partial(_longest, page))
     gains = playback_gains([clip.audio for clip in page.clips])
     data = [{"title": clip.title, "note": clip.note, "kind": clip.kind, "gain": round(gain, 6),
              "seconds": round(len(clip.audio) / SAMPLE_RATE, 4), "sources": list(clip.sources),
@@ -302,13 +303,19 @@ def _first_places(page: Page) -> dict[int, tuple[int, int, int]]:
     return first
 
 
+def _longest(page: Page, board: Board) -> float:
+    """Seconds of the longest clip on a board."""
+    return max((len(page.clips[cell].audio) / SAMPLE_RATE for cells in board.rows for cell in cells
+                if isinstance(cell, int)), default=1.0)
+
+
 def _piano(page: Page) -> list[dict[str, object]]:
-    """The keys of the page's keyboard, C3 to C5; none where no clip has notes for it."""
+    """The keys of the page's keyboard, C3 to C5 at first; none where no clip has notes for it."""
     if not any(clip.keys for clip in page.clips):
         return []
     letters = dict(zip(range(60, 73), "awsedftgyhujk"))
     names = ("C", "C sharp", "D", "D sharp", "E", "F", "F sharp", "G", "G sharp", "A", "A sharp",
              "B")
-    return [{"pitch": pitch, "name": f"{names[pitch % 12]} {pitch // 12 - 1}",
+    return [{"pitch": pitch, "name": f"{names[pitch % 12]}{pitch // 12 - 1}",
              "black": "sharp" in names[pitch % 12], "letter": letters.get(pitch, "")}
             for pitch in range(48, 73)]

@@ -75,14 +75,19 @@ def nsynth_page(record: Record, names: Sequence[str], audios: Sequence[np.ndarra
             audio_utils.save_wav(audio, wav, SAMPLE_RATE)
             sounds[wav] = audio
     own = {clip.path: len(sounds) + place for place, clip in enumerate(made)}
+    # what stands for a sound: itself, or what was decoded from the encoding that was given
+    stands = {clip.sources[0]: own[clip.path] for clip in made if clip.kind == "reconstruction"}
+    stands.update(heard)
     sounds.update((clip.path, None) for clip in made)
     size = CELL if len(sounds) <= 48 else SMALL_CELL
     drawn = _draw_rainbowgrams(record, sounds, size)
     longest = max(len(one.audio) for one in drawn.values()) / SAMPLE_RATE
     clips = [_clip(wav, drawn[wav], names[place], "source", names[place],
                    size, "the sound itself") for place, wav in zip(heard, sounds)]
-    clips += [_decoded(record, clip, names, drawn[clip.path], heard, longest,
-                       size) for clip in made]
+    clips += [_decoded(record, clip, names, drawn[clip.path],
+                       [stands[place] for place in clip.sources
+                        if stands.get(place, own[clip.path]) != own[clip.path]], longest, size)
+              for clip in made]
     _save_overview(record, names, made, heard, list(sounds),
                    {wav: one.spectrum for wav, one in drawn.items()})
     mixed = any(clip.kind != "reconstruction" for clip in made)
@@ -91,7 +96,8 @@ def nsynth_page(record: Record, names: Sequence[str], audios: Sequence[np.ndarra
                                      if mixed else " and decoded again") + ", sample by sample.")
     return write_page(record.output_dir / "index.html", Page(
         "NSynth: two sounds become one" if mixed else "NSynth: a sound through the network",
-        what + _STOPPED * record.stopped, clips, _nsynth_boards(names, made, heard, own),
+        what + _STOPPED * record.stopped, clips,
+        _nsynth_boards(names, made, heard, own, [len(clip.audio) for clip in clips]),
         _settings(record, sounds=", ".join(names)), record.command, _RAINBOWGRAM,
         _octaves(next(iter(drawn.values())).spectrum), _hints(record, _NSYNTH_HISS)))
 
@@ -122,17 +128,19 @@ def _clip(wav: Path, drawn: _Drawn, title: str, kind: str, caption: str,
                 f"{note} · {seconds}" if note else seconds, kind, tuple(sources), caption)
 
 
-def _decoded(record: Record, clip: Planned, names: Sequence[str],
-             drawn: _Drawn, heard: Mapping[int, int], longest: float,
-             size: tuple[int, int]) -> Clip:
-    """A clip that the run has decoded."""
+def _decoded(record: Record, clip: Planned, names: Sequence[str], drawn: _Drawn,
+             sources: Sequence[int], longest: float, size: tuple[int, int]) -> Clip:
+    """A clip that the run has decoded, and the places of those that it is compared with."""
     seconds = len(drawn.audio) / SAMPLE_RATE
     if record.stopped and seconds < longest - 0.01:
         note = "as far as it got"
     elif clip.kind == "reconstruction":
-        note = "encoded and decoded again"
+        stretch = record.settings.get("stretch")
+        note = "encoded and decoded again" + (f", {stretch:g} times as long" if stretch else "")
     elif clip.kind == "crossfade":
         note = "one becomes the other over time"
+    elif clip.kind == "step":
+        note = ""  # the title says it
     else:
         note = ", ".join(f"{100 * share:.0f} % {names[place]}"
                          for place, share in zip(clip.sources, clip.shares) if share > 0)
@@ -142,18 +150,18 @@ def _decoded(record: Record, clip: Planned, names: Sequence[str],
         title = caption = f"{names[clip.sources[0]]}, decoded again"
     elif clip.kind == "step":
         share = clip.shares[-1]
-        caption = f"{100 * share:.0f} %" if 0 < share < 1 else names[clip.sources[round(share)]]
+        caption = f"{100 * share:.0f} %" if 0 < share < 1 else clip.title
         title = f"{names[clip.sources[0]]} to {names[clip.sources[-1]]}: {clip.title}"
     elif clip.kind in ("crossfade", "mix"):
         caption = clip.title
     return _clip(clip.path, drawn, title,
                  "reconstruction" if clip.kind == "reconstruction" else "mix", caption, size, note,
-                 [heard[place] for place in clip.sources if place in heard])
+                 sources)
 
 
 def _nsynth_boards(names: Sequence[str], made: Sequence[Planned], heard: Mapping[int, int],
-                   own: Mapping[Path, int]) -> list[Board]:
-    """How the clips of a run of example 1 stand on the page."""
+                   own: Mapping[Path, int], lengths: Sequence[int]) -> list[Board]:
+    """How the clips of a run of example 1 stand on the page; `lengths` are in samples."""
     alone = {clip.sources[0]: own[clip.path] for clip in made if clip.kind == "reconstruction"}
     pairs: dict[tuple[int, ...], list[int]] = {}
     for clip in made:
@@ -166,12 +174,17 @@ def _nsynth_boards(names: Sequence[str], made: Sequence[Planned], heard: Mapping
             if place in heard or place in alone]
     both = Board("Each sound alone", [sum(each[start:start + 3], [])
                                       for start in range(0, len(each), 3)],
-                 "The sound itself, and encoded and decoded again. What is lost here is lost in "
-                 "every mix.", "strip")
+                 "The sound itself, and encoded and decoded again." +
+                 (" What is lost here is lost in every mix." if pairs else ""), "strip")
+    if any(place in heard and abs(lengths[heard[place]] / lengths[alone[place]] - 1) > 0.05
+           for place in alone):
+        both = replace(both, layout="time", rows=[[cell] for cells in each for cell in cells
+                                                  if cell is not None])
     if "step" in kinds:
         rows = [[ends[a], *steps, ends[b]] for (a, b), steps in pairs.items()]
         text = ("Each row goes from the sound at its left to the sound at its right. The numbers "
-                "are the right one's share. The slider walks the path.")
+                "are the right one's share; 100 % is a sound encoded and decoded again. The "
+                "slider walks the path.")
         return [Board(f"From {names[a]} to {names[b]}", [row], "" if number else text, "strip",
                       True, 1) for number, ((a, b), row) in enumerate(zip(pairs, rows))]
     if "crossfade" in kinds:
@@ -184,25 +197,29 @@ def _nsynth_boards(names: Sequence[str], made: Sequence[Planned], heard: Mapping
         return [both]
     everyone = len(pairs) >= len(names) * (len(names) - 1) // 2
     if everyone and 2 < len(names) <= _MOST_IN_MATRIX or len(names) == 2 == len(pairs):
-        return [_matrix(names, pairs, ends, alone)]
+        return [_matrix(names, pairs, ends, alone, heard)]
     rows = [[ends[a], *places, ends[b]] for (a, b), places in pairs.items()]
     return [Board("The mixes", rows, "Between two sounds stands their mix; the left one leads.",
                   "strip"), both]
 
 
 def _matrix(names: Sequence[str], pairs: Mapping[tuple[int, ...], Sequence[int]],
-            ends: Mapping[int, int | str], alone: Mapping[int, int]) -> Board:
+            ends: Mapping[int, int | str], alone: Mapping[int, int],
+            heard: Mapping[int, int]) -> Board:
     """All sounds by all sounds, under and beside the sounds themselves."""
     places = range(len(names))
+    # an encoding that was given has no sound: its name heads the row, what was decoded is on it
+    ends = {place: ends[place] if place in heard else names[place] for place in places}
     rows: list[list[int | str | None]] = [["rows lead, columns colour",
                                            *[ends[place] for place in places]]]
     for row in places:
         rows.append([ends[row], *[
             alone.get(row) if row == column else pairs.get((row, column), [None])[0]
             for column in places]])
+    framed = "Framed orange: the sounds; blue: the same" if heard else "Framed blue: a sound alone"
     return Board("Play the mixes", rows, "The sound at the left leads, the one at the "
-                 "top colours it. Framed blue: a sound alone, encoded and decoded again; what is "
-                 "lost there is lost in every mix.")
+                 f"top colours it. {framed}, encoded and decoded again. What is lost there is "
+                 "lost in every mix.")
 
 
 @dataclass(frozen=True)
@@ -348,6 +365,12 @@ def _faded(audio: np.ndarray, seconds: float) -> np.ndarray:
     return note
 
 
+def _apart(times: Sequence[float]) -> str:
+    """How far the instruments of a clip are apart, if all are equally far."""
+    gaps = np.diff(times)
+    return f", {gaps[0]:.1f} s apart" if len(gaps) and np.ptp(gaps) < 0.05 else ""
+
+
 def _scores(record: Record, made: Sequence[tuple]) -> Page:
     """A page of scores: the notes in the colours of their instruments, above the sound."""
     clips, sheets = [], []
@@ -365,7 +388,7 @@ def _scores(record: Record, made: Sequence[tuple]) -> Page:
             item.title, item.path, item.path.name, audio,
             webp(scaled(score.spectrum, width, 320)), (width, 320),
             f"{_counted(len(notes['pitches']), 'note')} · "
-            f"{_counted(len(set(names)), 'instrument')} · {seconds:.1f} s",
+            f"{_counted(len(set(names)), 'instrument')}{_apart(times)} · {seconds:.1f} s",
             score=piano_roll(notes, times, names, seconds),
             marks=instrument_marks(np.clip(times, 0, end), names, seconds)))
         progress(done, len(made))

@@ -11,6 +11,7 @@ from synths.gansynth.score import (
     generate_notes,
     get_random_instruments,
     get_z_notes,
+    instrument_times,
     load_instruments,
     load_midi,
     preview_phrase,
@@ -21,5 +22,6 @@ from synths.gansynth.score import (
 
 __all__ = ["LOWEST_PITCH", "PITCH_COUNTS", "WHOLE_NOTE_LENGTH", "Model", "choose_instruments",
            "combine_notes", "generate_notes", "get_random_instruments", "get_z_notes",
+           "instrument_times",
            "load_instruments", "load_midi", "preview_phrase", "save_instruments", "summary",
            "tempo_scale"]

@@ -86,7 +86,8 @@ def load_midi(path: str | Path, min_pitch: int = MIN_PITCH, max_pitch: int = MAX
         raise InputError(
             f"A score needs notes from {min_pitch} to {max_pitch} (MIDI note numbers, drums aside),"
             f" and {shortened(path)} has none ({left_out['out_of_range']} outside,"
-            f" {left_out['drums']} drums): choose another MIDI file or transpose this one.")
+            f" {left_out['drums']} drums): choose another MIDI file, or transpose this one in an"
+            " editor.")
     return {"pitches": pitches[keep], "velocities": velocities[keep],
             "start_times": starts[keep].astype(np.float64),
             "end_times": ends[keep].astype(np.float64), "left_out": left_out}
@@ -253,9 +254,15 @@ def get_random_instruments(model, total_time: float, secs_per_instrument: float 
                          f" {secs_per_instrument}.")
     if not (np.isfinite(total_time) and total_time > 0):
         raise InputError(f"A piece must be longer than 0 seconds, not {total_time}.")
-    count = max(2, int(total_time / secs_per_instrument))
+    times = instrument_times(total_time, secs_per_instrument)
+    count = len(times)
     z_instruments = model.generate_z(count) if rng is None else model.generate_z(count, rng)
-    return z_instruments, np.linspace(_BEFORE_START, total_time, count)
+    return z_instruments, times
+
+
+def instrument_times(total_time: float, secs_per_instrument: float) -> np.ndarray:
+    """Seconds at which random instruments are reached, from just before 0 to `total_time`; [k]."""
+    return np.linspace(_BEFORE_START, total_time, max(2, int(total_time / secs_per_instrument)))
 
 
 def place_instruments(z: np.ndarray, times: Sequence[float | None] | np.ndarray | None,
