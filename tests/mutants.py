@@ -1,0 +1,163 @@
+"""Are faults put into the code noticed?  `python -m tests.mutants` asks mutmut, and keeps the answer.
+
+    pip install mutmut==3.8.1
+    python -m tests.mutants                       # everything: about an hour on one core
+    python -m tests.mutants companion.plan        # these modules only
+    python -m tests.mutants --again               # what survived last time
+
+mutmut copies the code to `mutants/`, changes it in one place at a time, and runs the tests that
+call the changed function, the quickest first, until one fails.  The counts and what survived go to
+`tests/mutants.json`; the reasons there are written by hand and kept.
+
+mutmut loads this file as a plugin of pytest as well: it imports what is heavy once, before the
+process is forked for each mutant, and skips tests at the point where they start another process,
+which would run no mutant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import gc
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+KEPT = ROOT / "tests" / "mutants.json"
+MODULES = ("chapter_05_example_01", "chapter_05_example_02", "audio_utils",
+           "synths.nsynth.mixing", "synths.nsynth.decode", "synths.gansynth.score",
+           "companion.inputs", "companion.options", "companion.plan", "companion.progress",
+           "companion.record", "companion.results", "companion.run", "companion.start",
+           "companion.page", "companion.page.reports", "companion.page.rolls")
+# Of these modules some functions only: the rest is held against Magenta's code.
+PARTS = {"synths.nsynth.decode": ("choose_precision", "_settle", "nll", "_nll")}
+HEAVY = ("PIL.Image", "ai_edge_litert.interpreter", "jinja2", "librosa", "llvmlite.binding",
+         "matplotlib.figure", "mido", "note_seq.midi_io", "pretty_midi", "scipy.ndimage",
+         "soundfile", "soxr", "tqdm")
+FINISHED = {"killed", "timeout", "survived", "no tests"}
+
+
+# The plugin ------------------------------------------------------------------------------------
+
+
+def pytest_configure(config):
+    """Import what is heavy, and let nothing start a process."""
+    import pytest
+
+    for name in HEAVY:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # so that no fork copies, nor looks through, what was imported
+    gc.disable()
+
+    def refuse(*words, **options):
+        pytest.skip("another process would run no mutant")
+    subprocess.Popen = refuse
+
+
+def pytest_collection_modifyitems(items):
+    """Run the quickest tests first."""
+    stats = Path("mutmut-stats.json")
+    if stats.exists():
+        seconds = json.loads(stats.read_text("utf-8"))["duration_by_test"]
+        items.sort(key=lambda item: seconds.get(item.nodeid, 0))
+
+
+# The command -----------------------------------------------------------------------------------
+
+
+def pattern(module: str, function: str = "*") -> str:
+    """What mutmut calls the mutants of a function."""
+    return f"{module}.x_{function}__mutmut_*" if function != "*" else f"{module}.x*__mutmut_*"
+
+
+def wanted(module: str, mutant: str) -> bool:
+    """Whether a mutant is one that we ask for."""
+    function = mutant.rpartition(".")[2].rpartition("__mutmut_")[0].removeprefix("x_")
+    return module not in PARTS or function in PARTS[module]
+
+
+def results() -> dict[str, dict[str, str]]:
+    """What became of each mutant, by module."""
+    from mutmut.mutation.data import SourceFileMutationData
+    from mutmut.stats import status_by_exit_code
+
+    found = {}
+    for module in MODULES:
+        path = Path(*module.split("."))
+        path = path / "__init__.py" if (ROOT / path).is_dir() else path.with_suffix(".py")
+        data = SourceFileMutationData(path=path)
+        data.load()
+        found[module] = {name: status_by_exit_code[code]
+                         for name, code in data.exit_code_by_key.items() if wanted(module, name)}
+    return found
+
+
+def change(mutant: str) -> str:
+    """The lines that a mutant takes out and puts in."""
+    from mutmut.mutation.diff_apply import get_diff_for_mutant
+
+    lines = get_diff_for_mutant(mutant).splitlines()[2:]
+    return "\n".join(line[0] + " " + line[1:].strip() for line in lines if line[:1] in "+-")
+
+
+def keep(found: dict[str, dict[str, str]]) -> None:
+    """Write the counts and what survived, with the reasons that were written before."""
+    import importlib.metadata
+
+    before = json.loads(KEPT.read_text("utf-8")) if KEPT.exists() else {"survived": []}
+    why = {(entry["function"], entry["change"]): entry["why"] for entry in before["survived"]}
+    modules, survived = {}, []
+    for module, mutants in found.items():
+        counts = collections.Counter(mutants.values())
+        killed = counts["killed"] + counts["timeout"]
+        modules[module] = {"mutants": len(mutants), "killed": killed,
+                           "percent": round(100 * killed / max(1, len(mutants)), 1),
+                           "not run": sum(count for status, count in counts.items()
+                                          if status not in FINISHED)}
+        for mutant, status in mutants.items():
+            if status in ("survived", "no tests"):
+                function = mutant.rpartition("__mutmut_")[0].replace(".x_", ".")
+                line = change(mutant)
+                survived.append({"function": function, "change": line,
+                                 "why": why.get((function, line), "")})
+    KEPT.write_text(json.dumps({"mutmut": importlib.metadata.version("mutmut"),
+                                "modules": modules, "survived": survived},
+                               indent=1, ensure_ascii=False) + "\n", "utf-8")
+    for module, counts in modules.items():
+        print(f"{module:28}", *(f"{value} {name}," for name, value in counts.items()))
+
+
+def main() -> int:
+    """Run mutmut on the modules named, and keep the result."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("modules", nargs="*", help="modules or functions (default: all)")
+    parser.add_argument("--again", action="store_true", help="only what survived last time")
+    parser.add_argument("--show", action="store_true", help="only show what survived last time")
+    parser.add_argument("--processes", type=int, default=1)
+    options = parser.parse_args()
+    asked = options.modules or list(MODULES)
+    if options.again or options.show:
+        names = [mutant for module, mutants in results().items() for mutant, status in
+                 mutants.items() if status not in ("killed", "timeout")
+                 and any(mutant.replace(".x_", ".").startswith(f"{name}.") or
+                         mutant.replace(".x_", ".").startswith(f"{name}__mutmut") for name in asked)]
+    else:
+        names = [pattern(module, function) for module in asked
+                 for function in PARTS.get(module, ("*",))]
+    if options.show:
+        for name in names:
+            print(name, change(name), sep="\n")
+    elif names:
+        code = "import sys; from mutmut.__main__ import cli; cli(sys.argv[1:])"
+        subprocess.run([sys.executable, "-c", code, "run", "--max-children",
+                        str(options.processes), *names], cwd=ROOT, check=True)
+    keep(results())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
