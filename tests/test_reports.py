@@ -1,0 +1,5 @@
+"""Placeholder"""
+
+
+def test_x():
+    pass
