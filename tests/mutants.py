@@ -18,11 +18,14 @@ from __future__ import annotations
 
 import argparse
 import collections
+import functools
 import gc
 import importlib
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,23 +50,28 @@ def pytest_configure(config):
     """Import what is heavy, and let nothing start a process."""
     import pytest
 
-    for name in HEAVY:
-        importlib.import_module(name)
-    gc.collect()
-    gc.freeze()  # so that no fork copies, nor looks through, what was imported
-    gc.disable()
+    if not gc.get_freeze_count():  # in the process that is forked for each mutant, once
+        for name in HEAVY:
+            importlib.import_module(name)
+        gc.collect()
+        gc.freeze()  # no fork copies, nor looks through, what was imported
+        gc.disable()
 
     def refuse(*words, **options):
         pytest.skip("another process would run no mutant")
     subprocess.Popen = refuse
 
 
+@functools.cache
+def durations() -> dict[str, float]:
+    """Seconds of each test, as mutmut has measured them."""
+    stats = Path("mutmut-stats.json")
+    return json.loads(stats.read_text("utf-8"))["duration_by_test"] if stats.exists() else {}
+
+
 def pytest_collection_modifyitems(items):
     """Run the quickest tests first."""
-    stats = Path("mutmut-stats.json")
-    if stats.exists():
-        seconds = json.loads(stats.read_text("utf-8"))["duration_by_test"]
-        items.sort(key=lambda item: seconds.get(item.nodeid, 0))
+    items.sort(key=lambda item: durations().get(item.nodeid, 0))
 
 
 # The command -----------------------------------------------------------------------------------
@@ -131,30 +139,35 @@ def keep(found: dict[str, dict[str, str]]) -> None:
         print(f"{module:28}", *(f"{value} {name}," for name, value in counts.items()))
 
 
+def names_of(modules: Sequence[str], again: bool) -> list[str]:
+    """The mutants to run, as mutmut takes them; none stands for all that were not yet run."""
+    if again:
+        return [mutant for module, mutants in results().items() for mutant, status in
+                mutants.items() if status not in ("killed", "timeout")
+                and (not modules or module in modules)]
+    return [pattern(module, function) for module in modules
+            for function in PARTS.get(module, ("*",))]
+
+
 def main() -> int:
     """Run mutmut on the modules named, and keep the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("modules", nargs="*", help="modules or functions (default: all)")
+    parser.add_argument("modules", nargs="*", choices=[*MODULES, []], metavar="MODULE",
+                        help="only these")
     parser.add_argument("--again", action="store_true", help="only what survived last time")
     parser.add_argument("--show", action="store_true", help="only show what survived last time")
-    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=1, metavar="N")
     options = parser.parse_args()
-    asked = options.modules or list(MODULES)
-    if options.again or options.show:
-        names = [mutant for module, mutants in results().items() for mutant, status in
-                 mutants.items() if status not in ("killed", "timeout")
-                 and any(mutant.replace(".x_", ".").startswith(f"{name}.") or
-                         mutant.replace(".x_", ".").startswith(f"{name}__mutmut") for name in asked)]
-    else:
-        names = [pattern(module, function) for module in asked
-                 for function in PARTS.get(module, ("*",))]
     if options.show:
-        for name in names:
-            print(name, change(name), sep="\n")
-    elif names:
-        code = "import sys; from mutmut.__main__ import cli; cli(sys.argv[1:])"
+        for mutant in names_of(options.modules, again=True):
+            print(mutant, change(mutant), sep="\n")
+        return 0
+    code = "import sys; from mutmut.__main__ import cli; cli(sys.argv[1:])"
+    names = names_of(options.modules, options.again)
+    if names or not options.again:
         subprocess.run([sys.executable, "-c", code, "run", "--max-children",
-                        str(options.processes), *names], cwd=ROOT, check=True)
+                        str(options.processes), *names], cwd=ROOT, check=True,
+                       env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
     keep(results())
     return 0
 
