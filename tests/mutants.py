@@ -11,7 +11,7 @@ call the changed function, the quickest first, until one fails.  The counts and 
 
 mutmut loads this file as a plugin of pytest as well: it imports what is heavy once, before the
 process is forked for each mutant, and skips tests at the point where they start another process,
-which would run no mutant.
+which would run no mutant.  The fork has all tests collected, too (`forking_runner`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import gc
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -50,28 +51,75 @@ def pytest_configure(config):
     """Import what is heavy, and let nothing start a process."""
     import pytest
 
-    if not gc.get_freeze_count():  # in the process that is forked for each mutant, once
-        for name in HEAVY:
-            importlib.import_module(name)
-        gc.collect()
-        gc.freeze()  # no fork copies, nor looks through, what was imported
-        gc.disable()
+    for name in HEAVY:
+        importlib.import_module(name)
 
     def refuse(*words, **options):
         pytest.skip("another process would run no mutant")
     subprocess.Popen = refuse
 
 
-@functools.cache
-def durations() -> dict[str, float]:
-    """Seconds of each test, as mutmut has measured them."""
-    stats = Path("mutmut-stats.json")
-    return json.loads(stats.read_text("utf-8"))["duration_by_test"] if stats.exists() else {}
+# The runner ------------------------------------------------------------------------------------
 
 
-def pytest_collection_modifyitems(items):
-    """Run the quickest tests first."""
-    items.sort(key=lambda item: durations().get(item.nodeid, 0))
+def forking_runner():
+    """Make mutmut's runner collect the tests once, and not anew for each mutant.
+
+    A mutant's process is a fork of one that has collected all tests, and run them once; so it runs
+    those that mutmut chose within some hundredths of a second, the quickest first.
+    """
+    from _pytest.config import _prepareconfig
+    from _pytest.main import Session
+    from _pytest.runner import runtestprotocol
+    from mutmut.runners.harness import PytestRunner
+    from mutmut.state import state
+    from mutmut.utils.file_utils import change_cwd
+
+    class Runner(PytestRunner):
+        items: dict = {}
+
+        def warm_up(self):
+            with change_cwd("mutants"):
+                config = _prepareconfig(["--rootdir=.", "-q", *self._pytest_add_cli_args,
+                                         *self._pytest_add_cli_args_test_selection])
+                config._do_configure()
+                session = Session.from_config(config)
+                config.hook.pytest_sessionstart(session=session)
+                config.hook.pytest_collection(session=session)
+                for item, following in zip(session.items, [*session.items[1:], None]):
+                    item.repr_failure = lambda excinfo: "noticed"  # nobody reads more of it
+                    runtestprotocol(item, log=False, nextitem=following)  # what is lazy, is made
+            Runner.items = {item.nodeid: item for item in session.items}
+            for thing in gc.get_objects():
+                if isinstance(thing, functools._lru_cache_wrapper) and thing.__module__ in MODULES:
+                    thing.cache_clear()
+            gc.collect()
+            gc.freeze()  # no fork copies, nor looks through, what is here by now
+            gc.disable()
+
+        def run_tests(self, *, mutant_name, tests):
+            if not Runner.items:
+                return super().run_tests(mutant_name=mutant_name, tests=tests)
+            seconds = state().duration_by_test
+            chosen = sorted((Runner.items[name] for name in tests if name in Runner.items),
+                            key=lambda item: seconds.get(item.nodeid, 0))
+            with change_cwd("mutants"):
+                try:
+                    for item, following in zip(chosen, [*chosen[1:], None]):
+                        if any(report.failed for report in
+                               runtestprotocol(item, log=False, nextitem=following)):
+                            return 1
+                    return 0
+                finally:
+                    temporary = chosen[0].config._tmp_path_factory.getbasetemp()
+                    shutil.rmtree(temporary, ignore_errors=True)
+
+    from mutmut.workers import isolation
+    in_time = isolation.register_timeout
+    isolation.PytestRunner = Runner
+    # An endless loop ends by the seconds of processor time that mutmut grants.  Seconds on the wall,
+    # of which a busy machine gives a process none for a while, are only a last resort.
+    isolation.register_timeout = lambda pid, seconds: in_time(pid, 60 + 20 * seconds)
 
 
 # The command -----------------------------------------------------------------------------------
@@ -162,7 +210,8 @@ def main() -> int:
         for mutant in names_of(options.modules, again=True):
             print(mutant, change(mutant), sep="\n")
         return 0
-    code = "import sys; from mutmut.__main__ import cli; cli(sys.argv[1:])"
+    code = ("import sys; from mutmut.__main__ import cli; from tests.mutants import forking_runner; "
+            "forking_runner(); cli(sys.argv[1:])")
     names = names_of(options.modules, options.again)
     if names or not options.again:
         subprocess.run([sys.executable, "-c", code, "run", "--max-children",
