@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import collections
-import functools
 import gc
 import importlib
 import json
@@ -38,9 +37,10 @@ MODULES = ("chapter_05_example_01", "chapter_05_example_02", "audio_utils",
            "companion.page", "companion.page.reports", "companion.page.rolls")
 # Of these modules some functions only: the rest is held against Magenta's code.
 PARTS = {"synths.nsynth.decode": ("choose_precision", "_settle", "nll", "_nll")}
-HEAVY = ("PIL.Image", "ai_edge_litert.interpreter", "jinja2", "librosa", "llvmlite.binding",
+HEAVY = ("PIL.Image", "PIL.JpegImagePlugin", "PIL.PdfImagePlugin", "PIL.PngImagePlugin",
+         "PIL.WebPImagePlugin", "jinja2", "librosa", "matplotlib.backends.backend_agg",
          "matplotlib.figure", "mido", "note_seq.midi_io", "pretty_midi", "scipy.ndimage",
-         "soundfile", "soxr", "tqdm")
+         "soundfile", "soxr", "synths.weights.downloads", "tqdm")
 FINISHED = {"killed", "timeout", "survived", "no tests"}
 
 
@@ -65,8 +65,8 @@ def pytest_configure(config):
 def forking_runner():
     """Make mutmut's runner collect the tests once, and not anew for each mutant.
 
-    A mutant's process is a fork of one that has collected all tests, and run them once; so it runs
-    those that mutmut chose within some hundredths of a second, the quickest first.
+    A mutant's process is a fork of one that has collected all tests; so it runs those that mutmut
+    chose within some hundredths of a second, the quickest first.
     """
     from _pytest.config import _prepareconfig
     from _pytest.main import Session
@@ -86,13 +86,9 @@ def forking_runner():
                 session = Session.from_config(config)
                 config.hook.pytest_sessionstart(session=session)
                 config.hook.pytest_collection(session=session)
-                for item, following in zip(session.items, [*session.items[1:], None]):
-                    item.repr_failure = lambda excinfo: "noticed"  # nobody reads more of it
-                    runtestprotocol(item, log=False, nextitem=following)  # what is lazy, is made
+            for item in session.items:
+                item.repr_failure = lambda excinfo: "noticed"  # nobody reads more of it
             Runner.items = {item.nodeid: item for item in session.items}
-            for thing in gc.get_objects():
-                if isinstance(thing, functools._lru_cache_wrapper) and thing.__module__ in MODULES:
-                    thing.cache_clear()
             gc.collect()
             gc.freeze()  # no fork copies, nor looks through, what is here by now
             gc.disable()
