@@ -108,7 +108,7 @@ def find_sounds(options: argparse.Namespace, shipped: Sequence[str]) -> list[Pat
         downloads.fetch_book_sounds(folder, bar(options, "fetching the book's sounds", 1e-6, "MB"))
     if not wanted:
         here = all(path.is_file() for path in book)
-        return book if here else [sound_path(name) for name in shipped]
+        return book if here else [folder / name for name in shipped]
     sounds: list[Path] = []
     for path in wanted:
         sounds.extend(_in_folder(path) if path.is_dir() else [sound_path(path)])

@@ -32,11 +32,12 @@ class Parser(argparse.ArgumentParser):
         unknown = message.removeprefix("unrecognized arguments: ")
         if unknown != message:
             word = unknown.split()[0].split("=")[0]
-            near = difflib.get_close_matches(word, list(self._option_string_actions), 1, 0.6)
-            message = f"{word} is no option" + (f"; did you mean {near[0]}?" if near else
-                                                "; --help lists them.")
-        self.exit(2, f"error: {message[:1].upper()}{message[1:].rstrip('.')}"
-                     f"{'' if message.endswith('?') else '.'}\n")
+            near = difflib.get_close_matches(word, self._option_string_actions)
+            sentence = f"{word} is no option" + (f"; did you mean {near[0]}?" if near else
+                                                 "; --help lists them.")
+        else:
+            sentence = f"{message[:1].upper()}{message[1:].rstrip('.')}."
+        self.exit(2, f"error: {sentence}\n")
 
 
 def number(kind: type, low: float, high: float, unit: str = "") -> Callable[[str], float]:

@@ -54,7 +54,7 @@ def load_midi(path: str | Path, min_pitch: int = MIN_PITCH, max_pitch: int = MAX
     dict
         ``pitches`` (int), ``velocities`` (int, 1 to 127), ``start_times`` and ``end_times``
         (float64, seconds): arrays of one entry per note; and ``left_out``, a dict that counts the
-        notes dropped: ``out_of_range``, ``silent``, ``drums``.
+        notes dropped: ``out_of_range``, ``drums``.
 
     Raises
     ------
@@ -66,22 +66,16 @@ def load_midi(path: str | Path, min_pitch: int = MIN_PITCH, max_pitch: int = MAX
     with warnings.catch_warnings():  # pydub, which note_seq imports, asks for ffmpeg
         warnings.simplefilter("ignore")
         from note_seq import midi_io  # a second, that only reading a score needs
-    try:
-        sequence = midi_io.midi_to_note_sequence(midi)
-    except midi_io.MIDIConversionError as error:
-        raise InputError(f"{shortened(path)} cannot be read as a score ({shortened(error)}): save "
-                         "it anew.") from None
+    sequence = midi_io.midi_to_note_sequence(midi)
     notes = [(note.pitch, note.velocity, note.start_time, note.end_time, note.is_drum)
              for note in sequence.notes]
     if not notes:
         raise InputError(f"A score needs notes, and {shortened(path)} has none: choose another "
                          "MIDI file.")
     pitches, velocities, starts, ends, drums = (np.array(column) for column in zip(*notes))
-    silent = ~drums & (velocities < 1)
-    out_of_range = ~drums & ~silent & ((pitches < min_pitch) | (pitches > max_pitch))
-    keep = ~(drums | silent | out_of_range)
-    left_out = {"out_of_range": int(out_of_range.sum()), "silent": int(silent.sum()),
-                "drums": int(drums.sum())}
+    out_of_range = ~drums & ((pitches < min_pitch) | (pitches > max_pitch))
+    keep = ~(drums | out_of_range)
+    left_out = {"out_of_range": int(out_of_range.sum()), "drums": int(drums.sum())}
     if not keep.any():
         raise InputError(
             f"A score needs notes from {min_pitch} to {max_pitch} (MIDI note numbers, drums aside),"
@@ -675,7 +669,7 @@ def summary(notes: dict) -> str:
     count = len(notes["pitches"])
     words = f"{count} note{'' if count == 1 else 's'}, {max(notes['end_times']):.1f} s"
     reasons = {"out_of_range": f"outside pitches {MIN_PITCH} to {MAX_PITCH}",
-               "silent": "of velocity 0", "drums": "of drums"}
+               "drums": "of drums"}
     left_out = [f"{count} {reasons[reason]}"
                 for reason, count in notes["left_out"].items() if count]
     return words + (f" (left out: {', '.join(left_out)})" if left_out else "")
