@@ -76,6 +76,15 @@ def test_morphs_keep_what_leads_and_take_on_the_others_colour():
         data.partials(noise.audio, bright.frequency[None], 150.0).amplitude[0, 8000])
 
 
+def test_a_noisy_sound_leads_a_clear_mix():
+    length = own.row_length(1.0)
+    rough = glide(600, 560)[0] + 0.11 * np.random.default_rng(2).standard_normal(RATE)
+    low = own.prepare(glide(60, 60, levels=(0.6, 0.2))[0], length)  # nothing where the other sounds
+    _, before, _ = measures.f0_track(rough)
+    _, clarity, _ = measures.f0_track(own.morph(own.prepare(rough, length), low, 1 / 3)[:15000])
+    assert np.median(clarity) > 0.95 > np.median(before)
+
+
 @pytest.fixture(scope="module")
 def rendered():
     sounds = {"tone": glide(220, 225)[0], "hiss": hiss(), "soft": 0.1 * glide(440, 440)[0]}

@@ -45,11 +45,12 @@ RUNS = ROOT / "training" / "runs" / "adapt"
 CARD = "adapted.json"
 STOPPED = 130           # exit code after Ctrl-C
 # Shares of crops: notes to remember by, the sounds, the morphs between them.
-NOTES, MORPHS = 0.18, 0.37
-SEMITONES, OWN_SEMITONES = 1.5, 0.35
+NOTES, MORPHS = 0.12, 0.33
+# What is to be known by heart is moved little in pitch and level.
+SEMITONES, OWN_SEMITONES, EXACT, QUIETEST = 1.5, 0.15, 0.5, 0.8
 RATE, END, EMA = 2.5e-3, 0.02, 0.998
 # The last part of the time the learning rate falls, and the past that the decoder hears gets clean.
-COOLING, NOISE, CLEAN_NOISE = 0.4, 0.06, 0.015
+COOLING, NOISE, CLEAN_NOISE = 0.4, 0.04, 0.01
 # Nothing gets better: less than this, in nats, in so many looks one after the other.
 LEAST_GAIN, PATIENCE = 0.01, 5
 LOOKS = 20              # at the sounds, in the whole time
@@ -308,7 +309,7 @@ class Teaching:
         progress, trainer = self.progress, self.trainer
         total = 60 * self.lesson.minutes
         stage = train.Stage(NOTES, 0.0, 1 - NOTES - MORPHS, MORPHS, SEMITONES, OWN_SEMITONES, RATE,
-                            EMA)
+                            EMA, EXACT, QUIETEST)
         crops = train.Crops(self.data, stage, length, trainer.rng)
         if progress.finished:           # more time is asked for than the last run had
             progress.cooling, progress.looks = None, []

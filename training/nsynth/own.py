@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
 
@@ -37,6 +37,7 @@ TAIL = 1600                         # samples of silence after a sound
 LOWEST, HIGHEST = 30.0, 3000.0      # Hz, of a pitch
 LOW = 110.0                         # Hz: the network hears few periods of its past
 BAND = 125.0                        # Hz, of a sound without pitch
+NARROW = 60.0                       # Hz, of a harmonic: a window of 33 ms
 CLEAR, PITCHED = 0.8, 0.5           # of a frame's periodicity; of a sound's loud frames
 # How much of a pitched sound is heard in the mix that a sound without pitch leads, for each unit of
 # its share.
@@ -171,8 +172,9 @@ def take_apart(audio: np.ndarray, frequency: np.ndarray | None) -> data.Partials
         bands = np.arange(BAND / 2, 7600, BAND)
         return data.partials(audio, np.repeat(bands[:, None], audio.size, axis=1), BAND)
     count = max(1, min(60, int(7600 / frequency.max())))
+    # Narrow: what lies between the harmonics of a high sound is noise, and goes into the rest.
     return data.partials(audio, np.arange(1, count + 1)[:, None] * frequency,
-                         float(frequency.mean()))
+                         min(float(frequency.mean()), NARROW))
 
 
 def load(path: Path, seconds: float, report: Callable[[str], None] | None = None) -> np.ndarray:
@@ -214,13 +216,25 @@ def morph(lead: Own, other: Own, share: float) -> np.ndarray:
     """
     reach = min(1.0, data.REACH * share)
     if share == 0.5:
-        return data.morph(lead.found, other.found, 0.5) + data.morph(other.found, lead.found, 0.5)
-    audio = data.morph(lead.found, other.found, reach)
+        return coloured(lead, other, 0.5) + coloured(other, lead, 0.5)
+    audio = coloured(lead, other, reach)
     if lead.frequency is None:
-        return audio + BESIDE * share * data.morph(other.found, lead.found, share)
+        return audio + BESIDE * share * coloured(other, lead, share)
     if other.frequency is None:
-        return audio + data.RING * data.morph(other.found, lead.found, 1 - reach)
+        return audio + data.RING * coloured(other, lead, 1 - reach)
     return audio
+
+
+def coloured(lead: Own, other: Own, share: float) -> np.ndarray:
+    """`data.morph` of two sounds, its partials as loud in all as those of the sound that leads.
+
+    What the other has not got at these frequencies would else leave the noise beside them alone.
+    """
+    found = replace(lead.found, rest=np.zeros_like(lead.found.rest))
+    tone = data.morph(found, other.found, share)
+    own = lead.audio - lead.found.rest
+    gain = np.sqrt(np.mean(own ** 2) / max(np.mean(tone ** 2), 1e-9))
+    return gain * tone + 0.3 * (1 - share) * lead.found.rest
 
 
 def hard(lead: Own) -> bool:

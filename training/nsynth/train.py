@@ -55,6 +55,8 @@ class Stage:
     shipped_semitones: float
     rate: float             # learning rate at its highest
     ema: float
+    exact: float = 0.2      # share of crops that are not moved in pitch
+    quietest: float = 0.5   # times as loud as the sound; the loudest are 1.15 times
 
 
 STAGES = {
@@ -130,7 +132,7 @@ class Crops:
         return float(self.rng.integers(0, self.data["audio"].shape[1] - self.length // 2))
 
     def _rate(self, semitones: float) -> float:
-        if self.rng.random() < 0.2:
+        if self.rng.random() < self.stage.exact:
             return 1.0
         return float(2 ** (self.rng.uniform(-1, 1) * semitones / 12))
 
@@ -161,7 +163,7 @@ class Crops:
     def __call__(self) -> tuple[np.ndarray, list[Source], list[float]]:
         """A crop of audio [length], and the crops, with shares, whose encodings are its own."""
         rng, stage, start = self.rng, self.stage, self._start()
-        level = float(rng.uniform(0.5, 1.15)) if rng.random() < 0.7 else 1.0
+        level = float(rng.uniform(stage.quietest, 1.15)) if rng.random() < 0.7 else 1.0
         kind = rng.choice(4, p=np.array([stage.notes, stage.morphs, stage.shipped,
                                          stage.shipped_morphs]))
         if kind in (0, 2):
