@@ -264,8 +264,8 @@ def _save_overview(record: Record, names: Sequence[str], made: Sequence[Planned]
     for clip in mixes:
         pairs.setdefault(clip.sources, []).append(clip)
     note = "framed orange: the sounds" if heard else "framed blue: the encodings given, decoded"
-    if mixes and all(clip.kind == "mix" for clip in mixes) and len(pairs) >= len(names) * (
-            len(names) - 1) // 2 > 0:
+    every = 0 < len(names) * (len(names) - 1) // 2 <= len(pairs) and len(names) <= _MOST_IN_MATRIX
+    if every and all(clip.kind == "mix" for clip in mixes):
         image = square([cell(place) for place in range(len(names))], names,
                        {(a, b): drawn[clips[0].path] for (a, b), clips in pairs.items()},
                        f"{note}; elsewhere: the row's sound mixed with the column's")
