@@ -61,6 +61,7 @@ def watched(monkeypatch, name):
     run = Run(example)
 
     def bar(talker, label, scale=1.0, unit=""):
+        assert talker.quiet in (True, False)
         run.bars.append((label, scale, unit))
         return lambda done, total: run.note("progress", label, done, total)
 
@@ -178,7 +179,8 @@ def test_every_option_of_the_mix_reaches_the_decoder(tmp_path, one, pair):
     a, b = alone = encoded(loaded(pair))
 
     def mixed(*words):
-        (encodings, paths, _), _ = one(*pair, *words, "--output", tmp_path / "out").one("synthesize")
+        (encodings, paths, _), _ = one(*pair, *words, "--output", tmp_path /
+            "out").one("synthesize")
         return dict(zip((path.stem.removesuffix("_seed7") for path in paths), encodings))
 
     def same(result, expected):
@@ -243,7 +245,8 @@ def test_trim_level_and_seconds_reach_the_encoder(tmp_path, one, capsys):
     assert said == [
         "Sounds, 0.2 s of each: late (0.3 s, cut).",
         "Sounds, 0.2 s of each: late (0.3 s, cut); silence at the beginning left out.",
-        "Sounds, 0.2 s of each: late (0.3 s, cut); silence at the beginning left out; peaks brought "
+        "Sounds, 0.2 s of each: late (0.3 s, cut); silence at the beginning left out; peaks "
+        "brought "
         "to 0.9."]
 
 
@@ -470,7 +473,8 @@ def test_a_preview_plays_a_phrase_and_a_keyboard_on_each_instrument(tmp_path, tw
     assert [[pitch for pitch, _ in each] for each in keys] == [[36, 44, 52, 60, 68, 76, 84]] * 2
     assert keys[0][3][1][0] == pytest.approx(0.6)
     assert capsys.readouterr().out.splitlines()[1] == (
-        "To make: a phrase on each of 2 instruments, 12 notes, and 14 notes for the keyboard on the "
+        "To make: a phrase on each of 2 instruments, 12 notes, and 14 notes for the keyboard on "
+        "the "
         "page, about 2 s of work; seed 7.")
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -284,7 +283,8 @@ def test_instruments_are_tried_before_any_work(here, monkeypatch):
     scores = [notes(2), notes(9)]
     assert plan.instruments(asked(TWO), STARTER, scores) == [None, None]
     assert plan.instruments(asked(TWO, preview=2), STARTER, scores) == ["1", "2"] and not asked_for
-    assert plan.instruments(asked(TWO, instruments="2,1", threads=3), STARTER, scores) == ["2,1"] * 2
+    assert plan.instruments(asked(TWO, instruments="2,1", threads=3), STARTER,
+        scores) == ["2,1"] * 2
     assert asked_for == [(STARTER, 16, 3, "fast")]
     with pytest.raises(InputError, match="found 'x'"):
         plan.instruments(asked(TWO, instruments="x"), STARTER, scores)
@@ -313,7 +313,8 @@ def test_sounds_are_found(here, monkeypatch):
     monkeypatch.setattr(downloads, "fetch_book_sounds", lambda *words: fetched.append(words))
 
     def find(*words, **changed):
-        return inputs.find_sounds(asked(ONE, sounds=words or None, **changed), ["bass.wav", "b.wav"])
+        return inputs.find_sounds(asked(ONE, sounds=words or None, **changed), ["bass.wav",
+            "b.wav"])
 
     shipped = [home / "sounds" / "bass.wav", home / "sounds" / "b.wav"]
     tone(home / "sounds" / "bass.wav")
@@ -389,7 +390,8 @@ def test_sounds_are_loaded_and_what_was_done_is_said_once(here, capsys):
 def test_weights_are_found_and_said(capsys, monkeypatch):
     assert inputs.find_weights(asked(ONE, checkpoint="nsynth_starter"), "nsynth") == STARTER
     said = capsys.readouterr().out
-    assert said == (f"Weights: {checkpoints.describe(STARTER, 'nsynth')}; it is small, so it hisses "
+    assert said == (f"Weights: {checkpoints.describe(STARTER, 'nsynth')}; it is small, so it "
+                     "hisses "
                     "and knows little; --download fetches Google's.\n")
     monkeypatch.setattr(checkpoints, "find", lambda name, model: Path(f"mine/{name}/{model}"))
     monkeypatch.setattr(checkpoints, "describe", lambda prefix, model: f"{prefix} of {model}")
@@ -439,7 +441,8 @@ def test_a_record_says_what_made_the_run(here, monkeypatch):
         "nsynth", [wav])
     assert (record.seed, record.output_dir, record.weights) == (
         5, here / "out", checkpoints.describe(STARTER, "nsynth"))
-    assert (record.starter, record.labels, record.quiet, record.stopped) == (True, True, True, False)
+    assert (record.starter, record.labels, record.quiet, record.stopped) == (True, True, True,
+        False)
     assert record.settings == {"pairs": "a+b, b+a", "trim": "yes", "precision": "int8"}
     assert record.command == (
         f"python {here}/some/script.py --many --labels --trim --pairs a+b b+a --precision int8 "
@@ -482,7 +485,8 @@ def test_a_run_that_was_stopped_goes_on(here):
         return results.new_record(chosen, STARTER, "nsynth", list(sources)), chosen
 
     command = json.loads((here / "out" / "run.json").read_bytes())["command"]
-    other = (f"The run in {here / 'out'} was another one (other options, sounds or weights): repeat "
+    other = (f"The run in {here / 'out'} was another one (other options, sounds or weights): "
+              "repeat "
              f"its command with --resume: {command}")
     refused(other, go_on, scale=0.6)
     refused(other, go_on, seed=6)
