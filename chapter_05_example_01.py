@@ -226,6 +226,7 @@ def app(options) -> None:
     sample_length = round(options.seconds * SAMPLE_RATE)
     peak = 0.9 if options.level else None
     audios = inputs.load_sounds(options, job.sounds, sample_length, peak)
+    plan.say_unknown(options, job, checkpoint, audios, WAV_FILENAMES)
     record = results.new_record(options, checkpoint, "nsynth", job.sounds)
 
     # Encodes the sounds, and saves the encodings for later use

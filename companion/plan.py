@@ -16,7 +16,9 @@ from companion import inputs
 from companion.options import given
 from companion.progress import say
 from companion.record import Planned, Record
-from synths import InputError, files, gansynth
+from companion.results import quoted
+from companion.start import HERE
+from synths import InputError, files, gansynth, nsynth
 from synths.nsynth import mixing
 from synths.weights import checkpoints
 
@@ -25,6 +27,10 @@ MOST_CLIPS = 500  # more are made only if --many confirms them
 MOST_SECONDS, MOST_NOTES = 3600, 20000  # of a score
 KEYS = tuple(range(36, 85, 8))  # MIDI pitches that a preview's keyboard is made of
 LONGEST_NOTE = 4.0  # seconds that GANSynth makes of a note
+# Nats per sample over which the starter does not know a sound: of 18 sounds under 2.75, 13 came
+# back with at least half of their frames in tune, of 21 over 2.85 two.  So much of each sound, and
+# so many sounds, are judged.
+UNKNOWN, JUDGED_SAMPLES, JUDGED_SOUNDS = 2.8, 4096, 8
 CLIP_BYTES, PICTURE_BYTES = 2 * SAMPLE_RATE, 400_000  # on disk: a second of sound, a picture
 
 
@@ -225,6 +231,47 @@ def say_sounds(options: argparse.Namespace, job: Job) -> None:
     say(options, f"Sounds, {options.seconds:g} s of each: {'; '.join([', '.join(words), *done])}.")
 
 
+def say_unknown(options: argparse.Namespace, job: Job, checkpoint: Path,
+                audios: Sequence[np.ndarray | None], shipped: Sequence[str]) -> None:
+    """Say which sounds the starter does not know, and what helps; nothing with other weights.
+
+    Sounds that ship, silence and saved encodings are not judged.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    job : Job
+    checkpoint : Path
+    audios : sequence of float32 [samples] or None
+        As `inputs.load_sounds` returns them.
+    shipped : sequence of str
+        Names of files in the "sounds" folder that the starter knows.
+    """
+    if checkpoints.name_of(checkpoint) != "nsynth_starter":
+        return
+    known = {(HERE / "sounds" / name).resolve() for name in shipped}
+    strange = {name: loudest(audio) for name, path, audio in zip(job.names, job.sounds, audios)
+               if audio is not None and audio.any() and path.resolve() not in known}
+    strange = dict(list(strange.items())[:JUDGED_SOUNDS])
+    if not strange:
+        return
+    nats = dict(zip(strange, nsynth.nll(np.array(list(strange.values())), checkpoint)))
+    unknown = [name for name, value in nats.items() if value > UNKNOWN]
+    if unknown:
+        words = ["python", "-m", "training.nsynth.adapt", "--name", "mine", "--sounds",
+                 *map(str, job.sounds)]
+        say(options, f"Likelihood {max(nats.values()):.1f} nats: the starter does not know "
+            f"{', '.join(unknown)}; --download, or teach it: {quoted(words)}")
+
+
+def loudest(audio: np.ndarray) -> np.ndarray:
+    """The loudest quarter of a second of a sound, or all of a shorter one."""
+    energy = np.cumsum(np.pad(np.float64(audio) ** 2, (1, 0)))
+    size = min(JUDGED_SAMPLES, len(audio))
+    start = int(np.argmax(energy[size:] - energy[:len(energy) - size]))
+    return audio[start:start + size]
+
+
 def check_preview(options: argparse.Namespace) -> None:
     """Refuse what a preview of instruments would ignore.
 
@@ -317,7 +364,8 @@ def instruments(options: argparse.Namespace, checkpoint: Path, scores: Sequence[
     if options.preview:
         return [str(place) for place in range(1, options.preview + 1)]
     if options.instruments is not None:
-        model = inputs.gansynth_model(checkpoint, 16, options.threads, options.engine)
+        model = inputs.gansynth_model(inputs.gansynth_engine(options), checkpoint, 16,
+                                      options.threads)
         for notes in scores:
             gansynth.choose_instruments(model, options.instruments, float(max(notes["end_times"])),
                                         np.random.default_rng(options.seed))
@@ -380,7 +428,8 @@ def play_keys(options: argparse.Namespace, checkpoint: Path, saved: Path,
     """
     if not options.preview:
         return []
-    model = inputs.gansynth_model(checkpoint, 16, options.threads, options.engine)
+    model = inputs.gansynth_model(inputs.gansynth_engine(options), checkpoint, 16,
+                                  options.threads)
     z, _ = gansynth.load_instruments(saved)
     notes = model.generate_samples_from_z(np.repeat(z[:1], len(KEYS), axis=0), KEYS)
     return list(zip(KEYS, notes))

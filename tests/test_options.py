@@ -4,8 +4,6 @@
 """
 
 import importlib
-import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -55,8 +53,7 @@ def test_the_page_of_options_is_what_the_scripts_take():
                   "existed.")])
 def test_help_fits_the_terminal_and_begins_with_what_the_script_does(name, line, monkeypatch):
     for columns, widest in ((70, 68), (300, 100)):
-        monkeypatch.setattr(shutil, "get_terminal_size",
-                            lambda size=os.terminal_size((columns, 24)): size)
+        monkeypatch.setenv("COLUMNS", str(columns))
         lines = parser_of(name).format_help().splitlines()
         assert lines[0].endswith(" [options]") and line in " ".join(lines)
         assert widest - 12 < max(map(len, lines)) <= widest

@@ -24,8 +24,8 @@ from scipy.io import wavfile
 from scipy.signal import fftconvolve
 
 from sounds import make_sounds
+from sounds.render import render_notes
 from synths import InputError
-from training.render import render_notes
 
 SAMPLE_RATE = 16000
 SAMPLES = 17600
@@ -152,11 +152,11 @@ def _normalise(audio: np.ndarray) -> np.ndarray:
     return audio
 
 
-def _notes(program: int, pitches: tuple[int, ...]) -> np.ndarray:
+def notes(program: int, pitches: tuple[int, ...]) -> np.ndarray:
     """Notes trimmed to 5 ms before they are heard, at one peak level: [len(pitches), SAMPLES]."""
-    notes = render_notes(program, pitches, hold=0.95, length=1.3)
+    played = render_notes(program, pitches, hold=0.95, length=1.3)
     out = np.zeros((len(pitches), SAMPLES))
-    for row, note in zip(out, notes):
+    for row, note in zip(out, played):
         if np.abs(note).max() < 1e-3:
             continue
         onset = int(np.argmax(np.abs(note) > 0.02 * np.abs(note).max()))
@@ -214,7 +214,7 @@ def render(progress: Callable[[int, int], None] | None = None, seed: int = 0) ->
     jobs = [(p, False) for p in PROGRAMS] + [(p, True) for p in HELD_OUT_PROGRAMS]
     for done, (program, held_out) in enumerate(jobs):
         pitches = HELD_OUT_PITCHES if held_out else PITCHES + HELD_OUT_PITCHES
-        for pitch, note in zip(pitches, _notes(program, pitches)):
+        for pitch, note in zip(pitches, notes(program, pitches)):
             if np.any(note):
                 audio.append(note)
                 labels.append((program, pitch, HELD_OUT_INSTRUMENT if held_out else

@@ -107,6 +107,16 @@ class Fused:
                               layers.contiguous(), out.contiguous(), *self._decoder_weights())
 
     @torch.no_grad()
+    def nats(self, history: Tensor, targets: Tensor, encoding: Tensor) -> float:
+        """As `Autoencoder.nats`: the loss alone, in a third of the time."""
+        layers, out = (x.contiguous() for x in self.model.conditioning(encoding))
+        history, targets = history.contiguous(), targets.int().contiguous()
+        weights = [w.detach().contiguous() for w in self._decoder_weights()]
+        losses = self._each(len(history), lambda b, slot: self._decode(
+            weights, history[b], targets[b], layers[b], out[b], 1.0, slot))
+        return float(np.sum(losses)) / targets.numel()
+
+    @torch.no_grad()
     def sample_once(self, history: Tensor, encoding: Tensor, uniforms: Tensor) -> Tensor:
         """As `Autoencoder.sample_once`."""
         layers, out = (x.contiguous() for x in self.model.conditioning(encoding))

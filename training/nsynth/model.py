@@ -137,6 +137,11 @@ class Autoencoder(nn.Module):
         return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten().long())
 
     @torch.no_grad()
+    def nats(self, history: Tensor, targets: Tensor, encoding: Tensor) -> float:
+        """`loss` as a number, without gradients."""
+        return float(self.loss(history, targets, encoding))
+
+    @torch.no_grad()
     def sample_once(self, history: Tensor, encoding: Tensor, uniforms: Tensor) -> Tensor:
         """One draw [B, T] (codes) for every sample, each after the true samples before it."""
         share = torch.softmax(self.logits(history, encoding).float(), -1).cumsum(-1)
