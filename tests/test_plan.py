@@ -16,7 +16,7 @@ from test_examples import midi, tone
 
 from companion import inputs, options, plan, progress, results, run, start
 from companion.record import Planned, Record
-from synths import InputError, files, gansynth
+from synths import InputError, files, gansynth, nsynth
 from synths.nsynth import mixing
 from synths.weights import checkpoints, downloads
 
@@ -216,6 +216,31 @@ def test_what_is_done_to_each_sound_is_said(here, capsys):
         "Sounds, 1 s of each: 7, 1 then silence, 2 saved encodings, 1 cut.\n")
 
 
+def test_sounds_that_the_starter_does_not_know_are_named(here, monkeypatch, capsys):
+    judged = []
+
+    def nll(sounds, checkpoint):
+        judged.append((sounds, checkpoint))
+        return np.array([3.04, 2.8, 2.81])[:len(sounds)]
+    monkeypatch.setattr(nsynth, "nll", nll)
+    names = ["a", "b", "c", "bass"]
+    paths = [*(Path(f"{name}.wav") for name in names[:3]), start.HERE / "sounds" / "bass.wav"]
+    audio = np.zeros(9000, np.float32)
+    audio[3000:7096] = 0.5
+    job = plan.Job(paths, names, (1, 0), [], [])
+    plan.say_unknown(asked(ONE), job, STARTER, [audio] * 4, ["bass.wav"])
+    assert capsys.readouterr().out == (
+        "Likelihood 3.0 nats: the starter does not know a, c; --download, or teach it: python -m "
+        f"training.nsynth.adapt --name mine --sounds a.wav b.wav c.wav {paths[3]}\n")
+    (heard, checkpoint), = judged
+    assert checkpoint == STARTER
+    np.testing.assert_array_equal(heard, np.full((3, 4096), 0.5))
+    for audios, weights in (([None, 0 * audio, None, audio], STARTER),
+                            ([audio] * 4, here / "model.ckpt-1")):
+        plan.say_unknown(asked(ONE), job, weights, audios, ["bass.wav"])
+    assert len(judged) == 1 and capsys.readouterr().out == ""
+
+
 # The plan of example 2 -------------------------------------------------------------------------
 
 
@@ -285,7 +310,7 @@ def test_instruments_are_tried_before_any_work(here, monkeypatch):
     assert plan.instruments(asked(TWO, preview=2), STARTER, scores) == ["1", "2"] and not asked_for
     assert plan.instruments(asked(TWO, instruments="2,1", threads=3), STARTER,
         scores) == ["2,1"] * 2
-    assert asked_for == [(STARTER, 16, 3, "fast")]
+    assert asked_for == [(gansynth, STARTER, 16, 3)]
     with pytest.raises(InputError, match="found 'x'"):
         plan.instruments(asked(TWO, instruments="x"), STARTER, scores)
 
@@ -414,7 +439,6 @@ def test_wanted_downloads():
 
 
 def test_magentas_engine_refuses_what_it_cannot_do(monkeypatch):
-    from synths import nsynth
     from synths.nsynth import magenta
 
     assert inputs.nsynth_engine(asked(ONE, threads=2), STARTER) is nsynth
@@ -425,8 +449,11 @@ def test_magentas_engine_refuses_what_it_cannot_do(monkeypatch):
     monkeypatch.setattr(magenta, "official", lambda *words: given.append(words))
     assert inputs.nsynth_engine(asked(ONE, engine="magenta", temperature=0.5), STARTER) is magenta
     assert given == [(STARTER, 0.5)]
-    refused("Magenta's own engine has no --threads: leave it out.", inputs.gansynth_model,
-            STARTER, 16, 2, "magenta")
+    refused("Magenta's own engine has no --threads: leave it out.", inputs.gansynth_engine,
+            asked(TWO, engine="magenta", threads=2))
+    assert inputs.gansynth_engine(asked(TWO, threads=2)) is gansynth
+    assert inputs.gansynth_engine(asked(TWO,
+        engine="magenta")).__name__ == "synths.gansynth.magenta"
 
 
 # Folders and the record ------------------------------------------------------------------------
