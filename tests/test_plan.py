@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from test_examples import midi, tone
 
 from companion import inputs, options, plan, progress, results, run, start
 from companion.record import Planned, Record
-from synths import InputError, files, gansynth
+from synths import InputError, files, gansynth, nsynth
 from synths.nsynth import mixing
 from synths.weights import checkpoints, downloads
 
@@ -217,6 +216,31 @@ def test_what_is_done_to_each_sound_is_said(here, capsys):
         "Sounds, 1 s of each: 7, 1 then silence, 2 saved encodings, 1 cut.\n")
 
 
+def test_sounds_that_the_starter_does_not_know_are_named(here, monkeypatch, capsys):
+    judged = []
+
+    def nll(sounds, checkpoint):
+        judged.append((sounds, checkpoint))
+        return np.array([3.04, 2.8, 2.81])[:len(sounds)]
+    monkeypatch.setattr(nsynth, "nll", nll)
+    names = ["a", "b", "c", "bass"]
+    paths = [*(Path(f"{name}.wav") for name in names[:3]), start.HERE / "sounds" / "bass.wav"]
+    audio = np.zeros(9000, np.float32)
+    audio[3000:7096] = 0.5
+    job = plan.Job(paths, names, (1, 0), [], [])
+    plan.say_unknown(asked(ONE), job, STARTER, [audio] * 4, ["bass.wav"])
+    assert capsys.readouterr().out == (
+        "Likelihood 3.0 nats: the starter does not know a, c; --download, or teach it: python -m "
+        f"training.nsynth.adapt --name mine --sounds a.wav b.wav c.wav {paths[3]}\n")
+    (heard, checkpoint), = judged
+    assert checkpoint == STARTER
+    np.testing.assert_array_equal(heard, np.full((3, 4096), 0.5))
+    for audios, weights in (([None, 0 * audio, None, audio], STARTER),
+                            ([audio] * 4, here / "model.ckpt-1")):
+        plan.say_unknown(asked(ONE), job, weights, audios, ["bass.wav"])
+    assert len(judged) == 1 and capsys.readouterr().out == ""
+
+
 # The plan of example 2 -------------------------------------------------------------------------
 
 
@@ -284,8 +308,9 @@ def test_instruments_are_tried_before_any_work(here, monkeypatch):
     scores = [notes(2), notes(9)]
     assert plan.instruments(asked(TWO), STARTER, scores) == [None, None]
     assert plan.instruments(asked(TWO, preview=2), STARTER, scores) == ["1", "2"] and not asked_for
-    assert plan.instruments(asked(TWO, instruments="2,1", threads=3), STARTER, scores) == ["2,1"] * 2
-    assert asked_for == [(STARTER, 16, 3, "fast")]
+    assert plan.instruments(asked(TWO, instruments="2,1", threads=3), STARTER,
+        scores) == ["2,1"] * 2
+    assert asked_for == [(gansynth, STARTER, 16, 3)]
     with pytest.raises(InputError, match="found 'x'"):
         plan.instruments(asked(TWO, instruments="x"), STARTER, scores)
 
@@ -313,7 +338,8 @@ def test_sounds_are_found(here, monkeypatch):
     monkeypatch.setattr(downloads, "fetch_book_sounds", lambda *words: fetched.append(words))
 
     def find(*words, **changed):
-        return inputs.find_sounds(asked(ONE, sounds=words or None, **changed), ["bass.wav", "b.wav"])
+        return inputs.find_sounds(asked(ONE, sounds=words or None, **changed), ["bass.wav",
+            "b.wav"])
 
     shipped = [home / "sounds" / "bass.wav", home / "sounds" / "b.wav"]
     tone(home / "sounds" / "bass.wav")
@@ -389,7 +415,8 @@ def test_sounds_are_loaded_and_what_was_done_is_said_once(here, capsys):
 def test_weights_are_found_and_said(capsys, monkeypatch):
     assert inputs.find_weights(asked(ONE, checkpoint="nsynth_starter"), "nsynth") == STARTER
     said = capsys.readouterr().out
-    assert said == (f"Weights: {checkpoints.describe(STARTER, 'nsynth')}; it is small, so it hisses "
+    assert said == (f"Weights: {checkpoints.describe(STARTER, 'nsynth')}; it is small, so it "
+                     "hisses "
                     "and knows little; --download fetches Google's.\n")
     monkeypatch.setattr(checkpoints, "find", lambda name, model: Path(f"mine/{name}/{model}"))
     monkeypatch.setattr(checkpoints, "describe", lambda prefix, model: f"{prefix} of {model}")
@@ -412,7 +439,6 @@ def test_wanted_downloads():
 
 
 def test_magentas_engine_refuses_what_it_cannot_do(monkeypatch):
-    from synths import nsynth
     from synths.nsynth import magenta
 
     assert inputs.nsynth_engine(asked(ONE, threads=2), STARTER) is nsynth
@@ -423,8 +449,11 @@ def test_magentas_engine_refuses_what_it_cannot_do(monkeypatch):
     monkeypatch.setattr(magenta, "official", lambda *words: given.append(words))
     assert inputs.nsynth_engine(asked(ONE, engine="magenta", temperature=0.5), STARTER) is magenta
     assert given == [(STARTER, 0.5)]
-    refused("Magenta's own engine has no --threads: leave it out.", inputs.gansynth_model,
-            STARTER, 16, 2, "magenta")
+    refused("Magenta's own engine has no --threads: leave it out.", inputs.gansynth_engine,
+            asked(TWO, engine="magenta", threads=2))
+    assert inputs.gansynth_engine(asked(TWO, threads=2)) is gansynth
+    assert inputs.gansynth_engine(asked(TWO,
+        engine="magenta")).__name__ == "synths.gansynth.magenta"
 
 
 # Folders and the record ------------------------------------------------------------------------
@@ -439,7 +468,8 @@ def test_a_record_says_what_made_the_run(here, monkeypatch):
         "nsynth", [wav])
     assert (record.seed, record.output_dir, record.weights) == (
         5, here / "out", checkpoints.describe(STARTER, "nsynth"))
-    assert (record.starter, record.labels, record.quiet, record.stopped) == (True, True, True, False)
+    assert (record.starter, record.labels, record.quiet, record.stopped) == (True, True, True,
+        False)
     assert record.settings == {"pairs": "a+b, b+a", "trim": "yes", "precision": "int8"}
     assert record.command == (
         f"python {here}/some/script.py --many --labels --trim --pairs a+b b+a --precision int8 "
@@ -482,7 +512,8 @@ def test_a_run_that_was_stopped_goes_on(here):
         return results.new_record(chosen, STARTER, "nsynth", list(sources)), chosen
 
     command = json.loads((here / "out" / "run.json").read_bytes())["command"]
-    other = (f"The run in {here / 'out'} was another one (other options, sounds or weights): repeat "
+    other = (f"The run in {here / 'out'} was another one (other options, sounds or weights): "
+              "repeat "
              f"its command with --resume: {command}")
     refused(other, go_on, scale=0.6)
     refused(other, go_on, seed=6)

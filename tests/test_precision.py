@@ -38,9 +38,11 @@ def network(monkeypatch):
 
     monkeypatch.setattr(checkpoints, "find", lambda path, model: (
         path if str(path).startswith("found/") else f"found/{path}/{model}"))
-    monkeypatch.setattr(wavenet, "sizes", lambda prefix: (made.width, 30, 16))
+    monkeypatch.setattr(wavenet, "sizes", lambda prefix: {
+        "found/wide/nsynth": (made.width, 30, 16)}[prefix])
     monkeypatch.setattr(wavenet, "Scorer", Scorer)
-    monkeypatch.setattr(wavenet_encoder, "load", lambda prefix: Encoder())
+    monkeypatch.setattr(wavenet_encoder, "load", lambda prefix: {
+        "found/wide/nsynth": Encoder()}[prefix])
     return made
 
 
@@ -51,7 +53,8 @@ def test_int8_is_chosen_where_it_keeps_to_float32(network):
             (0.0101, "float32", "strays from"), (-0.0101, "float32", "strays from")):
         network.prices["int8"] = int8
         assert nsynth.choose_precision(SOUND, "wide") == nsynth.Choice(
-            chosen, f"{chosen}, because int8 {words} float32 on these sounds: {int8:.4f} and 0.0000 "
+            chosen, f"{chosen}, because int8 {words} float32 on these sounds: {int8:.4f} and "
+                     "0.0000 "
             "nats per sample, 0.01 apart allowed.", 0.0, int8)
 
 
@@ -157,7 +160,8 @@ def test_likelihood_is_the_mean_of_each_sound(network):
     result = nsynth.nll(sounds, "wide", "int8", threads=2,
                         progress=lambda *words: done.append(words))
     assert result.tolist() == [5.5, 5.5] and result.dtype == np.float64
-    assert done == [(1024, 2048), (2048, 2048)] and network.threads == [2]
+    assert done == [(1024, 2048), (2048, 2048)]
+    assert [network.encoded[0][1], *network.threads] == [2, 2]
     for place, (_, codes, encoding) in enumerate(network.scored):
         np.testing.assert_array_equal(codes, nsynth.mu_law(sounds[place, :1024]) + 128)
         assert len(encoding) == 2
@@ -167,7 +171,8 @@ def test_likelihood_is_the_mean_of_each_sound(network):
 def test_likelihood_says_what_it_cannot_score(network):
     with pytest.raises(InputError) as caught:
         nsynth.nll(np.zeros(511, np.float32), "wide")
-    assert str(caught.value) == ("NSynth encodes frames of 512 samples, and there are only 511: use "
+    assert str(caught.value) == ("NSynth encodes frames of 512 samples, and there are only 511: "
+                                 "use "
                                  "a longer sound.")
     with pytest.raises(InputError, match="floating point"):
         nsynth.choose_precision(np.zeros(600, int), "wide")

@@ -18,11 +18,14 @@ from companion.page import Board, Clip, Page, reports, rolls
 from companion.record import Planned, Record
 
 RATE = 16000
-HISS = ("The hiss and the roughness come from the small network that ships with this code, not from "
+HISS = ("The hiss and the roughness come from the small network that ships with this code, not "
+        "from "
         "the method. What helps: <code>--temperature 0.7</code> takes away hiss, and "
         "<code>--download</code> fetches the large network that Google trained (about 1 GB).")
-BLURRED = ("The blurred attacks and the noise come from the small network that ships with this code, "
-           "not from the method. What helps: <code>--download</code> fetches the large network that "
+BLURRED = ("The blurred attacks and the noise come from the small network that ships with this "
+           "code, "
+           "not from the method. What helps: <code>--download</code> fetches the large network "
+           "that "
            "Google trained.")
 LEVELLED = ("All sounds are played at one loudness, so that they can be compared; the files keep "
             "their own. \"One loudness\" switches this off.")
@@ -102,8 +105,10 @@ def test_the_page_of_a_default_run(folder):
         "NSynth: two sounds become one",
         "3 sounds were encoded by a WaveNet autoencoder, the encodings mixed, and the mixes "
         "decoded, sample by sample.")
-    assert page.settings == {"sounds": "bass, bell, flute", "mix": "book", "weights": "some weights",
-                             "seed": 7} and list(page.settings) == ["sounds", "mix", "weights", "seed"]
+    assert page.settings == {"sounds": "bass, bell, flute", "mix": "book", "weights": "some "
+                                                                                      "weights",
+                             "seed": 7} and list(page.settings) == ["sounds", "mix", "weights",
+                                 "seed"]
     assert (page.command, page.picture_words, page.octaves, page.hints, page.seed) == (
         "python x.py", RAINBOWGRAM, ["0", "1"], [HISS, LEVELLED], None)
     for place, name in enumerate(names):
@@ -121,7 +126,8 @@ def test_the_page_of_a_default_run(folder):
             "reconstruction", (place,), f"{name}, decoded again")
     mix = page.clips[6]
     assert (mix.title, mix.name, mix.note, mix.kind, mix.sources, mix.caption, mix.picture) == (
-        "bass with bell", "m01.wav", "67 % bass, 33 % bell · 1.0 s", "mix", (0, 1), "bass with bell",
+        "bass with bell", "m01.wav", "67 % bass, 33 % bell · 1.0 s", "mix", (0, 1), "bass with "
+                                                                                    "bell",
         "0.21 (480, 320)")
     assert page.boards == [Board(
         "Play the mixes", [["rows lead, columns colour", 0, 1, 2], [0, 3, 6, 7], [1, 8, 4, 9],
@@ -154,7 +160,8 @@ def test_labels_reach_the_pictures_and_large_networks_do_not_hiss(folder):
     assert page.introduction == ("1 sound was encoded by a WaveNet autoencoder and decoded again, "
                                  "sample by sample.")
     assert page.boards == [Board("Each sound alone", [[0, 1]],
-                                 "The sound itself, and encoded and decoded again. What is lost here "
+                                 "The sound itself, and encoded and decoded again. What is lost "
+                                 "here "
                                  "is lost in every mix.", "strip")]
     (rows, note), _ = of(folder.calls, "strips")[0]
     assert [[(cell.spectrum.name, cell.title, cell.kind) for cell in row] for row in rows] == [
@@ -229,7 +236,8 @@ def test_a_path_is_a_row_with_a_slider(folder):
                   (1 - step / 2, step / 2), 0.2 + step / 100)
              for a, b in ((0, 1), (1, 2)) for step in range(3)]
     _, page = reports.nsynth_page(record(folder.path), ["a", "b", "c"], sounds(3), clips)
-    text = ("Each row goes from the sound at its left to the sound at its right. The numbers are the "
+    text = ("Each row goes from the sound at its left to the sound at its right. The numbers are "
+            "the "
             "right one's share. The slider walks the path.")
     assert page.boards == [
         Board("From a to b", [[0, 3, 4, 5, 1]], text, "strip", True, 1),
@@ -270,7 +278,8 @@ def test_encodings_that_were_given_have_no_sound_of_their_own(folder):
     (cells, _, _, note), _ = of(folder.calls, "square")[0]
     assert note.startswith("framed blue: the encodings given, decoded; elsewhere")
     # one that was neither given as a sound nor decoded is a word, and a gap on the sheet
-    _, page = reports.nsynth_page(record(folder.path), ["a", "b"], [None, None], [clips[0], *clips[2:]])
+    _, page = reports.nsynth_page(record(folder.path), ["a", "b"], [None, None], [clips[0],
+        *clips[2:]])
     assert page.boards[0].rows[0] == ["rows lead, columns colour", 0, "b"]
     assert [cell and cell.kind for cell in of(folder.calls, "square")[1][0][0]] == [
         "reconstruction", None]
@@ -332,7 +341,8 @@ def test_the_page_of_a_score(folder, monkeypatch):
     assert (page.command, page.picture_words, page.octaves, page.hints, page.seed) == (
         "python x.py", SPECTROGRAM, ["0", "1"], [BLURRED, LEVELLED], None)
     assert page.boards == [Board(
-        "The score", [[0]], "Above, the notes in the colours of the instruments, between two of them "
+        "The score", [[0]], "Above, the notes in the colours of the instruments, between two of "
+                            "them "
         "in colours between; below, what became of them. Click to hear it from there.", "score")]
     found, = page.clips
     assert (found.title, found.name, found.note, found.size, found.picture, found.score,
@@ -355,7 +365,8 @@ def test_the_page_of_a_score(folder, monkeypatch):
 @pytest.mark.parametrize("seconds, width", [(2, 480), (12, 480), (13, 520), (30, 1200), (99, 1200)])
 def test_long_scores_have_wider_pictures(folder, seconds, width):
     _, page = reports.gansynth_page(record(folder.path), [planned_score(folder.path, "a")],
-                                    [notes(1.0)], [np.full(seconds * RATE, 0.1)], [((), (0.0, 1.0))])
+                                    [notes(1.0)], [np.full(seconds * RATE, 0.1)], [((), (0.0,
+                                        1.0))])
     assert page.clips[0].size == (width, 320)
     assert page.clips[0].note == f"1 note · 2 instruments · {seconds}.0 s"
 
@@ -410,7 +421,8 @@ def test_the_page_of_a_preview(folder):
     (low, note), (middle, silence) = page.clips[0].keys
     assert (low, middle) == (48, 56) and page.clips[1].keys == []
     note, rate = soundfile.read(io.BytesIO(note))
-    assert len(note) == 2 * RATE and note[0] == pytest.approx(0.5, abs=1e-3)  # at half of full scale
+    assert len(note) == 2 * RATE and note[0] == pytest.approx(0.5, abs=1e-3)
+        # at half of full scale
     np.testing.assert_allclose(note[:-RATE // 10], 0.5, atol=1e-3)
     np.testing.assert_allclose(note[-RATE // 10:], np.linspace(0.5, 0, RATE // 10), atol=1e-3)
     assert not soundfile.read(io.BytesIO(silence))[0].any()
@@ -474,7 +486,8 @@ def test_a_roll_is_drawn_note_by_note():
              "end_times": [1.0, 1.001, 4.0]}
     groups, svg = drawn(notes, [], [], 4.0)
     # 16 rows from 63 down to 47, of ten units each; 10000 units across
-    assert groups == [("#7f7f7f", "1.0", "M0 31h2492v8H0z"), ("#7f7f7f", "0.8", "M2500 11h12v8H2500z"),
+    assert groups == [("#7f7f7f", "1.0", "M0 31h2492v8H0z"), ("#7f7f7f", "0.8", "M2500 "
+                                                                                "11h12v8H2500z"),
                       ("#7f7f7f", "0.4", "M5000 151h4992v8H5000z")]
     assert svg.startswith(
         '<svg viewBox="0 0 10000 170" preserveAspectRatio="none" role="img" aria-label="The notes, '
@@ -549,7 +562,7 @@ def test_a_picture_is_in_the_page_once_where_its_clip_stands_first(tmp_path):
     assert [re.findall(rf'<img (id="picture{place}"|data-same="{place}")', text)
             for place in range(3)] == [
         [f'id="picture{place}"', f'data-same="{place}"'] for place in range(3)]
-    for place, name in enumerate("abc"):
+    for name in "abc":
         assert text.count(base64.b64encode(f"picture {name}".encode()).decode()) == 1
     # in the order in which the rows are read
     assert re.findall(r'id="picture(\d)"', text) == ["1", "2", "0"]
@@ -571,7 +584,8 @@ def test_the_keyboard_goes_from_c3_to_c5_where_a_clip_has_notes(tmp_path):
 
 
 def test_what_is_typed_is_escaped_and_strange_names_are_replaced(tmp_path):
-    text = text_of(tmp_path, a_page([a_clip("<b>caf\udce9</b>")], [Board("B", [[0]], layout="strip")]))
+    text = text_of(tmp_path, a_page([a_clip("<b>caf\udce9</b>")], [Board("B", [[0]],
+        layout="strip")]))
     assert "&lt;b&gt;caf?&lt;/b&gt;" in text and "<b>caf" not in text
     assert list(tmp_path.iterdir()) == [tmp_path / "index.html"]
 
@@ -579,7 +593,8 @@ def test_what_is_typed_is_escaped_and_strange_names_are_replaced(tmp_path):
 def test_all_sounds_are_played_at_one_loudness():
     loud, quiet = np.full(100, 0.8), np.full(100, 0.02)
     assert room.playback_gains([loud, quiet]) == pytest.approx([0.125, 5])
-    assert room.playback_gains([quiet, np.zeros(9), np.full(9, 1e-4), np.zeros(0)]) == pytest.approx(
+    assert room.playback_gains([quiet, np.zeros(9), np.full(9, 1e-4),
+        np.zeros(0)]) == pytest.approx(
         [5, 1, 1, 1])
     # a click: ten times as high as it is loud; so all of them stay at what it can reach
     click = np.zeros(400)
