@@ -14,6 +14,7 @@ if __name__ == "__main__":
 
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -80,7 +81,7 @@ def get_midi_notes(midi_filename: str | Path = "cs1-1pre-short.mid") -> dict:
 def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: int = 16,
                    checkpoint_dir: str | Path | None = None, *, seed: int | None = None,
                    instruments: str | None = None, instruments_path: Path | None = None,
-                   threads: int | None = None, engine: str = "fast",
+                   threads: int | None = None, engine: ModuleType = gansynth,
                    progress: Callable[[int, int], None] | None = None) -> np.ndarray:
     """Generate an audio clip from the notes, on instruments drawn at random from the latent space.
 
@@ -102,8 +103,8 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
         Where to save the instruments, so that they can be had again.
     threads : int, optional
         None: all cores.
-    engine : str
-        "fast", or "magenta" for Magenta's own networks.
+    engine : module
+        Whose `Model` plays: synths.gansynth, or synths.gansynth.magenta (Magenta's own networks).
     progress : callable, optional
         Called with notes done and notes in all.
 
@@ -118,7 +119,7 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
         If the instruments are none.
     """
     # not in print: The generator alone is loaded, without the data set that it was trained on.
-    model = inputs.gansynth_model(checkpoint_dir, batch_size, threads, engine)
+    model = inputs.gansynth_model(engine, checkpoint_dir, batch_size, threads)
     # not in print: The clip lasts to the end of the last note to end, not of the last listed.
     total_time = max(notes["end_times"])
 
@@ -191,6 +192,7 @@ def app(options) -> None:
         download_checkpoint(checkpoint_name,
                             progress=bar(options, f"fetching {checkpoint_name}", 1e-6, "MB"))
     checkpoint = inputs.find_weights(options, "gansynth")
+    engine = inputs.gansynth_engine(options)
 
     # Gets the notes of each score (in a preview, a phrase for each instrument)
     plan.check_preview(options)
@@ -218,7 +220,7 @@ def app(options) -> None:
             audio_clip = generate_audio(
                 notes, options.seconds_per_instrument, checkpoint_dir=checkpoint,
                 seed=record.seed, instruments=instruments[place],
-                instruments_path=instruments_path, threads=options.threads, engine=options.engine,
+                instruments_path=instruments_path, threads=options.threads, engine=engine,
                 progress=bar(options, f"playing {clip.title}", unit="notes"))
 
             # Saves the clip and its picture

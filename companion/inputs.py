@@ -222,20 +222,31 @@ def nsynth_engine(options: argparse.Namespace, checkpoint: Path) -> ModuleType:
     return magenta
 
 
-@functools.lru_cache(maxsize=1)
-def gansynth_model(checkpoint: str | Path | None = None, batch_size: int = 16,
-                   threads: int | None = None, engine: str = "fast") -> Any:
-    """Load a GANSynth, ours or with engine "magenta" Magenta's own networks; once for all scores.
+def gansynth_engine(options: argparse.Namespace) -> ModuleType:
+    """Return the module whose `Model` plays: ours, or with `--engine magenta` Magenta's networks.
 
     Raises
     ------
     InputError
-        If the checkpoint cannot be used, or Magenta's networks cannot do what is asked.
+        If Magenta's cannot do what is asked.
     """
-    if engine == "fast":
+    if options.engine == "fast":
         from synths import gansynth
-        return gansynth.Model.load_from_path(checkpoint, batch_size, threads)
-    if threads is not None:
+        return gansynth
+    if options.threads is not None:
         raise InputError("Magenta's own engine has no --threads: leave it out.")
     from synths.gansynth import magenta
-    return magenta.Model.load_from_path(checkpoint, batch_size)
+    return magenta
+
+
+@functools.lru_cache(maxsize=1)
+def gansynth_model(engine: ModuleType, checkpoint: str | Path | None = None, batch_size: int = 16,
+                   threads: int | None = None) -> Any:
+    """Load a GANSynth by an engine's `Model`, once for all scores.
+
+    Raises
+    ------
+    InputError
+        If the checkpoint cannot be used, or the engine cannot do what is asked.
+    """
+    return engine.Model.load_from_path(checkpoint, batch_size, threads)

@@ -364,7 +364,8 @@ def instruments(options: argparse.Namespace, checkpoint: Path, scores: Sequence[
     if options.preview:
         return [str(place) for place in range(1, options.preview + 1)]
     if options.instruments is not None:
-        model = inputs.gansynth_model(checkpoint, 16, options.threads, options.engine)
+        model = inputs.gansynth_model(inputs.gansynth_engine(options), checkpoint, 16,
+                                      options.threads)
         for notes in scores:
             gansynth.choose_instruments(model, options.instruments, float(max(notes["end_times"])),
                                         np.random.default_rng(options.seed))
@@ -427,7 +428,8 @@ def play_keys(options: argparse.Namespace, checkpoint: Path, saved: Path,
     """
     if not options.preview:
         return []
-    model = inputs.gansynth_model(checkpoint, 16, options.threads, options.engine)
+    model = inputs.gansynth_model(inputs.gansynth_engine(options), checkpoint, 16,
+                                  options.threads)
     z, _ = gansynth.load_instruments(saved)
     notes = model.generate_samples_from_z(np.repeat(z[:1], len(KEYS), axis=0), KEYS)
     return list(zip(KEYS, notes))

@@ -83,10 +83,11 @@ def _drawn(draw: Callable[..., Figure]) -> Callable[..., Image]:
     """Decorator: turn the Figure that a function returns into a Pillow image, light or dark."""
     @functools.wraps(draw)
     def image(*arguments: Any, dark: bool = False, **options: Any) -> Image:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from PIL import Image
 
         with styled(dark):
-            canvas = draw(*arguments, **options).canvas
+            canvas = FigureCanvasAgg(draw(*arguments, **options))
             canvas.draw()
         return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     return image
@@ -158,7 +159,7 @@ def _mark_seconds(axes: Axes, seconds: float, most: int = 7, last: float = 1.0) 
     """Round numbers of seconds below the axes, up to that share of them."""
     from matplotlib.ticker import MaxNLocator
 
-    marks = MaxNLocator(most, steps=(1, 2, 5, 10)).tick_values(0, seconds)
+    marks = np.asarray(MaxNLocator(most, steps=(1, 2, 5, 10)).tick_values(0, seconds))
     marks = np.minimum(marks[marks <= seconds * last * (1 + 1e-9)], seconds)
     axes.set_xticks(marks, [f"{mark:.6g}" for mark in marks])
 
@@ -379,9 +380,9 @@ def _table(lines: Sequence[Sequence[Cell | None]], names: Sequence[str] | None, 
                                           plan.width, plan.height))
             axes.set(xlim=(0, seconds), ylim=(0, transform["octaves"]))
             _draw_cell(axes, cell, seconds, 2.2 if plan.size > 8 else 1.4)
-            if names is None:
+            if names is None and cell is not None:
                 axes.set_title(plan.shown[cell.title], fontsize=plan.size)
-            elif row == 0:
+            elif names is not None and row == 0:
                 axes.set_title(plan.shown[names[column]], fontsize=plan.size, loc="center")
             if column == 0 and names is not None:
                 figure.text(*_share(figure, 9, plan.tops[row] + plan.height / 2)[:2],

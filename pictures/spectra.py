@@ -168,7 +168,7 @@ def rainbow() -> np.ndarray:
     seam = (colours[0] + colours[-1]) / 2
     circle = LinearSegmentedColormap.from_list(
         "circle", [(0, seam), *zip((12 + 232 * places) / 256, colours), (1, seam)])
-    return np.float32(255 * circle(np.arange(256))[:, :3])
+    return (255 * circle(np.arange(256))[:, :3]).astype(np.float32)
 
 
 def constant_q(audio: np.ndarray, sample_rate: int, hop_length: int,

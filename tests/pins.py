@@ -1,4 +1,6 @@
-"""The pinned requirements: `python -m tests.pins` writes them anew, `--wheels` checks the platforms.
+"""The pinned requirements: `python -m tests.pins` writes them anew.
+
+`--wheels` checks the platforms.
 
 All the files come from pyproject.toml, for every platform and Python at once, by uv (`pip install
 uv`).  The smaller ones take their versions from requirements.txt.

@@ -243,6 +243,17 @@ def test_load_audio_resamples_and_mixes_down(tmp_path, rate):
     assert np.abs(load_audio(path, 8000) - load_audio(path)[:8000]).max() < 1e-4
 
 
+@pytest.mark.parametrize("rate", [16000, 22050, 44100])
+def test_load_audio_is_librosas_where_librosa_can(tmp_path, rate):
+    import librosa
+
+    path = tmp_path / "stereo.wav"
+    soundfile.write(path, np.stack([tone(440, 1, rate), tone(1000, 1, rate)], axis=1), rate,
+                    subtype="FLOAT")
+    theirs, _ = librosa.load(path, sr=16000, mono=True)
+    np.testing.assert_allclose(load_audio(path), theirs, atol=1e-5)
+
+
 def test_load_audio_of_channels_that_cancel_each_other_out(tmp_path):
     path, said = tmp_path / "wide.wav", []
     wave = tone(440)

@@ -15,7 +15,7 @@ import soundfile
 
 from banks import cluster, manifest, plan, sfz, simulate, tasks
 from banks.__main__ import main
-from banks.store import Store, WriteError
+from banks.store import Store, StoreError
 from synths import InputError, nsynth
 from synths.weights import checkpoints
 
@@ -46,7 +46,8 @@ def corners(tmp_path):
 def bank(folder, output, *more, corners="abcd"):
     return main(["nsynth", "--corners", *(str(folder / name) for name in corners), "--grid", "2",
                  "--seconds", "0.1", "--output", str(output), "--quiet", "--checkpoint",
-                 "nsynth_starter", *(more if "--workers" in more else (*more, "--workers", "0"))])
+                 "nsynth_starter", *more, *(() if {"--workers", "--scheduler"} & set(more) else
+                                         ("--workers", "0"))])
 
 
 def files(output):
@@ -221,7 +222,7 @@ def test_a_full_disk_stops_and_the_same_command_goes_on(corners, tmp_path, capsy
     def full(self, name, data):
         room[0] -= 1
         if room[0] < 0:
-            raise WriteError(f"{name} cannot be written (No space left on device): make room.")
+            raise StoreError(f"{name} cannot be written (No space left on device): make room.")
         write(self, name, data)
 
     monkeypatch.setattr(Store, "write", full)
@@ -368,8 +369,6 @@ def test_killed_worker_and_killed_client_lose_nothing(corners, tmp_path):
 
 @dask_only
 def test_a_clip_that_kills_its_worker_fails_alone(monkeypatch):
-    import distributed
-
     monkeypatch.setattr(cluster, "ALLOWED_FAILURES", 0)
     with cluster.engine(2, None, lambda line: None) as (_, client):
         def execute(task):
@@ -377,10 +376,9 @@ def test_a_clip_that_kills_its_worker_fails_alone(monkeypatch):
                 os._exit(1)
             return {"name": task["name"], "done": task["clips"], "failed": {}, "stop": None}
 
-        monkeypatch.setattr(cluster.tasks, "run", execute)
         work = [{"kind": "nsynth", "name": "t", "clips": [{"file": file}
                                                           for file in ("a", "bad", "c")]}]
-        found = [result for _, result in cluster.distribute(distributed, client, work)]
+        found = [result for _, result in cluster.distribute(client, work, execute)]
     done = [clip["file"] for result in found for clip in result["done"]]
     failed = {file: why for result in found for file, why in result["failed"].items()}
     assert sorted(done) == ["a", "c"] and list(failed) == ["bad"]

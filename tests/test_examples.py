@@ -14,10 +14,11 @@ import mido
 import numpy as np
 import pytest
 import soundfile
-import audio_utils
 from check_results import check_gansynth, check_nsynth, check_sound
 from PIL import Image
 from scipy import ndimage
+
+import audio_utils
 
 ROOT = Path(__file__).resolve().parent.parent
 ONE, TWO = "chapter_05_example_01.py", "chapter_05_example_02.py"

@@ -1,4 +1,4 @@
-"""The notebook runs in a fresh kernel on what ships, makes sounds, and is committed without output."""
+"""The notebook runs in a fresh kernel on what ships and makes sounds; it has no output in git."""
 
 import json
 from pathlib import Path

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from synths import CheckpointError, InputError, nsynth
+from synths.engines import tensorflow_v1
 
 SOUNDS = Path(__file__).resolve().parent.parent / "sounds"
 SMALL = {"width": 24, "skip_width": 20, "num_layers": 21, "num_z": 5, "ae_width": 12,
@@ -102,9 +103,12 @@ def test_mu_law_is_magentas():
     samples = nsynth.inverse_mu_law(codes)
     assert np.array_equal(nsynth.mu_law(samples), codes)
     assert samples[128] == 0 and np.abs(samples).max() < 0.98
-    y = (codes + 0.5) * 2 / 256
-    expected = np.where(codes == 0, 0, np.sign(y) / 255 * (256 ** np.abs(y) - 1))
-    np.testing.assert_allclose(samples, expected, rtol=1e-5)
+    tf = tensorflow_v1.load()
+    from magenta.models.nsynth import utils
+    np.testing.assert_allclose(samples, utils.inv_mu_law_numpy(codes), rtol=1e-5)
+    audio = np.linspace(-1, 0.999, 9999).astype(np.float32)
+    with tf.Graph().as_default(), tf.Session() as session:
+        assert np.array_equal(nsynth.mu_law(audio), session.run(utils.mu_law(audio)))
     assert list(nsynth.mu_law(np.array([-1, 0, 1, 1e-9, -1e-9]))) == [-128, 0, 127, 0, -1]
 
 

@@ -1,7 +1,10 @@
 """Facts that stand in two places agree: the deviations from print, the pins, the help."""
 
+import importlib
 import os
+import pkgutil
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +39,40 @@ def test_readme_lists_every_deviation_from_print():
     listed = re.search(r"<!-- deviations -->\n(.*?)<!-- /deviations -->", readme, re.DOTALL)[1]
     assert listed.splitlines() == deviations(), "python tests/test_project.py writes the list anew"
     assert len(deviations()) > 10
+
+
+def test_tables_of_figures_are_those_of_the_raw_results():
+    from benchmarks import tables
+
+    for name, made in tables.TABLES.items():
+        page = ROOT / name
+        assert tables.written(page, made) == page.read_text("utf-8"), "python -m benchmarks.tables"
+
+
+def commands() -> list[list[str]]:
+    """The commands of the README that name one of the scripts, in words."""
+    found = re.findall(r"`python (chapter_05_example_0\d\.py[^`]*)`",
+                       (ROOT / "README.md").read_text("utf-8"))
+    return [shlex.split(command) for command in found]
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_commands_of_the_readme_have_options_that_exist(words):
+    script, *options = words
+    if "--help" not in options:
+        importlib.import_module(Path(script).stem).parse_options().parse_args(options)
+
+
+def test_readme_names_places_that_exist():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    table = readme.split("## From the book to this code")[1].split("## ")[0]
+    places = set(re.findall(r"`((?:synths|audio_utils|pictures|companion)[\w./]*)`", table))
+    assert len(places) > 12
+    for place in places:
+        if "/" in place:
+            assert (ROOT / place).exists(), place
+        else:
+            pkgutil.resolve_name(place)
 
 
 def test_requirements_pin_what_pyproject_names():
@@ -75,6 +112,36 @@ def test_without_its_packages_a_script_says_what_to_type(script):
     assert done.returncode != 0
     assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
     assert "pip install --no-deps -r requirements.txt" in done.stderr
+
+
+def named_tests(page: str) -> list[str]:
+    """The tests that a page names, as `tests/test_x.py::test_y`."""
+    return re.findall(r"`(tests/\w+\.py::\w+)`", (ROOT / page).read_text("utf-8"))
+
+
+@pytest.mark.parametrize("page, least", [("docs/own_code.md", 20), ("docs/decoder.md", 8)])
+def test_the_tests_that_a_page_names_exist(page, least):
+    missing = []
+    for name in named_tests(page):
+        file, test = name.split("::")
+        if not (ROOT / file).is_file() or not re.search(
+                rf"^def {test}\(", (ROOT / file).read_text("utf-8"), re.MULTILINE):
+            missing.append(name)
+    assert not missing and len(set(named_tests(page))) >= least
+
+
+@pytest.mark.parametrize("page", ["docs/own_code.md", "docs/decoder.md", "CONTRIBUTING.md"])
+def test_the_files_that_a_page_names_exist(page):
+    named = set(re.findall(r"`((?:\w+/)+\w+\.(?:py|c))", (ROOT / page).read_text("utf-8")))
+    assert named and not [name for name in named if not (ROOT / name).is_file()]
+
+
+def test_every_row_about_our_own_code_names_its_test():
+    page = (ROOT / "docs" / "own_code.md").read_text("utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| ")
+            and not line.startswith("| piece |")]
+    assert len(rows) > 12
+    assert not [row for row in rows if "::test_" not in row.split("|")[4]]
 
 
 if __name__ == "__main__":

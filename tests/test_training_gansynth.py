@@ -227,7 +227,8 @@ def test_shipped_figures_are_those_of_the_card():
 
 @pytest.fixture(scope="module")
 def trainer():
-    torch = pytest.importorskip("torch")
+    import torch
+
     from training.gansynth import train
     torch.set_num_threads(1)
     levels = []
@@ -238,8 +239,9 @@ def trainer():
     return train.Trainer(targets, 128, 8, 0, compiled=False)
 
 
+@pytest.mark.torch
 def test_a_window_is_a_part_of_the_whole(trainer):
-    torch = pytest.importorskip("torch")
+    import torch
     z, pitch = torch.randn(2, 256), torch.tensor([0, 40])
     with torch.no_grad():
         whole = trainer.generator(z, pitch)
@@ -248,8 +250,9 @@ def test_a_window_is_a_part_of_the_whole(trainer):
             assert torch.allclose(part, whole[:, :, first:end], atol=1e-5)
 
 
+@pytest.mark.torch
 def test_torch_targets_are_the_documented_ones(trainer):
-    torch = pytest.importorskip("torch")
+    import torch
     z = np.random.default_rng(6).standard_normal((1, 256))
     pitch = 58
     index = torch.tensor([pitch - 24])
@@ -263,8 +266,9 @@ def test_torch_targets_are_the_documented_ones(trainer):
                        atol=1e-3)
 
 
+@pytest.mark.torch
 def test_held_out_pairs_get_no_weight(trainer):
-    torch = pytest.importorskip("torch")
+    import torch
     number, pitch = data.HELD_OUT[3]
     z = data.anchor(number, np.random.default_rng(8))[None]
     z = torch.tensor(z, dtype=torch.float32)
@@ -272,8 +276,10 @@ def test_held_out_pairs_get_no_weight(trainer):
     assert trainer.targets.shares(z, torch.tensor([pitch - 23]))[1].item() == 1
 
 
+@pytest.mark.torch
 def test_stages_learn_and_a_run_goes_on_where_it_was(trainer, tmp_path):
-    torch = pytest.importorskip("torch")
+    import torch
+
     from training.gansynth import train
     for stage in train.STAGES:
         trainer.enter(stage)

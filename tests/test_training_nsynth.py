@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synths import InputError
+from synths import InputError, nsynth
+from synths.weights import checkpoints
 from training import measures
 from training.nsynth import data, evaluate
 
@@ -73,8 +74,8 @@ def test_mixes_with_the_metal_hit_are_theirs_alone():
 def test_at_equal_shares_both_are_heard():
     found = {name: partials for name, (_, partials) in data.shipped_partials().items()}
     mix = data.shipped_morph(("bass", "flute"), found, 0.5)
-    both = [np.abs(data.partials(mix, found[name].frequency[:1], 60.0).amplitude[0, 4000:9000]).mean()
-            for name in ("bass", "flute")]
+    both = [np.abs(data.partials(mix, found[name].frequency[:1], 60.0)
+                   .amplitude[0, 4000:9000]).mean() for name in ("bass", "flute")]
     assert min(both) > 0.1 * max(both)
 
 
@@ -194,8 +195,10 @@ def small_data():
                 morph_weight=np.float32([1, 2]))
 
 
+@pytest.mark.torch
 def test_fused_passes_are_the_plain_ones():
-    torch = pytest.importorskip("torch")
+    import torch
+
     from training.nsynth.fused import Fused
     from training.nsynth.model import Autoencoder, Size
 
@@ -231,8 +234,35 @@ def test_fused_passes_are_the_plain_ones():
     assert (drawn[0] != drawn[1]).float().mean() < 1e-3
 
 
+@pytest.mark.torch
+def test_an_update_is_that_of_pytorchs_muon():
+    """PyTorch's takes one matrix at a time and computes in 16 bits."""
+    import torch
+
+    from training.nsynth.muon import Muon
+
+    generator = torch.Generator().manual_seed(0)
+    before = torch.randn(3, 24, 40, generator=generator)
+    grads = [torch.randn(3, 24, 40, generator=generator) for _ in range(2)]
+    ours = before.clone().requires_grad_()
+    theirs = [matrix.clone().requires_grad_() for matrix in before]
+    muon = Muon([("res_w", ours), ("res_b", torch.zeros(1, requires_grad=True))])
+    reference = torch.optim.Muon(theirs, lr=0.01, weight_decay=0.0, momentum=0.95,
+                                 adjust_lr_fn="match_rms_adamw")
+    for grad in grads:
+        ours.grad = grad
+        muon.step(0.01)
+        for matrix, part in zip(theirs, grad):
+            matrix.grad = part
+        reference.step()
+    moved, wanted = ours.detach() - before, torch.stack(theirs).detach() - before
+    assert (moved - wanted).norm() < 0.02 * wanted.norm()
+
+
+@pytest.mark.torch
 def test_decoder_hears_only_the_past():
-    torch = pytest.importorskip("torch")
+    import torch
+
     from training.nsynth.model import Autoencoder, Size
 
     model = Autoencoder(Size(8, 16, 11, 8, 3))
@@ -245,8 +275,10 @@ def test_decoder_hears_only_the_past():
     assert not torch.equal(before[0, 601], after[0, 601])
 
 
+@pytest.mark.torch
 def test_training_learns_and_goes_on_where_it_stopped(tmp_path):
-    torch = pytest.importorskip("torch")
+    import torch
+
     from training.nsynth import train
     from training.nsynth.model import Size
 
@@ -269,8 +301,8 @@ def test_training_learns_and_goes_on_where_it_stopped(tmp_path):
         assert torch.allclose(a, b, atol=1e-6)
 
 
+@pytest.mark.torch
 def test_crops_resample_in_tune():
-    pytest.importorskip("torch")
     from training.nsynth.train import crop, positions
 
     audio = np.round(tone(400, [0.5]) * 32767).astype(np.int16)
@@ -281,8 +313,8 @@ def test_crops_resample_in_tune():
     assert np.all(crop(audio, positions(-600, 1.0, 1024))[:599] == 0)
 
 
+@pytest.mark.torch
 def test_where_the_pitch_strays_the_encoding_is_still_of_the_true_one(monkeypatch):
-    pytest.importorskip("torch")
     from training.nsynth import train
 
     stage = train.Stage(1.0, 0, 0, 0, 0.0, 0.0, 1e-3, 0.9)
@@ -307,12 +339,10 @@ def test_where_the_pitch_strays_the_encoding_is_still_of_the_true_one(monkeypatc
 # -- what ships ---------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def starter():
-    checkpoints = pytest.importorskip("synths.weights.checkpoints")
     return checkpoints.find("nsynth_starter", "nsynth")
 
 
 def test_shipped_checkpoint_gives_the_training_codes_own_outputs(starter):
-    nsynth = pytest.importorskip("synths.nsynth")
     golden = np.load(GOLDEN, allow_pickle=False)
     sounds = evaluate.shipped_sounds(ROOT / "sounds")
     assert list(golden["names"]) == list(sounds)
@@ -356,14 +386,12 @@ def test_a_card_gets_its_tables_between_its_marks(tmp_path):
 
 
 def test_shipped_checkpoint_knows_the_shipped_sounds(starter):
-    nsynth = pytest.importorskip("synths.nsynth")
     sounds = evaluate.shipped_sounds(ROOT / "sounds")
     nll = nsynth.nll(np.stack(list(sounds.values())), starter)
     assert np.all(nll < 2.4) and np.mean(nll) < 2.1  # 5.545 is guessing
 
 
 def test_shipped_checkpoint_plays_the_shipped_sounds_and_a_mix(starter):
-    nsynth = pytest.importorskip("synths.nsynth")
     sounds = evaluate.shipped_sounds(ROOT / "sounds")
     audio = np.stack([sounds["bass"], sounds["flute"]])
     encodings = nsynth.encode(audio, starter, audio.shape[1])

@@ -58,7 +58,9 @@ def load_midi(path: str | Path, min_pitch: int = MIN_PITCH, max_pitch: int = MAX
     """
     path = Path(path)
     midi = _parse_midi(path)
-    from note_seq import midi_io  # a second, that only reading a score needs
+    with warnings.catch_warnings():  # pydub, which note_seq imports, asks for ffmpeg
+        warnings.simplefilter("ignore")
+        from note_seq import midi_io  # a second, that only reading a score needs
     try:
         sequence = midi_io.midi_to_note_sequence(midi)
     except midi_io.MIDIConversionError as error:
@@ -248,8 +250,8 @@ def get_random_instruments(model, total_time: float, secs_per_instrument: float 
     return z_instruments, np.linspace(_BEFORE_START, total_time, count)
 
 
-def place_instruments(z: np.ndarray, times: Sequence[float | None] | None, total_time: float
-                      ) -> tuple[np.ndarray, np.ndarray]:
+def place_instruments(z: np.ndarray, times: Sequence[float | None] | np.ndarray | None,
+                      total_time: float) -> tuple[np.ndarray, np.ndarray]:
     """Place chosen instruments at chosen times.
 
     Between two instruments the timbre moves from one to the other; before the first and after the
@@ -290,8 +292,8 @@ def place_instruments(z: np.ndarray, times: Sequence[float | None] | None, total
         placed[0] = _BEFORE_START
     if placed[-1] is None:
         placed[-1] = max(float(total_time), max(t for t in placed if t is not None))
-    known = [i for i, t in enumerate(placed) if t is not None]
-    t_instruments = np.interp(np.arange(count), known, [placed[i] for i in known])
+    known = {i: t for i, t in enumerate(placed) if t is not None}
+    t_instruments = np.interp(np.arange(count), list(known), list(known.values()))
     if not np.isfinite(t_instruments).all() or (np.diff(t_instruments) < 0).any():
         raise InputError("The times of the instruments must ascend, in seconds, not be"
                          f" {', '.join(f'{t:g}' for t in t_instruments)}.")
@@ -474,15 +476,13 @@ def save_instruments(path: str | Path, z_instruments: np.ndarray,
     """
     path = Path(path)
     z_instruments = np.atleast_2d(np.asarray(z_instruments))
-    arrays = {"z": z_instruments}
-    if t_instruments is not None:
-        arrays["t"] = np.asarray(t_instruments, np.float64)
+    times = {} if t_instruments is None else {"t": np.asarray(t_instruments, np.float64)}
     suffix = path.suffix.lower()
     if suffix not in (".npy", ".npz"):
         raise InputError(f"Instruments are saved as .npz or .npy, not as {path.name}.")
     with writing(path) as file:
         if suffix == ".npz":
-            np.savez(file, **arrays)
+            np.savez(file, allow_pickle=False, z=z_instruments, **times)
         else:
             np.save(file, z_instruments, allow_pickle=False)
 
@@ -557,13 +557,14 @@ def choose_instruments(model, chosen: str, total_time: float, rng: np.random.Gen
         If `chosen` is neither, or the times do not ascend.
     """
     if Path(chosen).suffix.lower() in (".npz", ".npy"):
-        z, times = load_instruments(chosen)
+        z, saved_times = load_instruments(chosen)
         width = model.generate_z(1).shape[1]
         if z.shape[1] != width:
             raise InputError(f"This model's instruments are {width} numbers each, and those in "
                              f"{chosen} are {z.shape[1]}: use the checkpoint they were made with.")
-        return place_instruments(z, times, total_time)
-    numbers, times = [], []
+        return place_instruments(z, saved_times, total_time)
+    numbers: list[int] = []
+    times: list[float | None] = []
     for word in chosen.split(","):
         match = re.fullmatch(r"\s*(\d{1,4})\s*(?:@\s*(\d+(?:\.\d*)?|\.\d+)\s*)?", word)
         if not match or int(match[1]) < 1:

@@ -12,8 +12,6 @@ Magenta 2.1.4, `magenta/models/nsynth/wavenet/h512_bo16.py`, `fastgen.py`, `mask
 from __future__ import annotations
 
 import hashlib
-import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass

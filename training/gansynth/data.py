@@ -157,7 +157,7 @@ def build(path: Path, progress: Callable[[int, int], None] | None = None) -> Pat
     synths.InputError
         If fluidsynth or the font is missing.
     """
-    from training.render import render_notes
+    from sounds.render import render_notes
     levels = np.empty((sum(map(harmonics, PITCHES)), len(INSTRUMENTS), spectra.ROWS), np.uint8)
     for done, program in enumerate(INSTRUMENTS.values()):
         notes = render_notes(program, PITCHES.tolist(), hold=HOLD,

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from synths import InputError
+from synths.files import writing
 from synths.gansynth import Model
 from synths.gansynth.specgrams import SpecgramInverter
 from synths.weights import checkpoints
@@ -48,8 +49,8 @@ class Pictures:
     """
 
     def __init__(self, model: Model) -> None:
-        self._inverter, self.kept = model._inverter, []
-        model._inverter = self
+        self._inverter, self.kept = model.inverter, []
+        model.inverter = self
 
     def __getattr__(self, name: str):
         return getattr(self._inverter, name)
@@ -139,7 +140,6 @@ def evaluate(prefix: Path, seed: int, output: Path, levels: list[np.ndarray] | N
     model = Model.load_from_path(prefix, batch_size=8, threads=1)
     rng = np.random.default_rng(seed)
     pitches = data.PITCHES[::3] if quick else data.PITCHES
-    figures: dict = {"checkpoint": prefix.parent.parent.name, "seed": seed}
     parts = 4 if levels is not None else 1
 
     def done(count: int) -> None:
@@ -148,9 +148,28 @@ def evaluate(prefix: Path, seed: int, output: Path, levels: list[np.ndarray] | N
 
     z = rng.standard_normal((len(pitches), model.latent_size))
     audio = model.generate_samples_from_z(z, pitches)
+    figures: dict = {"checkpoint": prefix.parent.parent.name, "seed": seed,
+                     "random notes": random_notes(audio, pitches, output)}
+    done(1)
+    if levels is None:
+        return figures
+    figures["random notes"].update(beside_targets(audio, z, pitches, levels))
+    figures["variety"] = variety(model, rng, levels, VARIETY_NOTES // 3 if quick else VARIETY_NOTES)
+    done(2)
+    figures["decay"] = decays(model, rng, levels, output)
+    done(3)
+    figures["held-out pairs"] = held_out(model, rng, levels, seed, output)
+    done(4)
+    return figures
+
+
+def random_notes(audio: np.ndarray, pitches: Sequence[int], output: Path) -> dict:
+    """Measure the pitch and the noise of notes of random instruments, and draw some."""
     errors = [pitch_error(note, pitch) for note, pitch in zip(audio, pitches)]
     ratios = [noise_ratio(note, pitch) for note, pitch in zip(audio, pitches)]
-    figures["random notes"] = {
+    shown = np.linspace(0, len(pitches) - 1, 12).astype(int)
+    sheet(output / "random.png", [(f"random z, pitch {pitches[i]}", audio[i]) for i in shown])
+    return {
         "notes": len(pitches), "pitches": [int(pitches[0]), int(pitches[-1])],
         "within 50 cents": float(np.mean(np.abs(errors) < 50)),
         "median of absolute cents": float(np.nanmedian(np.abs(errors))),
@@ -158,40 +177,50 @@ def evaluate(prefix: Path, seed: int, output: Path, levels: list[np.ndarray] | N
         "harmonic to residual, dB, tenth": float(np.quantile(ratios, 0.1)),
         "cents": [round(error, 1) for error in errors],
         "harmonic to residual, dB": [round(ratio, 1) for ratio in ratios]}
-    shown = np.linspace(0, len(pitches) - 1, 12).astype(int)
-    sheet(output / "random.png", [(f"random z, pitch {pitches[i]}", audio[i]) for i in shown])
-    done(1)
-    if levels is None:
-        return figures
 
-    wanted = np.stack([data.target(levels, weights, pitch)
-                       for weights, pitch in zip(data.shares(z), pitches)])
-    sounds = from_targets(wanted)
-    figures["random notes"]["targets' harmonic to residual, dB, median"] = float(np.median(
-        [noise_ratio(note, pitch) for note, pitch in zip(sounds, pitches)]))
-    figures["random notes"]["log-spectral distance to target, dB"] = float(np.mean(
-        [measures.log_spectral_distance(a, b) for a, b in zip(at_peak(audio), at_peak(sounds))]))
 
+def targets_of(levels: list[np.ndarray], z: np.ndarray, pitches: Sequence[int]) -> np.ndarray:
+    """Return the normalised spectrograms that notes were to have, ``[notes, 128, 1024, 2]``."""
+    return np.stack([data.target(levels, weights, pitch)
+                     for weights, pitch in zip(data.shares(z), pitches)])
+
+
+def beside_targets(audio: np.ndarray, z: np.ndarray, pitches: Sequence[int],
+                   levels: list[np.ndarray]) -> dict:
+    """Compare notes of random instruments with what they were to be."""
+    sounds = from_targets(targets_of(levels, z, pitches))
+    return {
+        "targets' harmonic to residual, dB, median": float(np.median(
+            [noise_ratio(note, pitch) for note, pitch in zip(sounds, pitches)])),
+        "log-spectral distance to target, dB": float(np.mean(
+            [measures.log_spectral_distance(a, b)
+             for a, b in zip(at_peak(audio), at_peak(sounds))]))}
+
+
+def variety(model: Model, rng: np.random.Generator, levels: list[np.ndarray], notes: int) -> dict:
+    """Measure how well what sets instruments apart follows the targets, at some pitches."""
     said, heard = [], []
     pictures = Pictures(model)
     for pitch in VARIETY_PITCHES:
-        z = rng.standard_normal((VARIETY_NOTES // 3 if quick else VARIETY_NOTES,
-                                 model.latent_size))
+        z = rng.standard_normal((notes, model.latent_size))
         z = z[np.argsort(z[:, 0])]
         pictures.kept.clear()
         made = model.generate_samples_from_z(z, np.full(len(z), pitch))
-        aims = np.stack([data.target(levels, weights, pitch) for weights in data.shares(z)])
+        aims = targets_of(levels, z, [pitch] * len(z))
         wanted = (aims[..., 0] - spectra.MAGNITUDE_SHIFT) / spectra.MAGNITUDE_SCALE
         said.append(explained(pictures.taken()[..., 0], wanted))
         heard.append(explained(log_mel(made), log_mel(from_targets(aims))))
-    figures["variety"] = {"pitches": list(VARIETY_PITCHES), "notes": len(z)}
+    figures: dict = {"pitches": list(VARIETY_PITCHES), "notes": notes}
     for name, results in (("", said), ("heard, ", heard)):
-        figures["variety"].update({
+        figures.update({
             f"{name}explained variance": [round(each["explained"], 3) for each in results],
             f"{name}mean": float(np.mean([each["explained"] for each in results])),
             f"{name}size of the variation": [round(each["size"], 3) for each in results]})
-    done(2)
+    return figures
 
+
+def decays(model: Model, rng: np.random.Generator, levels: list[np.ndarray], output: Path) -> dict:
+    """Measure how far struck instruments fall, and draw all instruments beside their targets."""
     falls = {}
     anchors = []
     for name in data.STRUCK:
@@ -199,66 +228,69 @@ def evaluate(prefix: Path, seed: int, output: Path, levels: list[np.ndarray] | N
         usual = [pitch for pitch in (36, 48, 60, 72) if (number, pitch) not in data.HELD_OUT]
         z = np.stack([data.anchor(number, rng) for _ in usual])
         made = model.generate_samples_from_z(z, usual)
-        aims = from_targets(np.stack([data.target(levels, weights, pitch)
-                                      for weights, pitch in zip(data.shares(z), usual)]))
+        aims = from_targets(targets_of(levels, z, usual))
         pairs = [(measures.decay(a), measures.decay(b)) for a, b in zip(made, aims)]
         falls[name] = {"pitches": usual, "dB": [round(a, 1) for a, _ in pairs],
                        "target's dB": [round(b, 1) for _, b in pairs]}
         anchors += [(f"{name} {usual[2]}", made[2]), (f"target, {name} {usual[2]}", aims[2])]
-    pairs = [(a, b) for fall in falls.values() for a, b in zip(fall["dB"], fall["target's dB"])]
-    # A fall beyond the target's counts as all of it here, and as an error below.
-    shares = [min(1.0, a / b) for a, b in pairs if b >= 3.0]
-    figures["decay"] = {
-        _SHARE: float(np.mean(shares)),
-        "share of the target's, worst": float(np.min(shares)),
-        "off the target's, dB, mean of absolute": float(np.mean([abs(a - b) for a, b in pairs])),
-        "instruments": falls}
     for number, name in enumerate(data.INSTRUMENTS):
         if name not in data.STRUCK:
             z = data.anchor(number, rng)[None]
             made = model.generate_samples_from_z(z, [60])
-            aims = from_targets(data.target(levels, data.shares(z)[0], 60)[None])
+            aims = from_targets(targets_of(levels, z, [60]))
             anchors += [(f"{name} 60", made[0]), (f"target, {name} 60", aims[0])]
     sheet(output / "anchors.png", anchors)
-    done(3)
+    pairs = [(a, b) for fall in falls.values() for a, b in zip(fall["dB"], fall["target's dB"])]
+    # A fall beyond the target's counts as all of it here, and as an error below.
+    shares = [min(1.0, a / b) for a, b in pairs if b >= 3.0]
+    return {_SHARE: float(np.mean(shares)), "share of the target's, worst": float(np.min(shares)),
+            "off the target's, dB, mean of absolute": float(
+                np.mean([abs(a - b) for a, b in pairs])),
+            "instruments": falls}
 
-    distances, plain, drawn = {}, [], []
+
+def held_out(model: Model, rng: np.random.Generator, levels: list[np.ndarray], seed: int,
+             output: Path) -> dict:
+    """Measure the distance to the targets on pairs that were never trained on."""
     names = list(data.INSTRUMENTS)
-    for number, pitch in data.HELD_OUT:
+
+    def pair(number: int, pitch: int) -> tuple[np.ndarray, np.ndarray]:
+        """A note and its target."""
         z = data.anchor(number, rng)[None]
         made = at_peak(model.generate_samples_from_z(z, [pitch]))[0]
-        aim = at_peak(from_targets(data.target(levels, np.eye(len(names))[number], pitch)[None]))[0]
+        aim = data.target(levels, np.eye(len(names))[number], pitch)[None]
+        return made, at_peak(from_targets(aim))[0]
+
+    distances, plain, drawn = {}, [], []
+    for number, pitch in data.HELD_OUT:
+        made, aim = pair(number, pitch)
         distances[f"{names[number]} {pitch}"] = measures.log_spectral_distance(made, aim)
         if len(drawn) < 12:
             drawn += [(f"held out: {names[number]} {pitch}", made),
                       (f"target, {names[number]} {pitch}", aim)]
         # As a yardstick: another pitch's neighbour of the same instrument, trained on.
         near = pitch + 1 if (number, pitch + 1) not in data.HELD_OUT else pitch - 1
-        made = at_peak(model.generate_samples_from_z(z, [near]))[0]
-        aim = at_peak(from_targets(data.target(levels, np.eye(len(names))[number], near)[None]))[0]
-        plain.append(measures.log_spectral_distance(made, aim))
-    figures["held-out pairs"] = {
+        plain.append(measures.log_spectral_distance(*pair(number, near)))
+    sheet(output / "held_out.png", drawn)
+    figures = {
         _DISTANCE: float(np.mean(list(distances.values()))),
         "the same for trained neighbours": float(np.mean(plain)),
         "pairs": {name: round(value, 2) for name, value in distances.items()}}
-    sheet(output / "held_out.png", drawn)
     recorded = recordings()
     if recorded is not None:
-        to_source = {}
+        to_source = []
         for (number, pitch), note in zip(data.HELD_OUT, recorded):
             z = data.anchor(number, np.random.default_rng([seed, number, pitch]))[None]
             made = at_peak(model.generate_samples_from_z(z, [pitch]))[0]
-            to_source[f"{names[number]} {pitch}"] = measures.log_spectral_distance(
-                made, at_peak(note))
-        figures["held-out pairs"]["log-spectral distance to the font's own notes, dB, mean"] = (
-            float(np.mean(list(to_source.values()))))
-    done(4)
+            to_source.append(measures.log_spectral_distance(made, at_peak(note)))
+        figures["log-spectral distance to the font's own notes, dB, mean"] = float(
+            np.mean(to_source))
     return figures
 
 
 def recordings() -> np.ndarray | None:
     """Render the held-out notes from the font; None if it cannot be done here."""
-    from training.render import render_notes
+    from sounds.render import render_notes
     programs = list(data.INSTRUMENTS.values())
     try:
         return np.concatenate([
@@ -285,9 +317,8 @@ def sheet(path: Path, clips: list[tuple[str, np.ndarray]], columns: int = 4) -> 
             axes.set_ylabel("kHz", fontsize=8)
         if index >= len(clips) - columns:
             axes.set_xlabel("s", fontsize=8)
-    part = path.with_name(f".{path.stem}.part.png")
-    figure.savefig(part, dpi=80)
-    os.replace(part, path)
+    with writing(path) as file:
+        figure.savefig(file, dpi=80, format="png")
 
 
 def summary(figures: dict) -> str:
@@ -332,9 +363,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     file = options.output / "figures.json"
-    part = file.with_name(file.name + ".part")
-    part.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, file)
+    with writing(file) as target:
+        target.write((json.dumps(figures, indent=1) + "\n").encode())
     print(summary(figures))
     print(f"All figures: {file}")
     return 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from synths import InputError
+from synths.files import writing
 
 # Images that count as seen at the end of the last stage, as in the official checkpoints: with the
 # schedule below it makes the progress 6.0, the last of seven resolutions alone.
@@ -105,9 +105,8 @@ def export(state: Path, folder: Path) -> Path:
                         f'model_checkpoint_path: "{prefix.name}"\n'
                         f'all_model_checkpoint_paths: "{prefix.name}"\n'),
                        (folder / "experiment.json", json.dumps(config, indent=1) + "\n")):
-        part = file.with_name(file.name + ".part")
-        part.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(part, file)
+        with writing(file) as target:
+            target.write(text.encode())
     return prefix
 
 
@@ -117,10 +116,8 @@ def export_golden(state: Path, file: Path) -> Path:
         golden = {name[7:]: arrays[name] for name in arrays.files if name.startswith("golden/")}
     if not golden:
         raise InputError(f"{state} holds no outputs of the training code: let a run finish first.")
-    part = file.with_name(file.name + ".part")
-    with open(part, "wb") as target:
+    with writing(file) as target:
         np.savez_compressed(target, **golden)
-    os.replace(part, file)
     return file
 
 

@@ -24,8 +24,8 @@ from scipy.io import wavfile
 from scipy.signal import fftconvolve
 
 from sounds import make_sounds
+from sounds.render import render_notes
 from synths import InputError
-from training.render import render_notes
 
 SAMPLE_RATE = 16000
 SAMPLES = 17600
