@@ -623,8 +623,9 @@ def check_output_dir(path: str | Path) -> Path:
         with tempfile.TemporaryFile(dir=path):
             pass
     except (FileExistsError, NotADirectoryError):
-        raise InputError(f"The output goes into a folder, and a file stands in the way of {path}: "
-                         "name another folder.") from None
+        file = next(part for part in (path, *path.parents) if part.exists())
+        raise InputError(f"{shortened(file)} is a file, and the output needs a folder: name "
+                         "another.") from None
     except OSError as error:
         raise InputError(f"The output folder must be writable, and {path} is not "
                          f"({error.strerror or error}): name another folder.") from None

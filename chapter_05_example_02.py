@@ -22,7 +22,7 @@ import audio_utils
 from companion import inputs, plan, results
 from companion.options import Parser, number, option_parser
 from companion.page.reports import gansynth_page
-from companion.progress import bar
+from companion.progress import bar, bars
 from companion.run import run
 from companion.start import HERE
 from synths import gansynth
@@ -140,9 +140,9 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
     # Generates the audio of each note
     # not in print: Audio after a note's release is not computed.
     # not in print: A long note sounds for all of the 4 seconds that the model makes, not for 3.
-    audio_notes = model.generate_samples_from_z(
-        z_notes, notes["pitches"], note_lengths=notes["end_times"] - notes["start_times"],
-        progress=progress, max_note_length=gansynth.WHOLE_NOTE_LENGTH)
+    # not in print: Notes are generated and mixed some at a time, so a long score fits in memory.
+    audio_notes = gansynth.generate_notes(model, z_notes, notes, gansynth.WHOLE_NOTE_LENGTH,
+                                          progress)
 
     # Makes a single audio clip
     return gansynth.combine_notes(audio_notes, notes["start_times"], notes["end_times"],
@@ -209,6 +209,8 @@ def app(options) -> None:
     record = results.new_record(options, checkpoint, "gansynth", midi_filenames)
     planned = plan.planned_scores(options, record, names)
     heard = plan.Heard()
+    progress = bars(options, f"playing {plan.what_plays(options, names)}",
+                    [len(notes["pitches"]) for notes in scores], "notes")
 
     # At the end, or when stopped, draws the scores and makes the page to listen on
     with results.page_at_end(record, gansynth_page, planned, scores, heard.audios,
@@ -221,7 +223,7 @@ def app(options) -> None:
                 notes, options.seconds_per_instrument, checkpoint_dir=checkpoint,
                 seed=record.seed, instruments=instruments[place],
                 instruments_path=instruments_path, threads=options.threads, engine=engine,
-                progress=bar(options, f"playing {clip.title}", unit="notes"))
+                progress=next(progress))
 
             # Saves the clip and its picture
             save_audio(audio_clip, clip.path.stem, record.output_dir, options.labels)

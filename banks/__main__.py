@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from companion.run import explained
+from companion.run import catch_stops, explained, stopped
 from companion.start import start
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(options)
     except (Exception, KeyboardInterrupt) as error:
         code, sentence = explained(error)
-        if isinstance(error, KeyboardInterrupt):
+        if _interrupted(error):
             sentence += ", and the same command goes on"
         print(sentence, file=sys.stderr)
         return code
@@ -58,10 +57,11 @@ def run(options: argparse.Namespace) -> int:
                     cluster.check_workers(client, job.checkpoint, job.weights,
                                           job.store.address, job.common["mark"])
                 build.make(job, todo, execute, _bars(options.quiet))
-        except KeyboardInterrupt:  # the page and the manifest of what is there, then the end
-            build.resume(job, options.overwrite, _quiet)
-            if job.records:
-                build.finish(job, title, describe(options, job))
+        except (Exception, KeyboardInterrupt) as error:
+            if _interrupted(error):  # the page and the manifest of what is there, then the end
+                build.resume(job, options.overwrite, _quiet)
+                if job.records:
+                    build.finish(job, title, describe(options, job))
             raise
     build.finish(job, title, describe(options, job))
     say(f"{len(job.records)} clips, {len(job.bank.points)} instruments (SFZ), and the page: "
@@ -69,6 +69,10 @@ def run(options: argparse.Namespace) -> int:
     for file, reason in sorted(job.failed.items()):
         print(f"not made: {file}: {reason}", file=sys.stderr)
     return 1 if job.failed else 0
+
+
+def _interrupted(error: BaseException) -> bool:
+    return stopped() or isinstance(error, KeyboardInterrupt)
 
 
 def prepare_nsynth(options: argparse.Namespace, say):
@@ -268,6 +272,5 @@ def _real(low: float, high: float):
 
 if __name__ == "__main__":
     start()
-    for which in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(which, signal.default_int_handler)
+    catch_stops()
     sys.exit(main())

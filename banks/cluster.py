@@ -12,8 +12,10 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from banks import tasks
+from companion.run import stopped
 from synths import InputError
 
 # How many workers may die with a task in their hands before the task is suspected.
@@ -26,7 +28,7 @@ Execute = Callable[[Sequence[dict]], Iterator[tuple[dict, dict]]]
 
 @contextlib.contextmanager
 def engine(workers: int | None, scheduler: str | None, say: Callable[[str], None]
-           ) -> Iterator[tuple[Execute, object | None]]:
+           ) -> Iterator[tuple[Execute, Any | None]]:
     """What does the tasks.
 
     Parameters
@@ -60,6 +62,8 @@ def engine(workers: int | None, scheduler: str | None, say: Callable[[str], None
         raise InputError(f"Several processes need dask.distributed ({error}): {INSTALL}, or "
                          "--workers 0 for this process alone.") from error
     dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
+                     # No task waits at a busy worker, which may be slow, or die with it.
+                     "distributed.scheduler.worker-saturation": 1.0,
                      "distributed.comm.timeouts.connect": f"{PATIENCE}s"})
     _hush()
     with contextlib.ExitStack() as stack:
@@ -165,10 +169,13 @@ def check_workers(client, prefix: str, digest: str, bank: str | None = None,
 
 def _in_process(work: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
     for task in work:
-        yield task, tasks.run(task)
+        result = tasks.run(task)
+        if stopped():  # some libraries turn the interrupt into another error
+            raise KeyboardInterrupt
+        yield task, result
 
 
-def _remote() -> Callable[[dict], dict]:
+def remote() -> Callable[[dict], dict]:
     """`tasks.run` by value: a scheduler without this project hands it on all the same."""
     def run(task: dict) -> dict:
         from banks import tasks
@@ -197,7 +204,7 @@ def distribute(client, work: Sequence[dict], run: Callable[[dict], dict] | None 
     InputError
         If the scheduler is gone.
     """
-    run = run or _remote()
+    run = run or remote()
     suspects: list[dict] = []
     for task, result in _gathered(client, work, run):
         if result is None:

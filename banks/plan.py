@@ -477,6 +477,13 @@ def plan_gansynth(instruments: Sequence[int], pitches: Sequence[int], known: ran
 def parse_instruments(text: str) -> list[int]:
     """Numbers of instruments: "3,7" or "1-8".
 
+    Raises
+    ------
+    InputError
+        If it is something else.
+
+    Examples
+    --------
     >>> parse_instruments("3,7,1-2")
     [3, 7, 1, 2]
     """

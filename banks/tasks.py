@@ -18,6 +18,7 @@ import numpy as np
 
 from banks import manifest
 from banks.store import Store, StoreError
+from companion.run import stopped
 from synths import InputError, gansynth, nsynth
 from synths.weights import checkpoints
 
@@ -66,6 +67,8 @@ def _run(task: dict) -> dict:
     except StoreError as error:
         result["stop"] = str(error)
     except Exception as error:  # one of its clips cannot be made: which?
+        if stopped():
+            raise KeyboardInterrupt from error
         parts = singles(task)
         if len(parts) == 1:
             result["failed"][name_of(parts[0])] = reason(error)
@@ -132,7 +135,13 @@ def empty(_: int) -> None:
 
 
 def load_array(store: Store, name: str) -> np.ndarray:
-    """An array that lies in the bank."""
+    """An array that lies in the bank.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged.
+    """
     data = store.read(name)
     if data is None:
         raise InputError(f"{name} is missing in the bank: give the same command again.")
@@ -219,9 +228,9 @@ def _nsynth(task: dict, store: Store, result: dict) -> None:
     clips, encodings = [], []
     for clip in task["clips"]:
         try:
-            encodings.append(np.sum([
-                np.float32(source["share"]) * load_array(store, source["encoding"])
-                for source in clip["sources"]], axis=0))
+            encodings.append(np.sum(
+                [np.float32(source["share"]) * load_array(store, source["encoding"])
+                 for source in clip["sources"]], axis=0, dtype=np.float32))
             clips.append(clip)
         except StoreError:
             raise

@@ -1,6 +1,8 @@
 """What training's own pieces are for: beside PyTorch's, on this processor.
 
-    python -m benchmarks.training            # minutes; writes results/training.json
+    python -m benchmarks.training            # writes results/training.json
+
+torch.compile takes minutes for all layers of the network; `--layers` leaves some out.
 
 Needs training/requirements.txt and a C++ compiler, which torch.compile asks for.  A training step
 of the NSynth starter (two crops, loss and gradients) by PyTorch's own operations, by torch.compile
@@ -41,9 +43,9 @@ def alternate(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, l
     return seconds
 
 
-def steps(threads: int) -> dict[str, Callable[[], object]]:
-    """A training step of the starter's network, three ways."""
-    model = Autoencoder(Size())
+def steps(threads: int, layers: int) -> dict[str, Callable[[], object]]:
+    """A training step of the starter's network, or its first layers, three ways."""
+    model = Autoencoder(Size(layers=layers, encoder_layers=-(-layers // 2)))
     generator = torch.Generator().manual_seed(0)
     codes = torch.randint(0, 256, (CLIPS, SAMPLES), generator=generator)
     signal = (codes.float() - 128) / 128
@@ -85,12 +87,13 @@ def updates() -> dict[str, Callable[[], object]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--layers", type=int, default=Size().layers, help="default: %(default)s")
     options = parser.parse_args()
     threads = torch.get_num_threads()
-    seconds = {"step": alternate(steps(threads), options.rounds),
+    seconds = {"step": alternate(steps(threads, options.layers), options.rounds),
                "update": alternate(updates(), options.rounds)}
     result = {"machine": machine(), "torch": torch.__version__, "threads": threads,
-              "seconds": seconds}
+              "layers": options.layers, "seconds": seconds}
     (RESULTS / "training.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     for what, jobs in seconds.items():
         for name, taken in jobs.items():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import functools
+import importlib.util
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -56,12 +58,25 @@ def find_weights(options: argparse.Namespace, model: str) -> Path:
     Raises
     ------
     InputError
-        If there are no such weights.
+        If there are no such weights; or Magenta's engine is asked for and is not installed.
     """
+    if options.engine == "magenta":
+        _find_magenta()
     prefix = checkpoints.find(options.checkpoint, model)
     note = f"; {STARTER_NOTES[model]}" if is_starter(prefix) else ""
     say(options, f"Weights: {checkpoints.describe(prefix, model)}{note}.")
     return prefix
+
+
+def _find_magenta() -> None:
+    """Refuse Magenta's own engine where it is not installed, and say why."""
+    if importlib.util.find_spec("magenta") and importlib.util.find_spec("tensorflow"):
+        return
+    if sys.version_info >= (3, 14):
+        raise InputError("Magenta's own engine needs TensorFlow, which has no build for Python "
+                         "3.14: take Python 3.13, or leave out --engine.")
+    raise InputError("Magenta's own engine needs Magenta and TensorFlow, which are not installed "
+                     "(pip install --no-deps -r requirements.txt): leave out --engine.")
 
 
 def is_starter(checkpoint: Path) -> bool:
@@ -93,7 +108,7 @@ def find_sounds(options: argparse.Namespace, shipped: Sequence[str]) -> list[Pat
         downloads.fetch_book_sounds(folder, bar(options, "fetching the book's sounds", 1e-6, "MB"))
     if not wanted:
         here = all(path.is_file() for path in book)
-        return book if here else [sound_path(name) for name in shipped]
+        return book if here else [folder / name for name in shipped]
     sounds: list[Path] = []
     for path in wanted:
         sounds.extend(_in_folder(path) if path.is_dir() else [sound_path(path)])

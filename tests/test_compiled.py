@@ -48,6 +48,16 @@ def generate(decoder, encodings, uniforms):
     return np.concatenate(list(decoder.generate(encodings, uniforms)), axis=1)
 
 
+@pytest.mark.parametrize("target", EVERY, indirect=True)
+def test_generation_goes_on_from_codes(prefix, target):
+    encodings, uniforms = given(3, 7)
+    decoder = Decoder(prefix, 3, threads=2, **target)
+    codes = generate(decoder, encodings, uniforms)
+    list(decoder.generate(encodings[:, :1], uniforms))
+    rest = np.concatenate(list(decoder.generate(encodings, uniforms, codes[:, :6 * 512])), axis=1)
+    assert np.array_equal(rest, codes[:, 6 * 512:])
+
+
 def misses(weights, codes, encoding, uniforms):
     """How far outside of its code's odds, by the plain network, each number lies."""
     cumulated = np.pad(forward(weights, codes, encoding), [(0, 0), (1, 0)])

@@ -1,5 +1,6 @@
 """Facts that stand in two places agree: the deviations from print, the pins, the help."""
 
+import ast
 import importlib
 import os
 import pkgutil
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pins import UNPLAYED
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK_FILES = ("chapter_05_example_01.py", "chapter_05_example_02.py", "audio_utils.py",
@@ -75,6 +77,57 @@ def test_readme_names_places_that_exist():
             pkgutil.resolve_name(place)
 
 
+# What `app` calls in print, in this order; the first arguments that it gives, and the signatures.
+PRINTED = {
+    "chapter_05_example_01.py": {
+        "download_checkpoint": ["checkpoint_name", "target_dir"],
+        "encode": ["wav_filenames", "checkpoint", "sample_length", "sample_rate"],
+        "mix_encoding_pairs": ["encodings", "encodings_name"],
+        "synthesize": ["encodings_mix", "encodings_mix_name", "checkpoint"]},
+    "chapter_05_example_02.py": {
+        "download_checkpoint": ["checkpoint_name", "target_dir"],
+        "get_midi_notes": ["midi_filename"],
+        "generate_audio": ["notes", "seconds_per_instrument", "batch_size", "checkpoint_dir"],
+        "save_audio": ["audio_clip"]},
+}
+HANDED_ON = {"mix_encoding_pairs": ["encodings"], "generate_audio": ["notes"],
+             "synthesize": ["encodings_mix", "encodings_mix_name"], "save_audio": ["audio_clip"]}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_app_makes_the_printed_calls_in_order(script):
+    tree = ast.parse((ROOT / script).read_text("utf-8"))
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    calls = [node for node in ast.walk(functions["app"]) if isinstance(node, ast.Call)
+             and isinstance(node.func, ast.Name) and node.func.id in PRINTED[script]]
+    calls.sort(key=lambda node: node.lineno)
+    assert [node.func.id for node in calls] == list(PRINTED[script])
+    for call in calls:
+        handed = HANDED_ON.get(call.func.id, [])
+        assert [ast.unparse(word) for word in call.args[:len(handed)]] == handed
+    for name, arguments in PRINTED[script].items():
+        parameters = functions[name].args
+        assert [one.arg for one in parameters.args][:len(arguments)] == arguments
+        assert parameters.vararg is None and parameters.kwarg is None
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_scripts_are_straight_lines(script):
+    tree = ast.parse((ROOT / script).read_text("utf-8"))
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Lambda)]
+    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.With)]
+    assert not [block for block in blocks if len(block.items) > 1 or any(
+        isinstance(inner, ast.With) for part in block.body for inner in ast.walk(part))]
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    imported = {(alias.asname or alias.name) for node in ast.walk(tree)
+                if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names}
+    assert not imported - used - {"annotations"}
+    for function in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
+        given = [one.arg for one in function.args.args + function.args.kwonlyargs]
+        inside = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
+        assert not set(given) - inside
+
+
 def test_requirements_pin_what_pyproject_names():
     project = (ROOT / "pyproject.toml").read_text("utf-8")
     names = re.findall(r'^    "([\w-]+)(?:==[\d.]+)?",', project.split("[dependency-groups]")[0],
@@ -85,6 +138,21 @@ def test_requirements_pin_what_pyproject_names():
     assert len(names) > 8 and set(names) <= pinned
     assert "pip install --no-deps -r requirements.txt" in (
         ROOT / "requirements.txt").read_text("utf-8").splitlines()[0]
+
+
+def test_the_short_requirements_have_the_same_pins():
+    def pins(name):
+        lines = (ROOT / name).read_text("utf-8").splitlines()
+        return {line.split(" ;")[0] for line in lines if "==" in line and line[0] != "#"}
+    short, full = pins("requirements-play.txt"), pins("requirements.txt")
+    assert short < full
+    names = {pin.split("==")[0] for pin in short}
+    group = re.search(r"^play = \[(.*?)\]", (ROOT / "pyproject.toml").read_text("utf-8"),
+                      re.MULTILINE | re.DOTALL)[1]
+    assert set(re.findall(r'"([\w-]+)"', group)) <= names
+    assert not names & {"tensorflow", "magenta", "pytest", *UNPLAYED}
+    assert "pip install --no-deps -r requirements-play.txt" in (
+        ROOT / "requirements-play.txt").read_text("utf-8").splitlines()[0]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

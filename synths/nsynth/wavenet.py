@@ -35,6 +35,8 @@ from synths.nsynth.wavenet_variables import (
     Weights,
     compile_target,
     dilation,
+    frames_heard,
+    known_codes,
     load,
     quantise,
     sizes,
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
     from synths.nsynth import wavenet_compiled
 
 __all__ = ["CODES", "HOP_LENGTH", "INT8_WIDTH", "SMALL", "Decoder", "Scorer", "Weights",
-           "decoder", "groups", "lanes", "load", "quantise", "sizes"]
+           "decoder", "frames_heard", "groups", "lanes", "load", "quantise", "sizes"]
 
 # Clips at once: the memory of the past moments of one more would do more harm than good.
 _MEMORY = 160 << 20     # bytes
@@ -226,6 +228,7 @@ class Decoder:
                  shortest_block: int | None = None) -> None:
         weights = load(prefix)
         self.batch = batch
+        self._heard = frames_heard(len(weights.layers))
         width = weights.width
         if shortest_block is None:
             shortest_block = 8 if width <= SMALL else 2
@@ -270,7 +273,8 @@ class Decoder:
         for past, runner in zip(far, others):
             past.attach(runner)
 
-    def generate(self, encodings: np.ndarray, uniforms: np.ndarray) -> Iterator[np.ndarray]:
+    def generate(self, encodings: np.ndarray, uniforms: np.ndarray,
+                 made: np.ndarray | None = None) -> Iterator[np.ndarray]:
         """Generate clips from silence, one frame at a time.
 
         Parameters
@@ -278,13 +282,18 @@ class Decoder:
         encodings : float32 [batch, frames, channels]
         uniforms : float [batch, frames * 512]
             In [0, 1): sample i of clip b is the first code whose cumulated probability reaches
-            `uniforms[b, i]`, as in Magenta's `fastgen.sample_categorical`.
+            `uniforms[b, i]`, as in Magenta's `fastgen.sample_categorical`.  Only columns of it are
+            asked for, [:, first:last], in order.
+        made : uint8 [batch, frames * 512], optional
+            Codes of the first frames, made already: only what follows them is generated.  As many
+            of them as the network hears run through it once more.
 
         Yields
         ------
         uint8 [batch, 512]
             Codes 0..255 of one frame.
         """
+        first = 0 if made is None else made.shape[1] // HOP_LENGTH
         recent, number, output_condition, *rest = self._step.inputs
         drawn, *inputs = self._step.outputs
         invoke = self._step.invoke
@@ -304,10 +313,11 @@ class Decoder:
         memory = [(ring, len(ring), x) for ring, x in zip(self._rings, inputs)]
 
         drawings = np.empty([HOP_LENGTH, self.batch, 1], np.float32)
-        for frame in range(encodings.shape[1]):
+        for frame in range(max(0, first - self._heard), encodings.shape[1]):
             terms, output_condition[:] = self._conditioning(encodings[:, frame])
             for condition, term in zip(conditions, terms):
                 condition[:] = term
+            known = known_codes(made, frame) if frame < first else None
             numbers = uniforms[:, frame * HOP_LENGTH:(frame + 1) * HOP_LENGTH].T
             numbers = numbers.astype(np.float32).repeat(16, axis=1)[:, :, None]
             for i in range(HOP_LENGTH):
@@ -325,9 +335,10 @@ class Decoder:
                 for ring, length, x in memory:
                     ring[t % length] = x
                 recent[:, :2] = recent[:, 1:]
-                recent[:, 2:] = drawn
+                recent[:, 2:] = drawn if known is None else known[i]
                 drawings[i] = drawn
-            yield (drawings[:, :, 0].T + 128).astype(np.uint8)
+            if known is None:
+                yield (drawings[:, :, 0].T + 128).astype(np.uint8)
 
 
 # Scoring -------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ class Decoder:
                  temperature: float = 1.0, threads: int = 1, *, target: Processor) -> None:
         weights = wavenet_variables.load(prefix)
         self.batch = batch
+        self._heard = wavenet_variables.frames_heard(len(weights.layers))
         int8, width = precision == "int8", weights.width
         most = 1 << (max(BLOCK_ROWS // batch, 4).bit_length() - 1)
         known = 1 if int8 else 2    # dilations ahead, the older moment; int8 waits for both moments
@@ -92,18 +93,26 @@ class Decoder:
             rows.append(row)
         return rows
 
-    def generate(self, encodings: np.ndarray, uniforms: np.ndarray) -> Iterator[np.ndarray]:
+    def generate(self, encodings: np.ndarray, uniforms: np.ndarray,
+                 made: np.ndarray | None = None) -> Iterator[np.ndarray]:
         """Generate clips, as `synths.nsynth.wavenet.Decoder.generate`."""
+        begin = 0 if made is None else made.shape[1] // HOP_LENGTH
         for array in (*self._rings, self._recent):
             array[...] = 0
         with self._crew:
-            for frame in range(encodings.shape[1]):
+            for frame in range(max(0, begin - self._heard), encodings.shape[1]):
                 terms, output = self._conditioning(encodings[:, frame])
                 self._condition[:, :output.shape[1]] = output
                 for condition, term, bias in zip(self._conditions, terms, self._biases):
                     condition[...] = (term + bias)[:, self._order]
                 first = frame * HOP_LENGTH
                 self._uniforms[...] = uniforms[:, first:first + HOP_LENGTH].T
+                known = wavenet_variables.known_codes(made, frame) if frame < begin else None
+                if known is not None:
+                    for i, codes in enumerate(known):
+                        self._crew.run(first + i, first + i + 1)
+                        self._recent[:, 2] = codes[:, 0]
+                    continue
                 for t in range(first, first + HOP_LENGTH, _AT_ONCE):
                     self._crew.run(t, t + _AT_ONCE)
                 yield self._drawn.T.copy()

@@ -110,6 +110,19 @@ def dilation(layer: int) -> int:
     return 2 ** (layer % STAGES)
 
 
+def frames_heard(layers: int) -> int:
+    """Frames of the past that a network of so many layers hears: two dilations a layer and two."""
+    return -(-(2 + sum(2 * dilation(layer) for layer in range(layers))) // HOP_LENGTH)
+
+
+def known_codes(made: np.ndarray | None, frame: int) -> np.ndarray | None:
+    """The codes of a frame as the network takes them, float32 [512, batch, 1], -128..127."""
+    if made is None:
+        return None
+    codes = made[:, frame * HOP_LENGTH:(frame + 1) * HOP_LENGTH].T
+    return codes[:, :, None].astype(np.float32) - 128
+
+
 def load(prefix: Path) -> Weights:
     """Read the decoder's variables.
 

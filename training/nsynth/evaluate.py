@@ -396,8 +396,31 @@ def sheet(path: Path, clips: dict[str, np.ndarray], columns: int, title: str,
     return path
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Evaluate; see the module's head."""
+def draw_sheets(folder: Path, sounds: dict[str, np.ndarray], notes: dict[str, np.ndarray],
+                decoded: dict[str, np.ndarray]) -> None:
+    """Draw the sounds and their mixes, and some held-out notes, each beside its source."""
+    import audio_utils
+
+    clips = {**{f"{name} (source)": audio for name, audio in sounds.items()},
+             **{f"{name} (decoded)": decoded[f"sounds_{name}"] for name in sounds},
+             **{name[6:]: audio for name, audio in decoded.items() if name[:6] == "mixes_"}}
+    title = "Sources, reconstructions, mixes (2/3, 1/3)"
+    sheet(folder / "sounds_and_mixes.png", clips, len(sounds), title)
+    sheet(folder / "rainbowgrams.png", clips, len(sounds), title, audio_utils.draw_rainbowgram)
+    names = list(notes)[:24]
+    clips = {key: audio for name in names for key, audio in (
+        (f"{name} (source)", notes[name]), (f"{name} (decoded)", decoded[f"notes_{name}"]))}
+    sheet(folder / "held_out_notes.png", clips, 6, "Held-out notes: program_pitch")
+
+
+def _lines(figures: dict) -> str:
+    """Figures as JSON; a list, one figure for each seed, is a line."""
+    text = json.dumps(figures, indent=1)
+    return re.sub(r"\[\s+([^\[\]]*?)\s+\]", lambda found: "[" + re.sub(
+        r"\s+", " ", found[1]) + "]", text) + "\n"
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.nsynth.evaluate", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default=None, metavar="NAME|PATH",
@@ -415,9 +438,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=Path("training/runs/nsynth/data.npz"),
                         metavar="FILE",
                         help="data set with the held-out notes, rendered if missing")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Evaluate; see the module's head."""
+    options = _parser().parse_args(arguments)
     try:
-        import audio_utils
         from synths.weights import checkpoints
 
         prefix = checkpoints.find(options.checkpoint or "nsynth_starter", "nsynth")
@@ -445,24 +472,10 @@ def main(arguments: list[str] | None = None) -> int:
                        temperature=options.temperature)
         figures = _clean(figures)
         for folder in {options.output, options.card.parent if options.card else options.output}:
-            text = json.dumps(figures, indent=1)
-            # a list, one figure for each seed, is a line
-            text = re.sub(r"\[\s+([^\[\]]*?)\s+\]", lambda found: "[" + re.sub(
-                r"\s+", " ", found[1]) + "]", text)
-            _write(folder / "figures.json", text + "\n")
+            _write(folder / "figures.json", _lines(figures))
         if options.card:
             write_card(options.card, figures)
-        clips = {**{f"{name} (source)": audio for name, audio in sounds.items()},
-                 **{f"{name} (decoded)": decoded[f"sounds_{name}"] for name in sounds},
-                 **{name[6:]: audio for name, audio in decoded.items() if name[:6] == "mixes_"}}
-        title = "Sources, reconstructions, mixes (2/3, 1/3)"
-        sheet(options.output / "sounds_and_mixes.png", clips, len(sounds), title)
-        sheet(options.output / "rainbowgrams.png", clips, len(sounds), title,
-              audio_utils.draw_rainbowgram)
-        names = list(notes)[:24]
-        clips = {key: audio for name in names for key, audio in (
-            (f"{name} (source)", notes[name]), (f"{name} (decoded)", decoded[f"notes_{name}"]))}
-        sheet(options.output / "held_out_notes.png", clips, 6, "Held-out notes: program_pitch")
+        draw_sheets(options.output, sounds, notes, decoded)
     except (InputError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
