@@ -246,7 +246,7 @@ def pace(passed: float, total: float, cooling: float | None) -> tuple[float, flo
     length = min(total - cooling, cooling * COOLING / (1 - COOLING)) or 1e-9
     way = min(1.0, (passed - cooling) / length)
     rate = END + (1 - END) * 0.5 * (1 + math.cos(math.pi * way))
-    return rate, NOISE + way * (CLEAN_NOISE - NOISE), way >= 1.0
+    return rate, (1 - way) * NOISE + way * CLEAN_NOISE, way >= 1.0
 
 
 def flat(looks: Sequence[float]) -> bool:
