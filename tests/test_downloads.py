@@ -572,10 +572,10 @@ def test_broken_weights_are_fetched_again(mirror, tmp_path, break_it):
 
 def test_an_archive_without_the_weights(mirror, tmp_path):
     path = "/download.magenta.tensorflow.org/models/nsynth/wavenet-ckpt.tar"
-    for files in ({"wavenet-ckpt/readme": b"moved"},
-                  {"model.ckpt-1.index": NSYNTH[0]},
-                  {"m.index": GANSYNTH[0], "m.data-00000-of-00001": GANSYNTH[1]}):
-        mirror.files[path] = make_tar(tmp_path / "x", files).read_bytes()
+    for inside in ({"wavenet-ckpt/readme": b"moved"},
+                   {"model.ckpt-1.index": NSYNTH[0]},
+                   {"m.index": GANSYNTH[0], "m.data-00000-of-00001": GANSYNTH[1]}):
+        mirror.files[path] = make_tar(tmp_path / "x", inside).read_bytes()
         with pytest.raises(CheckpointError, match="wavenet-ckpt.tar no longer holds the weights"):
             checkpoints.download("wavenet-ckpt", tmp_path / "c")
         assert list((tmp_path / "c").iterdir()) == []
