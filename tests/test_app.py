@@ -15,7 +15,7 @@ import soundfile
 from test_examples import midi, tone
 
 import audio_utils
-from companion import inputs, results
+from companion import inputs, progress, results
 from companion.start import HERE
 from pictures import spectra
 from synths import InputError, files, gansynth, nsynth
@@ -70,7 +70,7 @@ def watched(monkeypatch, name):
         return record.output_dir / "index.html"
 
     page_name, = {"nsynth_page", "gansynth_page"} & set(vars(example))
-    for module in (example, inputs):
+    for module in (example, inputs, progress):  # of the last, `bars` makes its own
         monkeypatch.setattr(module, "bar", bar)
     monkeypatch.setattr(example, page_name, page)
     monkeypatch.setattr(spectra, "warm_up", lambda report=None: run.note("warm_up", report))
@@ -168,7 +168,8 @@ def test_example_01_hands_the_chapters_calls_what_they_need(tmp_path, one, capsy
     assert capsys.readouterr().out.splitlines() == [
         f"Weights: {weights}; it is small, so it hisses and knows little; --download fetches "
         "Google's.",
-        "To make: 16 clips of 1 s, about 8 s of work, 13.3 MB on disk; seed 7.",
+        "To make: 16 clips of 1 s, about 8 s of work, 14.3 MB on disk, 1.0 MB of it the page; "
+        "seed 7.",
         "Sounds, 1 s of each: bass (1 s), metal (1 s), meow (1 s), flute (1 s).",
         "The decoder says this.",
         f"To repeat this run: {record.command}",
@@ -405,7 +406,8 @@ def test_example_02_hands_the_chapters_calls_what_they_need(tmp_path, two, capsy
     assert capsys.readouterr().out.splitlines() == [
         f"Weights: {weights}; it is small and knows twelve instruments; --download fetches "
         "Google's.",
-        f"cs1-1pre-short: {gansynth.summary(notes)}; seed 7.",
+        f"cs1-1pre-short: {gansynth.summary(notes)}, on 5 instruments, 7.0 s apart, about 8 s of "
+        "work, 2.9 MB on disk; seed 7.",
         f"To repeat this run: {record.command}",
         f"The results are in {results.shown(out)}.",
         f"Open in a browser: {(out / 'index.html').as_uri()}"]

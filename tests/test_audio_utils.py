@@ -766,7 +766,8 @@ def test_fades_are_even_and_at_most_half_of_the_sound(here):
 
 def test_folders_that_cannot_be_written_are_said(here, monkeypatch):
     (here / "file").touch()
-    refused("file is a file, and the output needs a folder: name another.", check_output_dir, "file")
+    refused("file is a file, and the output needs a folder: name another.", check_output_dir,
+            "file")
 
     def refuse(**named):
         assert named == {"dir": Path("a")}

@@ -3,6 +3,7 @@
 import argparse
 import io
 import json
+import math
 import os
 import shutil
 import signal
@@ -141,29 +142,34 @@ def test_two_clips_of_one_name_are_refused():
     refused("Two clips would have the name x_a_b: rename one of the sounds.",
             plan._settle_names, ["x_a_b", "y", "X_A_b"])
     plan._settle_names(["x_a_b", "y"])
-    plan._settle_names(["n" * 236])  # "_seed4294967295.wav" has 19 characters, and a name 255
-    with pytest.raises(InputError, match="_seed4294967295.wav"):
-        plan._settle_names(["n" * 237])
+    # "_seed4294967295.partial.codes" has 29 characters, and a name 255
+    plan._settle_names(["n" * 226])
+    with pytest.raises(InputError, match="_seed4294967295.partial.codes"):
+        plan._settle_names(["n" * 227])
 
 
 def test_what_will_be_made_is_said_and_must_fit_the_disk(here, monkeypatch, capsys):
     names_of(sounds(4), seconds=2.5, output=str(here / "no" / "where"))
     assert capsys.readouterr().out == (
-        "To make: 16 clips of 2.5 s, about 17 s of work, 14.1 MB on disk; seed 5.\n")
+        "To make: 16 clips of 2.5 s, about 17 s of work, 16.1 MB on disk, 2.0 MB of it the page; "
+        "seed 5.\n")
     names_of(sounds(1), stretch=3.0, seed=None)
     assert capsys.readouterr().out == (
-        "To make: 1 clip of 3 s, about 9 s of work, 0.9 MB on disk; seed as before.\n")
+        "To make: 1 clip of 3 s, about 9 s of work, 1.0 MB on disk, 0.1 MB of it the page; "
+        "seed as before.\n")
     asked_for = []
+    # sounds, pictures of two sizes, and on the page the sounds again
+    needed = 16 * (32_000 + 800_000 + 32_000 * 4 / 3 + 20_000)
 
     def disk_usage(path):
         asked_for.append(path)
-        return argparse.Namespace(free=12_799_999 + 16 * 32000)
+        return argparse.Namespace(free=math.floor(needed))
     monkeypatch.setattr(shutil, "disk_usage", disk_usage)
-    refused(f"16 clips need 13.3 MB, and {here} has 13.3 MB left: make room, or ask for fewer.",
+    refused(f"16 clips need 14.3 MB, and {here} has 14.3 MB left: make room, or ask for less.",
             names_of, sounds(4), output=str(here / "no" / "where"))
     assert asked_for == [here]
     monkeypatch.setattr(shutil, "disk_usage",
-                        lambda path: argparse.Namespace(free=12_800_000 + 16 * 32000))
+                        lambda path: argparse.Namespace(free=math.ceil(needed)))
     names_of(sounds(4))
 
 
@@ -203,7 +209,7 @@ def test_what_is_done_to_each_sound_is_said(here, capsys):
     def said(*names, **changed):
         paths = [Path(name) for name in names]
         plan.say_sounds(asked(ONE, **changed), plan.Job(
-            paths, [path.stem for path in paths], (1, 0), [], []))
+            paths, [path.stem for path in paths], (1, 0), [], [], paths))
         return capsys.readouterr().out
 
     assert said("a.wav", "b.wav", "c.wav", "d.wav", "e.wav", "f.npy") == (
@@ -227,7 +233,7 @@ def test_sounds_that_the_starter_does_not_know_are_named(here, monkeypatch, caps
     paths = [*(Path(f"{name}.wav") for name in names[:3]), start.HERE / "sounds" / "bass.wav"]
     audio = np.zeros(9000, np.float32)
     audio[3000:7096] = 0.5
-    job = plan.Job(paths, names, (1, 0), [], [])
+    job = plan.Job(paths, names, (1, 0), [], [], paths)
     plan.say_unknown(asked(ONE), job, STARTER, [audio] * 4, ["bass.wav"])
     assert capsys.readouterr().out == (
         "Likelihood 3.0 nats: the starter does not know a, c; --download, or teach it: python -m "
@@ -265,9 +271,13 @@ def test_scores_get_names_of_their_own():
 def test_what_will_be_played_is_said(capsys):
     plan.check_scores(asked(TWO), ["a", "b", "c"], [notes(1, 2), notes(4, 5), notes(5, 6)])
     assert capsys.readouterr().out.splitlines() == [
-        "a: 2 notes, 2.0 s; seed 5.", "b: 2 notes, 5.0 s; seed 5.",
+        "a: 2 notes, 2.0 s, on 2 instruments, 2.0 s apart, about 1 s of work, 0.9 MB on disk; "
+        "seed 5.",
+        "b: 2 notes, 5.0 s, on 2 instruments, 5.0 s apart, about 1 s of work, 1.2 MB on disk; "
+        "seed 5.",
         "1 note is held longer than the 4 s that the model makes, and end early.",
-        "c: 2 notes, 6.0 s; seed 5.",
+        "c: 2 notes, 6.0 s, on 2 instruments, 6.0 s apart, about 1 s of work, 1.2 MB on disk; "
+        "seed 5.",
         "2 notes are held longer than the 4 s that the model makes, and end early."]
     plan.check_scores(asked(TWO, preview=1), ["a"], [gansynth.preview_phrase()])
     assert capsys.readouterr().out == (
@@ -279,7 +289,7 @@ def test_what_will_be_played_is_said(capsys):
         "keyboard on the page, about 79 s of work; seed 5.\n")
 
 
-def test_long_scores_ask_for_a_word(monkeypatch):
+def test_long_scores_ask_for_a_word(here, monkeypatch):
     plan.check_scores(asked(TWO), ["a", "b"], [notes(3600), notes(*[1] * 20000)])
     refused("b has 1 note in 1.5 hours, and a score is at most 20,000 notes in 60 minutes: add "
             "--many to play it all the same.",
@@ -290,11 +300,16 @@ def test_long_scores_ask_for_a_word(monkeypatch):
             "--many to play it all the same.",
             plan.check_scores, asked(TWO), ["a"], [notes(*[1] * 20001)])
     plan.check_scores(asked(TWO, many=True), ["a"], [notes(*[3601] * 20001)])
-    free = argparse.Namespace(free=32_000 * 20)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: free if path == Path.cwd().anchor else 0)
+    # a second of sound, the same on the page, two pictures
+    free = argparse.Namespace(free=800_000 + 20 * 32_000 * 7 / 3)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: free if path == here else None)
     plan.check_scores(asked(TWO), ["a"], [notes(20)])
-    refused("a lasts 21 s, which needs 0.7 MB, and there are 0.6 MB: play a part of it.",
+    refused(f"21 s of sound need 2.4 MB, and {here} has 2.3 MB left: make room, or ask for less.",
             plan.check_scores, asked(TWO), ["a"], [notes(21)])
+    free.free *= 2
+    plan.check_scores(asked(TWO), ["a", "b"], [notes(20)] * 2)
+    refused(f"41 s of sound need 4.7 MB, and {here} has 4.6 MB left: make room, or ask for less.",
+            plan.check_scores, asked(TWO), ["a", "b"], [notes(20), notes(21)])
 
 
 class Model:
@@ -491,11 +506,12 @@ def test_the_command_names_what_would_change_by_itself(here, monkeypatch):
     command = results.command_line(asked(TWO, instruments="mine.npz", tempo=2.0),
                                    here / "w" / "model.ckpt-1", [Path("a.mid")])
     assert command == (f"python {here}/script.py --tempo 2.0 --instruments {here}/mine.npz --midi "
-                       f"{here}/a.mid --checkpoint {here}/w/model.ckpt-1 --seed 5")
+                       f"{here}/a.mid --checkpoint {here}/w/model.ckpt-1 --seed 5 "
+                       f"--output {here}/out")
     command = results.command_line(asked(TWO, instruments="3,1", preview=2, midi=["b.mid"]),
                                    STARTER, [])
     assert command == (f"python {here}/script.py --instruments 3,1 --preview 2 --checkpoint "
-                       "nsynth_starter --seed 5")
+                       f"nsynth_starter --seed 5 --output {here}/out")
     assert results.quoted(["python", "it's a.py"]) == results.quoted(["python", "it's a.py"],
                                                                      os.name)
 
@@ -547,7 +563,7 @@ def test_results_get_a_folder_of_their_own(here, capsys):
         if ending != "txt":
             assert results.results_dir(asked(ONE, output=folder.name, overwrite=True)) == folder
     (here / "file").touch()
-    with pytest.raises(InputError, match="a file stands in the way"):
+    with pytest.raises(InputError, match="file is a file, and the output needs a folder"):
         results.results_dir(asked(ONE, output="file"))
 
 
@@ -657,6 +673,9 @@ class Script:
         before = [signal.getsignal(which) for which in (signal.SIGINT, signal.SIGTERM)]
         try:
             run.run(self.app, self.parser)
+        except SystemExit as ended:
+            if ended.code:
+                raise
         finally:
             for which, handler in zip((signal.SIGINT, signal.SIGTERM), before):
                 signal.signal(which, handler)
@@ -730,7 +749,7 @@ def test_nobody_needs_to_read_the_error(monkeypatch):
         def write(self, text):
             raise BrokenPipeError
     monkeypatch.setattr(sys, "stderr", Closed())
-    run._print_error("error: x")
+    progress.say_error("error: x")
 
 
 # What a run says -------------------------------------------------------------------------------

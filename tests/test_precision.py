@@ -11,13 +11,15 @@ SOUND = np.linspace(-0.4, 0.4, 2048, dtype=np.float32)
 
 
 @pytest.fixture
-def network(monkeypatch):
+def network(monkeypatch, tmp_path):
     """A wide network, for which each code costs what `prices` says of its precision."""
     class Network:
         width = wavenet.INT8_WIDTH
         prices = {"float32": 2.0, "int8": 2.0}
 
     made = Network()
+    wide = tmp_path / "wide-nsynth"
+    wide.with_name(f"{wide.name}.index").write_bytes(b"checksums of all weights")
     made.scored, made.encoded, made.threads = [], [], []
 
     class Encoder:
@@ -28,7 +30,7 @@ def network(monkeypatch):
 
     class Scorer:
         def __init__(self, prefix, precision, threads):
-            assert prefix == "found/wide/nsynth"
+            assert prefix == wide
             self.precision = precision
             made.threads.append(threads)
 
@@ -37,12 +39,12 @@ def network(monkeypatch):
             return np.full(len(codes), made.prices[self.precision])
 
     monkeypatch.setattr(checkpoints, "find", lambda path, model: (
-        path if str(path).startswith("found/") else f"found/{path}/{model}"))
+        wide if path in (wide, "wide") and model == "nsynth" else None))
     monkeypatch.setattr(wavenet, "sizes", lambda prefix: {
-        "found/wide/nsynth": (made.width, 30, 16)}[prefix])
+        wide: (made.width, 30, 16)}[prefix])
     monkeypatch.setattr(wavenet, "Scorer", Scorer)
     monkeypatch.setattr(wavenet_encoder, "load", lambda prefix: {
-        "found/wide/nsynth": Encoder()}[prefix])
+        wide: Encoder()}[prefix])
     return made
 
 
@@ -101,7 +103,7 @@ def decoder(network, monkeypatch):
 
     def decoder(prefix, batch, precision, temperature, threads):
         asked.append(precision)
-        return type("Decoder", (), {"batch": batch, "generate": lambda self, encodings, uniforms: [
+        return type("Decoder", (), {"batch": batch, "generate": lambda self, encodings, *rest: [
             np.zeros((len(encodings), 512), int)] * encodings.shape[1]})()
 
     monkeypatch.setattr(wavenet, "lanes", lambda width, clips, threads: 1)
