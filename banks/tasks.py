@@ -228,9 +228,10 @@ def _nsynth(task: dict, store: Store, result: dict) -> None:
     clips, encodings = [], []
     for clip in task["clips"]:
         try:
-            encodings.append(np.sum(
+            mixed: np.ndarray = np.sum(
                 [np.float32(source["share"]) * load_array(store, source["encoding"])
-                 for source in clip["sources"]], axis=0, dtype=np.float32))
+                 for source in clip["sources"]], axis=0, dtype=np.float32)
+            encodings.append(mixed)
             clips.append(clip)
         except StoreError:
             raise

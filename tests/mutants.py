@@ -1,7 +1,7 @@
-"""Are faults put into the code noticed?  `python -m tests.mutants` asks mutmut, and keeps the answer.
+"""Are faults in the code noticed?  `python -m tests.mutants` asks mutmut, and keeps the answer.
 
     pip install mutmut==3.8.1
-    python -m tests.mutants                       # everything: about an hour on one core
+    python -m tests.mutants                       # all that was not yet run: an hour or so
     python -m tests.mutants companion.plan        # these modules only
     python -m tests.mutants --again               # what survived last time
 
@@ -113,8 +113,8 @@ def forking_runner():
     from mutmut.workers import isolation
     in_time = isolation.register_timeout
     isolation.PytestRunner = Runner
-    # An endless loop ends by the seconds of processor time that mutmut grants.  Seconds on the wall,
-    # of which a busy machine gives a process none for a while, are only a last resort.
+    # An endless loop ends by the seconds of processor time that mutmut grants.  Those on the wall
+    # are a last resort: on a busy machine many pass before a process gets its turn.
     isolation.register_timeout = lambda pid, seconds: in_time(pid, 60 + 20 * seconds)
 
 
@@ -132,6 +132,12 @@ def wanted(module: str, mutant: str) -> bool:
     return module not in PARTS or function in PARTS[module]
 
 
+def file_of(module: str) -> Path:
+    """The file of a module, from the repository's root."""
+    path = Path(*module.split("."))
+    return path / "__init__.py" if (ROOT / path).is_dir() else path.with_suffix(".py")
+
+
 def results() -> dict[str, dict[str, str]]:
     """What became of each mutant, by module."""
     from mutmut.mutation.data import SourceFileMutationData
@@ -139,8 +145,7 @@ def results() -> dict[str, dict[str, str]]:
 
     found = {}
     for module in MODULES:
-        path = Path(*module.split("."))
-        path = path / "__init__.py" if (ROOT / path).is_dir() else path.with_suffix(".py")
+        path = file_of(module)
         data = SourceFileMutationData(path=path)
         data.load()
         found[module] = {name: status_by_exit_code[code]
@@ -152,7 +157,8 @@ def change(mutant: str) -> str:
     """The lines that a mutant takes out and puts in."""
     from mutmut.mutation.diff_apply import get_diff_for_mutant
 
-    lines = get_diff_for_mutant(mutant).splitlines()[2:]
+    path = file_of(mutant.rpartition(".")[0])
+    lines = get_diff_for_mutant(mutant, path=path).splitlines()[2:]
     return "\n".join(line[0] + " " + line[1:].strip() for line in lines if line[:1] in "+-")
 
 
@@ -166,10 +172,9 @@ def keep(found: dict[str, dict[str, str]]) -> None:
     for module, mutants in found.items():
         counts = collections.Counter(mutants.values())
         killed = counts["killed"] + counts["timeout"]
-        modules[module] = {"mutants": len(mutants), "killed": killed,
-                           "percent": round(100 * killed / max(1, len(mutants)), 1),
-                           "not run": sum(count for status, count in counts.items()
-                                          if status not in FINISHED)}
+        run = sum(counts[status] for status in FINISHED)
+        modules[module] = {"mutants": len(mutants), "run": run, "killed": killed,
+                           "percent of those run": round(100 * killed / max(1, run), 1)}
         for mutant, status in mutants.items():
             if status in ("survived", "no tests"):
                 function = mutant.rpartition("__mutmut_")[0].replace(".x_", ".")
@@ -206,7 +211,8 @@ def main() -> int:
         for mutant in names_of(options.modules, again=True):
             print(mutant, change(mutant), sep="\n")
         return 0
-    code = ("import sys; from mutmut.__main__ import cli; from tests.mutants import forking_runner; "
+    code = ("import sys; from mutmut.__main__ import cli; from tests.mutants import "
+            "forking_runner; "
             "forking_runner(); cli(sys.argv[1:])")
     names = names_of(options.modules, options.again)
     if names or not options.again:

@@ -15,7 +15,7 @@ import soundfile
 from test_examples import midi, tone
 
 import audio_utils
-from companion import inputs, results
+from companion import inputs, progress, results
 from companion.start import HERE
 from pictures import spectra
 from synths import InputError, files, gansynth, nsynth
@@ -61,6 +61,7 @@ def watched(monkeypatch, name):
     run = Run(example)
 
     def bar(talker, label, scale=1.0, unit=""):
+        assert talker.quiet in (True, False)
         run.bars.append((label, scale, unit))
         return lambda done, total: run.note("progress", label, done, total)
 
@@ -69,7 +70,7 @@ def watched(monkeypatch, name):
         return record.output_dir / "index.html"
 
     page_name, = {"nsynth_page", "gansynth_page"} & set(vars(example))
-    for module in (example, inputs):
+    for module in (example, inputs, progress):  # of the last, `bars` makes its own
         monkeypatch.setattr(module, "bar", bar)
     monkeypatch.setattr(example, page_name, page)
     monkeypatch.setattr(spectra, "warm_up", lambda report=None: run.note("warm_up", report))
@@ -105,6 +106,7 @@ def one(monkeypatch):
         for path in save_paths:
             files.write_wav(path, np.full(512, 0.1, np.float32))
 
+    monkeypatch.setattr(nsynth, "nll", lambda sounds, checkpoint: np.zeros(len(sounds)))
     monkeypatch.setattr(nsynth, "encode", encode)
     monkeypatch.setattr(nsynth, "synthesize", synthesize)
     return run
@@ -166,7 +168,8 @@ def test_example_01_hands_the_chapters_calls_what_they_need(tmp_path, one, capsy
     assert capsys.readouterr().out.splitlines() == [
         f"Weights: {weights}; it is small, so it hisses and knows little; --download fetches "
         "Google's.",
-        "To make: 16 clips of 1 s, about 8 s of work, 13.3 MB on disk; seed 7.",
+        "To make: 16 clips of 1 s, about 8 s of work, 14.3 MB on disk, 1.0 MB of it the page; "
+        "seed 7.",
         "Sounds, 1 s of each: bass (1 s), metal (1 s), meow (1 s), flute (1 s).",
         "The decoder says this.",
         f"To repeat this run: {record.command}",
@@ -178,7 +181,8 @@ def test_every_option_of_the_mix_reaches_the_decoder(tmp_path, one, pair):
     a, b = alone = encoded(loaded(pair))
 
     def mixed(*words):
-        (encodings, paths, _), _ = one(*pair, *words, "--output", tmp_path / "out").one("synthesize")
+        (encodings, paths, _), _ = one(*pair, *words, "--output", tmp_path /
+            "out").one("synthesize")
         return dict(zip((path.stem.removesuffix("_seed7") for path in paths), encodings))
 
     def same(result, expected):
@@ -243,7 +247,8 @@ def test_trim_level_and_seconds_reach_the_encoder(tmp_path, one, capsys):
     assert said == [
         "Sounds, 0.2 s of each: late (0.3 s, cut).",
         "Sounds, 0.2 s of each: late (0.3 s, cut); silence at the beginning left out.",
-        "Sounds, 0.2 s of each: late (0.3 s, cut); silence at the beginning left out; peaks brought "
+        "Sounds, 0.2 s of each: late (0.3 s, cut); silence at the beginning left out; peaks "
+        "brought "
         "to 0.9."]
 
 
@@ -365,7 +370,7 @@ def test_example_02_hands_the_chapters_calls_what_they_need(tmp_path, two, capsy
     out = tmp_path / "out"
     two("--output", out)
     notes = gansynth.load_midi(HERE / "midi" / "cs1-1pre-short.mid")
-    assert two.one("model")[0] == (STARTER_02, 16, None, "fast")
+    assert two.one("model")[0] == (gansynth, STARTER_02, 16, None)
     z, times = gansynth.get_random_instruments(Model(two), max(notes["end_times"]), 5.0,
                                                np.random.default_rng(7))
     (z_notes, pitches), named = two.one("generate")
@@ -401,7 +406,8 @@ def test_example_02_hands_the_chapters_calls_what_they_need(tmp_path, two, capsy
     assert capsys.readouterr().out.splitlines() == [
         f"Weights: {weights}; it is small and knows twelve instruments; --download fetches "
         "Google's.",
-        f"cs1-1pre-short: {gansynth.summary(notes)}; seed 7.",
+        f"cs1-1pre-short: {gansynth.summary(notes)}, on 5 instruments, 7.0 s apart, about 8 s of "
+        "work, 2.9 MB on disk; seed 7.",
         f"To repeat this run: {record.command}",
         f"The results are in {results.shown(out)}.",
         f"Open in a browser: {(out / 'index.html').as_uri()}"]
@@ -438,7 +444,7 @@ def test_chosen_instruments_play(tmp_path, two, melody):
     (z_notes, _), _ = two.one("generate")
     np.testing.assert_allclose(z_notes[[0, 2]], [
         gansynth.get_z_notes([0.0], drawn[[2, 0]], [-0.0001, 2])[0], drawn[0]])
-    assert [words[0] for words, _ in two.all("model")] == [STARTER_02, STARTER_02]
+    assert [words[0] for words, _ in two.all("model")] == [gansynth, gansynth]
     (_, _, _, _, instruments, _), _ = two.one("page")
     assert instruments == [((3, 1), [-0.0001, 2.0])]
     saved = tmp_path / "out" / "my score_seed7_instruments.npz"
@@ -460,7 +466,7 @@ def test_a_preview_plays_a_phrase_and_a_keyboard_on_each_instrument(tmp_path, tw
     np.testing.assert_allclose(phrase[0][0], np.repeat(drawn[1:], 6, 0))
     np.testing.assert_allclose(keyboard[0][0], np.repeat(drawn[1:], 7, 0))
     assert list(keyboard[0][1]) == [36, 44, 52, 60, 68, 76, 84] and keyboard[1] == {}
-    assert {words for words, _ in two.all("model")} == {(STARTER_02, 16, 2, "fast")}
+    assert {words for words, _ in two.all("model")} == {(gansynth, STARTER_02, 16, 2)}
     (record, planned, scores, audios, instruments, keys), _ = two.one("page")
     assert [(clip.path.name, clip.title, clip.kind) for clip in planned] == [
         ("instrument01_seed7.wav", "instrument01", "preview"),
@@ -470,14 +476,16 @@ def test_a_preview_plays_a_phrase_and_a_keyboard_on_each_instrument(tmp_path, tw
     assert [[pitch for pitch, _ in each] for each in keys] == [[36, 44, 52, 60, 68, 76, 84]] * 2
     assert keys[0][3][1][0] == pytest.approx(0.6)
     assert capsys.readouterr().out.splitlines()[1] == (
-        "To make: a phrase on each of 2 instruments, 12 notes, and 14 notes for the keyboard on the "
+        "To make: a phrase on each of 2 instruments, 12 notes, and 14 notes for the keyboard on "
+        "the "
         "page, about 2 s of work; seed 7.")
 
 
 def test_labels_engine_and_downloads_of_example_02(tmp_path, two, melody, capsys):
-    two("--midi", melody, "--labels", "--threads", 3, "--engine", "magenta", "--download",
+    two("--midi", melody, "--labels", "--engine", "magenta", "--download",
         "--output", tmp_path / "out", "--quiet")
-    assert two.one("model")[0] == (STARTER_02, 16, 3, "magenta")
+    engine, *words = two.one("model")[0]
+    assert engine.__name__ == "synths.gansynth.magenta" and words == [STARTER_02, 16, None]
     assert two.one("picture")[1] == {"labelled": True}
     (name, folder), named = two.one("download")
     assert (name, folder) == ("acoustic_only", HERE / "checkpoints")
@@ -502,7 +510,7 @@ def test_generate_audio_works_by_itself(two, melody, tmp_path):
         example.get_midi_notes("nowhere.mid")
     done = []
     example.generate_audio(notes, seed=3, progress=lambda *words: done.append(words))
-    assert two.one("model")[0] == (None, 16, None, "fast") and done == [(3, 3)]
+    assert two.one("model")[0] == (gansynth, None, 16, None) and done == [(3, 3)]
     z = np.random.default_rng(3).standard_normal((2, 4))
     np.testing.assert_allclose(two.one("generate")[0][0], gansynth.get_z_notes(
         [0, 1, 2], z, [-0.0001, 7]))

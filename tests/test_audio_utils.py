@@ -401,7 +401,8 @@ def write(samples, name="a.wav", rate=RATE):
 
 def test_timestretch_says_what_it_cannot_do():
     for shape in ((31,), (0, 16), (2, 0, 16), (1, 1, 31, 16)):
-        refused("An encoding is [frames, channels] or [n, frames, channels], not empty; this one is "
+        refused("An encoding is [frames, channels] or [n, frames, channels], not empty; this one "
+                "is "
                 f"{list(shape)}: give what `encode` returned.", timestretch, np.zeros(shape), 2)
     for factor in (0, -1, math.inf, math.nan):
         refused(f"The stretch factor must be above 0, not {factor}: give 2 for twice as long, 0.5 "
@@ -432,9 +433,11 @@ def test_saved_encodings_say_what_they_cannot_be(here):
     (here / "encodings" / "a.npy").mkdir(parents=True)
     refused("encodings/a.npy is not a file: an encoding is a .npy file; check name and folder.",
             load_encodings, ["a"])
-    wrong = ("An encoding is finite numbers [frames, 16], and encodings/b.npy holds something else: "
+    wrong = ("An encoding is finite numbers [frames, 16], and encodings/b.npy holds something "
+             "else: "
              "encode the sound again.")
-    for array in (np.zeros(31), np.zeros((1, 1, 31, 16)), np.zeros((0, 16)), np.zeros((31, 16), int),
+    for array in (np.zeros(31), np.zeros((1, 1, 31, 16)), np.zeros((0, 16)), np.zeros((31, 16),
+        int),
                   np.full((31, 16), np.nan), np.full((31, 16), 1e300)):
         np.save("encodings/b.npy", array)
         refused(wrong, load_encodings, ["b"])
@@ -562,7 +565,8 @@ def test_an_encoding_is_drawn_as_asked(here, monkeypatch):
     save_encoding_plot(np.zeros((31, 16)), "c", labelled=True, dpi=20)
     assert asked[2][1] == 512 / 16000
     for shape in ((31,), (0, 31, 16), (1, 1, 31, 16)):
-        refused("An encoding is [frames, channels] or [n, frames, channels], not empty; this one is "
+        refused("An encoding is [frames, channels] or [n, frames, channels], not empty; this one "
+                "is "
                 f"{list(shape)}: give what `encode` returned.", save_encoding_plot, np.zeros(shape))
 
 
@@ -613,7 +617,8 @@ def test_load_audio_says_what_it_cannot_do(here):
     for offset in (-0.1, math.nan, math.inf):
         refused(f"Seconds to leave out must be 0 or more, not {offset}.", load_audio, "a",
                 offset=offset)
-    refused("A sound must be a file, and a.wav does not exist: check the name.", load_audio, "a.wav")
+    refused("A sound must be a file, and a.wav does not exist: check the name.", load_audio,
+        "a.wav")
     (here / "folder").mkdir()
     refused("A sound must be a file, and folder is a folder: check the name.", load_audio, "folder")
     if hasattr(os, "mkfifo"):
@@ -761,14 +766,15 @@ def test_fades_are_even_and_at_most_half_of_the_sound(here):
 
 def test_folders_that_cannot_be_written_are_said(here, monkeypatch):
     (here / "file").touch()
-    refused("The output goes into a folder, and a file stands in the way of file: name another "
-            "folder.", check_output_dir, "file")
+    refused("file is a file, and the output needs a folder: name another.", check_output_dir,
+            "file")
 
     def refuse(**named):
         assert named == {"dir": Path("a")}
         raise OSError(30, "Read-only file system")
     monkeypatch.setattr(audio_utils.tempfile, "TemporaryFile", refuse)
-    refused("The output folder must be writable, and a is not (Read-only file system): name another "
+    refused("The output folder must be writable, and a is not (Read-only file system): name "
+            "another "
             "folder.", check_output_dir, "a")
     assert (here / "a").is_dir()
 

@@ -19,8 +19,10 @@ sys.path.insert(0, os.getcwd())
 script, log, prepare, *words = sys.argv[1:]
 exec(prepare)
 sys.argv = [script, *words]
-runpy.run_path(script, run_name="__main__")
-Path(log).write_text(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))
+try:
+    runpy.run_path(script, run_name="__main__")  # it ends by its exit code
+finally:
+    Path(log).write_text(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))
 """
 CHAPTERS = {"numpy", "librosa", "matplotlib", "soundfile"}
 SIZES = {"width": 24, "skip_width": 16, "num_layers": 12, "num_z": 16, "ae_width": 12,

@@ -120,7 +120,8 @@ def test_chosen_pairs():
     assert mixing.chosen_pairs(names, ["metal hit+83249__zgump__bass-0205__crop",
                                        "flute.wav+metal"], files) == [(1, 0), (2, 1)]
     for bad in ("bass", "bass+bass", "bass+drum", "bass+metal+flute"):
-        refused(f"{bad!r} is no pair: join two of the sounds bass, metal, flute by '+', for example "
+        refused(f"{bad!r} is no pair: join two of the sounds bass, metal, flute by '+', for "
+                 "example "
                 "bass+flute.", mixing.chosen_pairs, names, [bad])
     refused("The pair BASS+flute is named twice: name each once.", mixing.chosen_pairs, names,
             ["bass+flute", "BASS+flute"])

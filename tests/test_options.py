@@ -4,7 +4,6 @@
 """
 
 import importlib
-import shutil
 import sys
 from pathlib import Path
 
@@ -54,9 +53,7 @@ def test_the_page_of_options_is_what_the_scripts_take():
                   "existed.")])
 def test_help_fits_the_terminal_and_begins_with_what_the_script_does(name, line, monkeypatch):
     for columns, widest in ((70, 68), (300, 100)):
-        monkeypatch.setattr(shutil, "get_terminal_size", lambda: (columns, 24))
-        monkeypatch.setattr("companion.options.shutil.get_terminal_size",
-                            lambda: type("Size", (), {"columns": columns}))
+        monkeypatch.setenv("COLUMNS", str(columns))
         lines = parser_of(name).format_help().splitlines()
         assert lines[0].endswith(" [options]") and line in " ".join(lines)
         assert widest - 12 < max(map(len, lines)) <= widest
@@ -130,7 +127,8 @@ def test_numbers_have_a_range_that_is_said(name, option, low, high, below, above
 @pytest.mark.parametrize("name, words, says", [
     (EXAMPLES[0], ["--sound", "x"], "error: --sound is no option; did you mean --sounds?\n"),
     (EXAMPLES[0], ["--sound=x"], "error: --sound is no option; did you mean --sounds?\n"),
-    (EXAMPLES[1], ["--tmepo", "2", "--qui"], "error: --tmepo is no option; did you mean --tempo?\n"),
+    (EXAMPLES[1], ["--tmepo", "2", "--qui"], "error: --tmepo is no option; did you mean "
+                                             "--tempo?\n"),
     (EXAMPLES[1], ["--zzz"], "error: --zzz is no option; --help lists them.\n"),
     (EXAMPLES[1], ["more"], "error: more is no option; --help lists them.\n"),
     (EXAMPLES[0], ["--ratio"], "error: Argument --ratio: expected one argument.\n"),

@@ -3,10 +3,10 @@
 import argparse
 import io
 import json
+import math
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from test_examples import midi, tone
 
 from companion import inputs, options, plan, progress, results, run, start
 from companion.record import Planned, Record
-from synths import InputError, files, gansynth
+from synths import InputError, files, gansynth, nsynth
 from synths.nsynth import mixing
 from synths.weights import checkpoints, downloads
 
@@ -142,29 +142,34 @@ def test_two_clips_of_one_name_are_refused():
     refused("Two clips would have the name x_a_b: rename one of the sounds.",
             plan._settle_names, ["x_a_b", "y", "X_A_b"])
     plan._settle_names(["x_a_b", "y"])
-    plan._settle_names(["n" * 236])  # "_seed4294967295.wav" has 19 characters, and a name 255
-    with pytest.raises(InputError, match="_seed4294967295.wav"):
-        plan._settle_names(["n" * 237])
+    # "_seed4294967295.partial.codes" has 29 characters, and a name 255
+    plan._settle_names(["n" * 226])
+    with pytest.raises(InputError, match="_seed4294967295.partial.codes"):
+        plan._settle_names(["n" * 227])
 
 
 def test_what_will_be_made_is_said_and_must_fit_the_disk(here, monkeypatch, capsys):
     names_of(sounds(4), seconds=2.5, output=str(here / "no" / "where"))
     assert capsys.readouterr().out == (
-        "To make: 16 clips of 2.5 s, about 17 s of work, 14.1 MB on disk; seed 5.\n")
+        "To make: 16 clips of 2.5 s, about 17 s of work, 16.1 MB on disk, 2.0 MB of it the page; "
+        "seed 5.\n")
     names_of(sounds(1), stretch=3.0, seed=None)
     assert capsys.readouterr().out == (
-        "To make: 1 clip of 3 s, about 9 s of work, 0.9 MB on disk; seed as before.\n")
+        "To make: 1 clip of 3 s, about 9 s of work, 1.0 MB on disk, 0.1 MB of it the page; "
+        "seed as before.\n")
     asked_for = []
+    # sounds, pictures of two sizes, and on the page the sounds again
+    needed = 16 * (32_000 + 800_000 + 32_000 * 4 / 3 + 20_000)
 
     def disk_usage(path):
         asked_for.append(path)
-        return argparse.Namespace(free=12_799_999 + 16 * 32000)
+        return argparse.Namespace(free=math.floor(needed))
     monkeypatch.setattr(shutil, "disk_usage", disk_usage)
-    refused(f"16 clips need 13.3 MB, and {here} has 13.3 MB left: make room, or ask for fewer.",
+    refused(f"16 clips need 14.3 MB, and {here} has 14.3 MB left: make room, or ask for less.",
             names_of, sounds(4), output=str(here / "no" / "where"))
     assert asked_for == [here]
     monkeypatch.setattr(shutil, "disk_usage",
-                        lambda path: argparse.Namespace(free=12_800_000 + 16 * 32000))
+                        lambda path: argparse.Namespace(free=math.ceil(needed)))
     names_of(sounds(4))
 
 
@@ -204,7 +209,7 @@ def test_what_is_done_to_each_sound_is_said(here, capsys):
     def said(*names, **changed):
         paths = [Path(name) for name in names]
         plan.say_sounds(asked(ONE, **changed), plan.Job(
-            paths, [path.stem for path in paths], (1, 0), [], []))
+            paths, [path.stem for path in paths], (1, 0), [], [], paths))
         return capsys.readouterr().out
 
     assert said("a.wav", "b.wav", "c.wav", "d.wav", "e.wav", "f.npy") == (
@@ -215,6 +220,31 @@ def test_what_is_done_to_each_sound_is_said(here, capsys):
     assert said(*["d.wav"] * 6, level=True).count("d (1 s)") == 6
     assert said(*["d.wav"] * 3, "b.wav", "f.npy", "c.wav", "f.npy") == (
         "Sounds, 1 s of each: 7, 1 then silence, 2 saved encodings, 1 cut.\n")
+
+
+def test_sounds_that_the_starter_does_not_know_are_named(here, monkeypatch, capsys):
+    judged = []
+
+    def nll(sounds, checkpoint):
+        judged.append((sounds, checkpoint))
+        return np.array([3.04, 2.8, 2.81])[:len(sounds)]
+    monkeypatch.setattr(nsynth, "nll", nll)
+    names = ["a", "b", "c", "bass"]
+    paths = [*(Path(f"{name}.wav") for name in names[:3]), start.HERE / "sounds" / "bass.wav"]
+    audio = np.zeros(9000, np.float32)
+    audio[3000:7096] = 0.5
+    job = plan.Job(paths, names, (1, 0), [], [], paths)
+    plan.say_unknown(asked(ONE), job, STARTER, [audio] * 4, ["bass.wav"])
+    assert capsys.readouterr().out == (
+        "Likelihood 3.0 nats: the starter does not know a, c; --download, or teach it: python -m "
+        f"training.nsynth.adapt --name mine --sounds a.wav b.wav c.wav {paths[3]}\n")
+    (heard, checkpoint), = judged
+    assert checkpoint == STARTER
+    np.testing.assert_array_equal(heard, np.full((3, 4096), 0.5))
+    for audios, weights in (([None, 0 * audio, None, audio], STARTER),
+                            ([audio] * 4, here / "model.ckpt-1")):
+        plan.say_unknown(asked(ONE), job, weights, audios, ["bass.wav"])
+    assert len(judged) == 1 and capsys.readouterr().out == ""
 
 
 # The plan of example 2 -------------------------------------------------------------------------
@@ -241,9 +271,13 @@ def test_scores_get_names_of_their_own():
 def test_what_will_be_played_is_said(capsys):
     plan.check_scores(asked(TWO), ["a", "b", "c"], [notes(1, 2), notes(4, 5), notes(5, 6)])
     assert capsys.readouterr().out.splitlines() == [
-        "a: 2 notes, 2.0 s; seed 5.", "b: 2 notes, 5.0 s; seed 5.",
+        "a: 2 notes, 2.0 s, on 2 instruments, 2.0 s apart, about 1 s of work, 0.9 MB on disk; "
+        "seed 5.",
+        "b: 2 notes, 5.0 s, on 2 instruments, 5.0 s apart, about 1 s of work, 1.2 MB on disk; "
+        "seed 5.",
         "1 note is held longer than the 4 s that the model makes, and end early.",
-        "c: 2 notes, 6.0 s; seed 5.",
+        "c: 2 notes, 6.0 s, on 2 instruments, 6.0 s apart, about 1 s of work, 1.2 MB on disk; "
+        "seed 5.",
         "2 notes are held longer than the 4 s that the model makes, and end early."]
     plan.check_scores(asked(TWO, preview=1), ["a"], [gansynth.preview_phrase()])
     assert capsys.readouterr().out == (
@@ -255,7 +289,7 @@ def test_what_will_be_played_is_said(capsys):
         "keyboard on the page, about 79 s of work; seed 5.\n")
 
 
-def test_long_scores_ask_for_a_word(monkeypatch):
+def test_long_scores_ask_for_a_word(here, monkeypatch):
     plan.check_scores(asked(TWO), ["a", "b"], [notes(3600), notes(*[1] * 20000)])
     refused("b has 1 note in 1.5 hours, and a score is at most 20,000 notes in 60 minutes: add "
             "--many to play it all the same.",
@@ -266,11 +300,16 @@ def test_long_scores_ask_for_a_word(monkeypatch):
             "--many to play it all the same.",
             plan.check_scores, asked(TWO), ["a"], [notes(*[1] * 20001)])
     plan.check_scores(asked(TWO, many=True), ["a"], [notes(*[3601] * 20001)])
-    free = argparse.Namespace(free=32_000 * 20)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: free if path == Path.cwd().anchor else 0)
+    # a second of sound, the same on the page, two pictures
+    free = argparse.Namespace(free=800_000 + 20 * 32_000 * 7 / 3)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: free if path == here else None)
     plan.check_scores(asked(TWO), ["a"], [notes(20)])
-    refused("a lasts 21 s, which needs 0.7 MB, and there are 0.6 MB: play a part of it.",
+    refused(f"21 s of sound need 2.4 MB, and {here} has 2.3 MB left: make room, or ask for less.",
             plan.check_scores, asked(TWO), ["a"], [notes(21)])
+    free.free *= 2
+    plan.check_scores(asked(TWO), ["a", "b"], [notes(20)] * 2)
+    refused(f"41 s of sound need 4.7 MB, and {here} has 4.6 MB left: make room, or ask for less.",
+            plan.check_scores, asked(TWO), ["a", "b"], [notes(20), notes(21)])
 
 
 class Model:
@@ -284,8 +323,9 @@ def test_instruments_are_tried_before_any_work(here, monkeypatch):
     scores = [notes(2), notes(9)]
     assert plan.instruments(asked(TWO), STARTER, scores) == [None, None]
     assert plan.instruments(asked(TWO, preview=2), STARTER, scores) == ["1", "2"] and not asked_for
-    assert plan.instruments(asked(TWO, instruments="2,1", threads=3), STARTER, scores) == ["2,1"] * 2
-    assert asked_for == [(STARTER, 16, 3, "fast")]
+    assert plan.instruments(asked(TWO, instruments="2,1", threads=3), STARTER,
+        scores) == ["2,1"] * 2
+    assert asked_for == [(gansynth, STARTER, 16, 3)]
     with pytest.raises(InputError, match="found 'x'"):
         plan.instruments(asked(TWO, instruments="x"), STARTER, scores)
 
@@ -313,7 +353,8 @@ def test_sounds_are_found(here, monkeypatch):
     monkeypatch.setattr(downloads, "fetch_book_sounds", lambda *words: fetched.append(words))
 
     def find(*words, **changed):
-        return inputs.find_sounds(asked(ONE, sounds=words or None, **changed), ["bass.wav", "b.wav"])
+        return inputs.find_sounds(asked(ONE, sounds=words or None, **changed), ["bass.wav",
+            "b.wav"])
 
     shipped = [home / "sounds" / "bass.wav", home / "sounds" / "b.wav"]
     tone(home / "sounds" / "bass.wav")
@@ -389,7 +430,8 @@ def test_sounds_are_loaded_and_what_was_done_is_said_once(here, capsys):
 def test_weights_are_found_and_said(capsys, monkeypatch):
     assert inputs.find_weights(asked(ONE, checkpoint="nsynth_starter"), "nsynth") == STARTER
     said = capsys.readouterr().out
-    assert said == (f"Weights: {checkpoints.describe(STARTER, 'nsynth')}; it is small, so it hisses "
+    assert said == (f"Weights: {checkpoints.describe(STARTER, 'nsynth')}; it is small, so it "
+                     "hisses "
                     "and knows little; --download fetches Google's.\n")
     monkeypatch.setattr(checkpoints, "find", lambda name, model: Path(f"mine/{name}/{model}"))
     monkeypatch.setattr(checkpoints, "describe", lambda prefix, model: f"{prefix} of {model}")
@@ -412,7 +454,6 @@ def test_wanted_downloads():
 
 
 def test_magentas_engine_refuses_what_it_cannot_do(monkeypatch):
-    from synths import nsynth
     from synths.nsynth import magenta
 
     assert inputs.nsynth_engine(asked(ONE, threads=2), STARTER) is nsynth
@@ -423,8 +464,11 @@ def test_magentas_engine_refuses_what_it_cannot_do(monkeypatch):
     monkeypatch.setattr(magenta, "official", lambda *words: given.append(words))
     assert inputs.nsynth_engine(asked(ONE, engine="magenta", temperature=0.5), STARTER) is magenta
     assert given == [(STARTER, 0.5)]
-    refused("Magenta's own engine has no --threads: leave it out.", inputs.gansynth_model,
-            STARTER, 16, 2, "magenta")
+    refused("Magenta's own engine has no --threads: leave it out.", inputs.gansynth_engine,
+            asked(TWO, engine="magenta", threads=2))
+    assert inputs.gansynth_engine(asked(TWO, threads=2)) is gansynth
+    assert inputs.gansynth_engine(asked(TWO,
+        engine="magenta")).__name__ == "synths.gansynth.magenta"
 
 
 # Folders and the record ------------------------------------------------------------------------
@@ -439,7 +483,8 @@ def test_a_record_says_what_made_the_run(here, monkeypatch):
         "nsynth", [wav])
     assert (record.seed, record.output_dir, record.weights) == (
         5, here / "out", checkpoints.describe(STARTER, "nsynth"))
-    assert (record.starter, record.labels, record.quiet, record.stopped) == (True, True, True, False)
+    assert (record.starter, record.labels, record.quiet, record.stopped) == (True, True, True,
+        False)
     assert record.settings == {"pairs": "a+b, b+a", "trim": "yes", "precision": "int8"}
     assert record.command == (
         f"python {here}/some/script.py --many --labels --trim --pairs a+b b+a --precision int8 "
@@ -461,11 +506,12 @@ def test_the_command_names_what_would_change_by_itself(here, monkeypatch):
     command = results.command_line(asked(TWO, instruments="mine.npz", tempo=2.0),
                                    here / "w" / "model.ckpt-1", [Path("a.mid")])
     assert command == (f"python {here}/script.py --tempo 2.0 --instruments {here}/mine.npz --midi "
-                       f"{here}/a.mid --checkpoint {here}/w/model.ckpt-1 --seed 5")
+                       f"{here}/a.mid --checkpoint {here}/w/model.ckpt-1 --seed 5 "
+                       f"--output {here}/out")
     command = results.command_line(asked(TWO, instruments="3,1", preview=2, midi=["b.mid"]),
                                    STARTER, [])
     assert command == (f"python {here}/script.py --instruments 3,1 --preview 2 --checkpoint "
-                       "nsynth_starter --seed 5")
+                       f"nsynth_starter --seed 5 --output {here}/out")
     assert results.quoted(["python", "it's a.py"]) == results.quoted(["python", "it's a.py"],
                                                                      os.name)
 
@@ -482,7 +528,8 @@ def test_a_run_that_was_stopped_goes_on(here):
         return results.new_record(chosen, STARTER, "nsynth", list(sources)), chosen
 
     command = json.loads((here / "out" / "run.json").read_bytes())["command"]
-    other = (f"The run in {here / 'out'} was another one (other options, sounds or weights): repeat "
+    other = (f"The run in {here / 'out'} was another one (other options, sounds or weights): "
+              "repeat "
              f"its command with --resume: {command}")
     refused(other, go_on, scale=0.6)
     refused(other, go_on, seed=6)
@@ -516,7 +563,7 @@ def test_results_get_a_folder_of_their_own(here, capsys):
         if ending != "txt":
             assert results.results_dir(asked(ONE, output=folder.name, overwrite=True)) == folder
     (here / "file").touch()
-    with pytest.raises(InputError, match="a file stands in the way"):
+    with pytest.raises(InputError, match="file is a file, and the output needs a folder"):
         results.results_dir(asked(ONE, output="file"))
 
 
@@ -626,6 +673,9 @@ class Script:
         before = [signal.getsignal(which) for which in (signal.SIGINT, signal.SIGTERM)]
         try:
             run.run(self.app, self.parser)
+        except SystemExit as ended:
+            if ended.code:
+                raise
         finally:
             for which, handler in zip((signal.SIGINT, signal.SIGTERM), before):
                 signal.signal(which, handler)
@@ -699,7 +749,7 @@ def test_nobody_needs_to_read_the_error(monkeypatch):
         def write(self, text):
             raise BrokenPipeError
     monkeypatch.setattr(sys, "stderr", Closed())
-    run._print_error("error: x")
+    progress.say_error("error: x")
 
 
 # What a run says -------------------------------------------------------------------------------

@@ -11,13 +11,15 @@ SOUND = np.linspace(-0.4, 0.4, 2048, dtype=np.float32)
 
 
 @pytest.fixture
-def network(monkeypatch):
+def network(monkeypatch, tmp_path):
     """A wide network, for which each code costs what `prices` says of its precision."""
     class Network:
         width = wavenet.INT8_WIDTH
         prices = {"float32": 2.0, "int8": 2.0}
 
     made = Network()
+    wide = tmp_path / "wide-nsynth"
+    wide.with_name(f"{wide.name}.index").write_bytes(b"checksums of all weights")
     made.scored, made.encoded, made.threads = [], [], []
 
     class Encoder:
@@ -28,7 +30,7 @@ def network(monkeypatch):
 
     class Scorer:
         def __init__(self, prefix, precision, threads):
-            assert prefix == "found/wide/nsynth"
+            assert prefix == wide
             self.precision = precision
             made.threads.append(threads)
 
@@ -37,10 +39,12 @@ def network(monkeypatch):
             return np.full(len(codes), made.prices[self.precision])
 
     monkeypatch.setattr(checkpoints, "find", lambda path, model: (
-        path if str(path).startswith("found/") else f"found/{path}/{model}"))
-    monkeypatch.setattr(wavenet, "sizes", lambda prefix: (made.width, 30, 16))
+        wide if path in (wide, "wide") and model == "nsynth" else None))
+    monkeypatch.setattr(wavenet, "sizes", lambda prefix: {
+        wide: (made.width, 30, 16)}[prefix])
     monkeypatch.setattr(wavenet, "Scorer", Scorer)
-    monkeypatch.setattr(wavenet_encoder, "load", lambda prefix: Encoder())
+    monkeypatch.setattr(wavenet_encoder, "load", lambda prefix: {
+        wide: Encoder()}[prefix])
     return made
 
 
@@ -51,7 +55,8 @@ def test_int8_is_chosen_where_it_keeps_to_float32(network):
             (0.0101, "float32", "strays from"), (-0.0101, "float32", "strays from")):
         network.prices["int8"] = int8
         assert nsynth.choose_precision(SOUND, "wide") == nsynth.Choice(
-            chosen, f"{chosen}, because int8 {words} float32 on these sounds: {int8:.4f} and 0.0000 "
+            chosen, f"{chosen}, because int8 {words} float32 on these sounds: {int8:.4f} and "
+                     "0.0000 "
             "nats per sample, 0.01 apart allowed.", 0.0, int8)
 
 
@@ -98,7 +103,7 @@ def decoder(network, monkeypatch):
 
     def decoder(prefix, batch, precision, temperature, threads):
         asked.append(precision)
-        return type("Decoder", (), {"batch": batch, "generate": lambda self, encodings, uniforms: [
+        return type("Decoder", (), {"batch": batch, "generate": lambda self, encodings, *rest: [
             np.zeros((len(encodings), 512), int)] * encodings.shape[1]})()
 
     monkeypatch.setattr(wavenet, "lanes", lambda width, clips, threads: 1)
@@ -157,7 +162,8 @@ def test_likelihood_is_the_mean_of_each_sound(network):
     result = nsynth.nll(sounds, "wide", "int8", threads=2,
                         progress=lambda *words: done.append(words))
     assert result.tolist() == [5.5, 5.5] and result.dtype == np.float64
-    assert done == [(1024, 2048), (2048, 2048)] and network.threads == [2]
+    assert done == [(1024, 2048), (2048, 2048)]
+    assert [network.encoded[0][1], *network.threads] == [2, 2]
     for place, (_, codes, encoding) in enumerate(network.scored):
         np.testing.assert_array_equal(codes, nsynth.mu_law(sounds[place, :1024]) + 128)
         assert len(encoding) == 2
@@ -167,7 +173,8 @@ def test_likelihood_is_the_mean_of_each_sound(network):
 def test_likelihood_says_what_it_cannot_score(network):
     with pytest.raises(InputError) as caught:
         nsynth.nll(np.zeros(511, np.float32), "wide")
-    assert str(caught.value) == ("NSynth encodes frames of 512 samples, and there are only 511: use "
+    assert str(caught.value) == ("NSynth encodes frames of 512 samples, and there are only 511: "
+                                 "use "
                                  "a longer sound.")
     with pytest.raises(InputError, match="floating point"):
         nsynth.choose_precision(np.zeros(600, int), "wide")

@@ -14,15 +14,18 @@ from PIL import Image
 
 import audio_utils
 from companion import page as room
-from companion.page import Board, Clip, Page, reports, rolls
+from companion.page import Board, Clip, Heard, Page, reports, rolls
 from companion.record import Planned, Record
 
 RATE = 16000
-HISS = ("The hiss and the roughness come from the small network that ships with this code, not from "
+HISS = ("The hiss and the roughness come from the small network that ships with this code, not "
+        "from "
         "the method. What helps: <code>--temperature 0.7</code> takes away hiss, and "
         "<code>--download</code> fetches the large network that Google trained (about 1 GB).")
-BLURRED = ("The blurred attacks and the noise come from the small network that ships with this code, "
-           "not from the method. What helps: <code>--download</code> fetches the large network that "
+BLURRED = ("The blurred attacks and the noise come from the small network that ships with this "
+           "code, "
+           "not from the method. What helps: <code>--download</code> fetches the large network "
+           "that "
            "Google trained.")
 LEVELLED = ("All sounds are played at one loudness, so that they can be compared; the files keep "
             "their own. \"One loudness\" switches this off.")
@@ -54,6 +57,8 @@ def folder(tmp_path, monkeypatch):
         ("spectrogram", words, {})) or level(words[0]))
     monkeypatch.setattr(reports.Score, "spectrum", property(lambda self: level(self.audio)))
     monkeypatch.setattr(reports, "scaled", lambda spectrum, *size: (spectrum.name, size))
+    monkeypatch.setattr(reports, "smaller", lambda spectrum: spectrum._replace(
+        name=f"smaller {spectrum.name}"))
     monkeypatch.setattr(reports, "webp", lambda image: f"{image[0]} {image[1]}")
     monkeypatch.setattr(reports, "octave_name", lambda transform, octave: f"{octave}")
     monkeypatch.setattr(reports, "bar", lambda *words: calls.append(("bar", words, {})) or (
@@ -102,8 +107,10 @@ def test_the_page_of_a_default_run(folder):
         "NSynth: two sounds become one",
         "3 sounds were encoded by a WaveNet autoencoder, the encodings mixed, and the mixes "
         "decoded, sample by sample.")
-    assert page.settings == {"sounds": "bass, bell, flute", "mix": "book", "weights": "some weights",
-                             "seed": 7} and list(page.settings) == ["sounds", "mix", "weights", "seed"]
+    assert page.settings == {"sounds": "bass, bell, flute", "mix": "book", "weights": "some "
+                                                                                      "weights",
+                             "seed": 7} and list(page.settings) == ["sounds", "mix", "weights",
+                                 "seed"]
     assert (page.command, page.picture_words, page.octaves, page.hints, page.seed) == (
         "python x.py", RAINBOWGRAM, ["0", "1"], [HISS, LEVELLED], None)
     for place, name in enumerate(names):
@@ -112,22 +119,29 @@ def test_the_page_of_a_default_run(folder):
                 source.size, source.picture, source.media) == (
             name, f"source_{name}.wav", "the sound itself · 1.0 s", "source", (), name, (480, 320),
             f"0.5{place} (480, 320)", "audio/wav")
-        heard, rate = soundfile.read(io.BytesIO(source.sound))
+        assert source.sound == folder.path / f"source_{name}.wav"
+        heard, rate = soundfile.read(source.sound)
         assert rate == RATE and heard[0] == pytest.approx(0.5 + place / 100, abs=1e-4)
-        np.testing.assert_array_equal(source.audio, sounds(3)[place])
+        assert source.audio == Heard.of(sounds(3)[place])
+        assert (source.audio.samples, source.audio.level, source.audio.peak) == (
+            RATE, pytest.approx(0.5 + place / 100), pytest.approx(0.5 + place / 100))
         again = page.clips[3 + place]
         assert (again.title, again.name, again.note, again.kind, again.sources, again.caption) == (
             f"{name}, decoded again", f"r{place}.wav", "encoded and decoded again · 1.0 s",
             "reconstruction", (place,), f"{name}, decoded again")
+        assert again.sound == folder.path / f"r{place}.wav"
+        assert again.audio == Heard.of(audio_utils.load_audio(again.sound))
     mix = page.clips[6]
     assert (mix.title, mix.name, mix.note, mix.kind, mix.sources, mix.caption, mix.picture) == (
-        "bass with bell", "m01.wav", "67 % bass, 33 % bell · 1.0 s", "mix", (0, 1), "bass with bell",
+        "bass with bell", "m01.wav", "67 % bass, 33 % bell · 1.0 s", "mix", (0, 1), "bass with "
+                                                                                    "bell",
         "0.21 (480, 320)")
     assert page.boards == [Board(
         "Play the mixes", [["rows lead, columns colour", 0, 1, 2], [0, 3, 6, 7], [1, 8, 4, 9],
                            [2, 10, 11, 5]],
-        "The sound at the left leads, the one at the top colours it. Framed blue: a sound alone, "
-        "encoded and decoded again; what is lost there is lost in every mix.")]
+        "The sound at the left leads, the one at the top colours it. Framed orange: the "
+        "sounds; blue: the same, encoded and decoded again. What is lost there is lost in every "
+        "mix.")]
     (cells, sheet_names, mixes, note), _ = of(folder.calls, "square")[0]
     assert [(cell.spectrum.name, cell.title, cell.kind) for cell in cells] == [
         (f"0.5{place}", name, "source") for place, name in enumerate(names)]
@@ -154,8 +168,7 @@ def test_labels_reach_the_pictures_and_large_networks_do_not_hiss(folder):
     assert page.introduction == ("1 sound was encoded by a WaveNet autoencoder and decoded again, "
                                  "sample by sample.")
     assert page.boards == [Board("Each sound alone", [[0, 1]],
-                                 "The sound itself, and encoded and decoded again. What is lost here "
-                                 "is lost in every mix.", "strip")]
+                                 "The sound itself, and encoded and decoded again.", "strip")]
     (rows, note), _ = of(folder.calls, "strips")[0]
     assert [[(cell.spectrum.name, cell.title, cell.kind) for cell in row] for row in rows] == [
         [("0.50", "a", "source"), ("0.10", "a, decoded", "mix")]]
@@ -192,6 +205,12 @@ def test_many_clips_have_smaller_pictures(folder, count, size):
              for step in range(count - 2)]
     _, page = reports.nsynth_page(record(folder.path), ["a", "b"], sounds(2), clips)
     assert {found.size for found in page.clips} == {size}
+    # the page's own pictures are of the whole spectra; only what the overview keeps is smaller
+    assert [found.picture for found in page.clips[1:3]] == [f"0.51 {size}", f"0.30 {size}"]
+    (rows, _), _ = of(folder.calls, "strips")[0]
+    less = "" if count == 48 else "smaller "
+    assert [cell.spectrum.name for cell in rows[0]] == [
+        f"{less}0.50", *[f"{less}0.30"] * (count - 2), f"{less}0.51"]
 
 
 def test_one_order_of_each_pair_is_everyone_too(folder):
@@ -229,15 +248,15 @@ def test_a_path_is_a_row_with_a_slider(folder):
                   (1 - step / 2, step / 2), 0.2 + step / 100)
              for a, b in ((0, 1), (1, 2)) for step in range(3)]
     _, page = reports.nsynth_page(record(folder.path), ["a", "b", "c"], sounds(3), clips)
-    text = ("Each row goes from the sound at its left to the sound at its right. The numbers are the "
-            "right one's share. The slider walks the path.")
+    text = ("Each row goes from the sound at its left to the sound at its right. The numbers are "
+            "the right one's share; 100 % is a sound encoded and decoded again. The slider walks "
+            "the path.")
     assert page.boards == [
         Board("From a to b", [[0, 3, 4, 5, 1]], text, "strip", True, 1),
         Board("From b to c", [[1, 6, 7, 8, 2]], "", "strip", True, 1)]
     assert [(step.title, step.caption, step.note) for step in page.clips[3:6]] == [
-        ("a to b: title 0", "a", "100 % a · 1.0 s"), ("a to b: title 1", "50 %",
-                                                      "50 % a, 50 % b · 1.0 s"),
-        ("a to b: title 2", "b", "100 % b · 1.0 s")]
+        ("a to b: title 0", "title 0", "1.0 s"), ("a to b: title 1", "50 %", "1.0 s"),
+        ("a to b: title 2", "title 2", "1.0 s")]
     (rows, _), _ = of(folder.calls, "strips")[0]
     assert [[cell.title for cell in row] for row in rows] == [
         ["a", "0 %", "50 %", "100 %", "b"], ["b", "0 %", "50 %", "100 %", "c"]]
@@ -253,7 +272,7 @@ def test_a_crossfade_stands_between_its_sounds_on_one_time_axis(folder):
                                Board("b becomes a", [[2], [0], [4]], "", "time")]
     assert page.boards[2].rows == [[0, 1, "b", 2]]
     assert (page.clips[3].note, page.clips[3].caption, page.clips[3].sources) == (
-        "one becomes the other over time · 1.0 s", "one becomes another", (0,))
+        "one becomes the other over time · 1.0 s", "one becomes another", (0, 2))
     (rows, note), _ = of(folder.calls, "strips")[0]
     assert [[(cell.title, cell.kind) for cell in row] for row in rows] == [
         [("a", "source"), ("to", "mix"), ("b", "reconstruction")],
@@ -265,13 +284,21 @@ def test_encodings_that_were_given_have_no_sound_of_their_own(folder):
         clip(folder.path, f"m{a}{b}", "a mix", "mix", (a, b), (0.5, 0.5), 0.3)
         for a, b in ((0, 1), (1, 0))]
     _, page = reports.nsynth_page(record(folder.path), ["a", "b"], [None, None], clips)
-    assert page.boards[0].rows == [["rows lead, columns colour", 0, 1], [0, 0, 2], [1, 3, 1]]
-    assert page.clips[2].sources == () and len(page.clips) == 4
+    assert page.boards[0].rows == [["rows lead, columns colour", "a", "b"], ["a", 0, 2],
+                                   ["b", 3, 1]]
+    assert page.boards[0].text == (
+        "The sound at the left leads, the one at the top colours it. Framed blue: a sound alone, "
+        "encoded and decoded again. What is lost there is lost in every mix.")
+    assert [found.sources for found in page.clips] == [(), (), (0, 1), (1, 0)]
+    assert len(page.clips) == 4
     (cells, _, _, note), _ = of(folder.calls, "square")[0]
     assert note.startswith("framed blue: the encodings given, decoded; elsewhere")
     # one that was neither given as a sound nor decoded is a word, and a gap on the sheet
-    _, page = reports.nsynth_page(record(folder.path), ["a", "b"], [None, None], [clips[0], *clips[2:]])
-    assert page.boards[0].rows[0] == ["rows lead, columns colour", 0, "b"]
+    _, page = reports.nsynth_page(record(folder.path), ["a", "b"], [None, None], [clips[0],
+        *clips[2:]])
+    assert page.boards[0].rows == [["rows lead, columns colour", "a", "b"], ["a", 0, 1],
+                                   ["b", 2, None]]
+    assert [found.sources for found in page.clips] == [(), (0,), (0,)]
     assert [cell and cell.kind for cell in of(folder.calls, "square")[1][0][0]] == [
         "reconstruction", None]
 
@@ -332,14 +359,15 @@ def test_the_page_of_a_score(folder, monkeypatch):
     assert (page.command, page.picture_words, page.octaves, page.hints, page.seed) == (
         "python x.py", SPECTROGRAM, ["0", "1"], [BLURRED, LEVELLED], None)
     assert page.boards == [Board(
-        "The score", [[0]], "Above, the notes in the colours of the instruments, between two of them "
+        "The score", [[0]], "Above, the notes in the colours of the instruments, between two of "
+                            "them "
         "in colours between; below, what became of them. Click to hear it from there.", "score")]
     found, = page.clips
     assert (found.title, found.name, found.note, found.size, found.picture, found.score,
             found.media) == (
-        "the prelude", "prelude.wav", "2 notes · 2 instruments · 20.0 s", (800, 320),
+        "the prelude", "prelude.wav", "2 notes · 2 instruments, 9.0 s apart · 20.0 s", (800, 320),
         "0.25 (800, 320)", "a roll", "audio/wav")
-    assert found.sound == (folder.path / "prelude.wav").read_bytes() and found.audio is audio
+    assert found.sound == folder.path / "prelude.wav" and found.audio == Heard.of(audio)
     assert [(seconds, mark.name) for seconds, mark in found.marks] == [(0.0, "3"), (5.0, "7")]
     assert rolls_asked == [(played, (-0.0001, 9.0), ["3", "7"], 20.0)]
     (sheets,), _ = of(folder.calls, "score_sheet")[0]
@@ -355,9 +383,19 @@ def test_the_page_of_a_score(folder, monkeypatch):
 @pytest.mark.parametrize("seconds, width", [(2, 480), (12, 480), (13, 520), (30, 1200), (99, 1200)])
 def test_long_scores_have_wider_pictures(folder, seconds, width):
     _, page = reports.gansynth_page(record(folder.path), [planned_score(folder.path, "a")],
-                                    [notes(1.0)], [np.full(seconds * RATE, 0.1)], [((), (0.0, 1.0))])
+                                    [notes(1.0)], [np.full(seconds * RATE, 0.1)], [((), (0.0,
+                                        1.0))])
     assert page.clips[0].size == (width, 320)
-    assert page.clips[0].note == f"1 note · 2 instruments · {seconds}.0 s"
+    assert page.clips[0].note == f"1 note · 2 instruments, 1.0 s apart · {seconds}.0 s"
+
+
+@pytest.mark.parametrize("times, words", [
+    ((0.0, 7.0, 14.04), "3 instruments, 7.0 s apart"), ((0.0, 7.0, 14.06), "3 instruments"),
+    ((0.0,), "1 instrument")])
+def test_instruments_are_equally_far_apart_or_nothing_is_said(folder, times, words):
+    _, page = reports.gansynth_page(record(folder.path), [planned_score(folder.path, "a")],
+                                    [notes(1.0)], [np.full(RATE, 0.1)], [((), times)])
+    assert page.clips[0].note == f"1 note · {words} · 1.0 s"
 
 
 def test_several_scores_of_a_stopped_run(folder):
@@ -401,16 +439,17 @@ def test_the_page_of_a_preview(folder):
                 found.picture) == (
             f"instrument {place + 1}", f"i{place + 1}.flac", "2.1 s", f"{place + 1}", "audio/flac",
             (480, 320), f"{0.25 * (place + 1):.2f} (480, 320)")
-        np.testing.assert_array_equal(found.audio, audios[place][:heard])
+        assert found.audio == Heard.of(audios[place][:heard]) and len(found.audio) == heard
         flac, rate = soundfile.read(io.BytesIO(found.sound))
         assert found.sound[:4] == b"fLaC" and rate == RATE
-        np.testing.assert_allclose(flac, found.audio, atol=1e-4)
+        np.testing.assert_allclose(flac, audios[place][:heard], atol=1e-4)
     for (audio, rate, hop), _ in of(folder.calls, "spectrogram"):
         assert len(audio) == heard and (rate, hop) == (RATE, 512)
     (low, note), (middle, silence) = page.clips[0].keys
     assert (low, middle) == (48, 56) and page.clips[1].keys == []
     note, rate = soundfile.read(io.BytesIO(note))
-    assert len(note) == 2 * RATE and note[0] == pytest.approx(0.5, abs=1e-3)  # at half of full scale
+    assert len(note) == 2 * RATE and note[0] == pytest.approx(0.5, abs=1e-3)
+        # at half of full scale
     np.testing.assert_allclose(note[:-RATE // 10], 0.5, atol=1e-3)
     np.testing.assert_allclose(note[-RATE // 10:], np.linspace(0.5, 0, RATE // 10), atol=1e-3)
     assert not soundfile.read(io.BytesIO(silence))[0].any()
@@ -474,7 +513,8 @@ def test_a_roll_is_drawn_note_by_note():
              "end_times": [1.0, 1.001, 4.0]}
     groups, svg = drawn(notes, [], [], 4.0)
     # 16 rows from 63 down to 47, of ten units each; 10000 units across
-    assert groups == [("#7f7f7f", "1.0", "M0 31h2492v8H0z"), ("#7f7f7f", "0.8", "M2500 11h12v8H2500z"),
+    assert groups == [("#7f7f7f", "1.0", "M0 31h2492v8H0z"), ("#7f7f7f", "0.8", "M2500 "
+                                                                                "11h12v8H2500z"),
                       ("#7f7f7f", "0.4", "M5000 151h4992v8H5000z")]
     assert svg.startswith(
         '<svg viewBox="0 0 10000 170" preserveAspectRatio="none" role="img" aria-label="The notes, '
@@ -549,7 +589,7 @@ def test_a_picture_is_in_the_page_once_where_its_clip_stands_first(tmp_path):
     assert [re.findall(rf'<img (id="picture{place}"|data-same="{place}")', text)
             for place in range(3)] == [
         [f'id="picture{place}"', f'data-same="{place}"'] for place in range(3)]
-    for place, name in enumerate("abc"):
+    for name in "abc":
         assert text.count(base64.b64encode(f"picture {name}".encode()).decode()) == 1
     # in the order in which the rows are read
     assert re.findall(r'id="picture(\d)"', text) == ["1", "2", "0"]
@@ -558,20 +598,29 @@ def test_a_picture_is_in_the_page_once_where_its_clip_stands_first(tmp_path):
 def test_the_keyboard_goes_from_c3_to_c5_where_a_clip_has_notes(tmp_path):
     assert 'class="piano"' not in text_of(tmp_path, a_page([a_clip("a")]))
     text = text_of(tmp_path, a_page([a_clip("a"), a_clip("b", keys=[(48, b"note")])]))
-    keys = re.findall(r'<button type="button" class="(black|white)" data-pitch="(\d+)" '
-                      r'(?:data-letter="(\w)")?\s*aria-label="([^"]+)"', text)
+    found = re.findall(r'<button type="button" class="(black|white)" data-pitch="(\d+)" '
+                       r'(?:data-name="(\w+)")? (?:data-letter="(\w)"|data-low) '
+                       r'aria-label="([^"]+)" tabindex="(0|-1)">'
+                       r'<span aria-hidden="true">(\w?)</span>', text)
+    assert [(pitch, name) for _, pitch, name, *_ in found if name] == [
+        ("48", "C3"), ("60", "C4"), ("72", "C5")]
+    assert [pitch for _, pitch, *_, tab, _ in found if tab == "0"] == ["60"]
+    assert [shown for *_, shown in found] == [letter for _, _, _, letter, *_ in found]
+    assert text.count(" data-low aria-label=") == 12
+    keys = [(colour, pitch, letter, name) for colour, pitch, _, letter, name, _, _ in found]
     assert [int(pitch) for _, pitch, _, _ in keys] == list(range(48, 73))
     assert "".join("b" if colour == "black" else "w" for colour, *_ in keys) == (
         "wbwbwwbwbwbw" * 2 + "w")
     assert "".join(letter for _, _, letter, _ in keys) == "awsedftgyhujk"
     assert [letter for _, pitch, letter, _ in keys if pitch in ("59", "60", "72")] == ["", "a", "k"]
     names = [name for *_, name in keys]
-    assert names[:13] == ["C 3", "C sharp 3", "D 3", "D sharp 3", "E 3", "F 3", "F sharp 3", "G 3",
-                          "G sharp 3", "A 3", "A sharp 3", "B 3", "C 4"] and names[-1] == "C 5"
+    assert names[:13] == ["C3", "C sharp3", "D3", "D sharp3", "E3", "F3", "F sharp3", "G3",
+                          "G sharp3", "A3", "A sharp3", "B3", "C4"] and names[-1] == "C5"
 
 
 def test_what_is_typed_is_escaped_and_strange_names_are_replaced(tmp_path):
-    text = text_of(tmp_path, a_page([a_clip("<b>caf\udce9</b>")], [Board("B", [[0]], layout="strip")]))
+    text = text_of(tmp_path, a_page([a_clip("<b>caf\udce9</b>")], [Board("B", [[0]],
+        layout="strip")]))
     assert "&lt;b&gt;caf?&lt;/b&gt;" in text and "<b>caf" not in text
     assert list(tmp_path.iterdir()) == [tmp_path / "index.html"]
 
@@ -579,7 +628,8 @@ def test_what_is_typed_is_escaped_and_strange_names_are_replaced(tmp_path):
 def test_all_sounds_are_played_at_one_loudness():
     loud, quiet = np.full(100, 0.8), np.full(100, 0.02)
     assert room.playback_gains([loud, quiet]) == pytest.approx([0.125, 5])
-    assert room.playback_gains([quiet, np.zeros(9), np.full(9, 1e-4), np.zeros(0)]) == pytest.approx(
+    assert room.playback_gains([quiet, np.zeros(9), np.full(9, 1e-4),
+        np.zeros(0)]) == pytest.approx(
         [5, 1, 1, 1])
     # a click: ten times as high as it is loud; so all of them stay at what it can reach
     click = np.zeros(400)

@@ -189,19 +189,21 @@ def test_what_is_wrong_with_a_score_is_said(tmp_path):
              "its time is counted in frames (SMPTE), not in beats")):
         path = tmp_path / f"{name}.mid"
         path.write_bytes(content)
-        refused(f"The score must be a MIDI file, and {path} cannot be read as one ({reason}): choose"
+        refused(f"The score must be a MIDI file, and {path} cannot be read as one ({reason}): "
+                 "choose"
                 " another file or save it anew.", score.load_midi, path)
     path.write_bytes(midi_of(_NOTE, division=1))
     assert score.load_midi(path)["end_times"] == pytest.approx([240])
     refused(f"{tmp_path / 'no.mid'} does not exist.", score.load_midi, tmp_path / "no.mid")
-    with pytest.raises(InputError, match=f"^{tmp_path} cannot be read: "):
+    with pytest.raises(InputError, match=f"must be a MIDI file, and {tmp_path} cannot be read"):
         score.load_midi(tmp_path)
     write(path, [])
     refused(f"A score needs notes, and {path} has none: choose another MIDI file.",
             score.load_midi, path)
     write(path, [(100, 90, 0, 1)], drums=[(36, 100, 0, 1)])
     refused(f"A score needs notes from 24 to 84 (MIDI note numbers, drums aside), and {path} has "
-            "none (1 outside, 1 drums): choose another MIDI file or transpose this one.",
+            "none (1 outside, 1 drums): choose another MIDI file, or transpose this one in an "
+            "editor.",
             score.load_midi, path)
 
 
@@ -394,7 +396,8 @@ def test_instruments_placed_in_time():
     np.testing.assert_allclose(score.get_z_notes([0, 2, 5, 5.01, 9], *held), z[[0, 0, 0, 1, 1]])
     for times, message in (
             ([1.0], "Each instrument needs one time: 4 instruments came with 1 times."),
-            ([3.0, 2.0, 4.0, 5.5], "The times of the instruments must ascend, in seconds, not be 3, "
+            ([3.0, 2.0, 4.0, 5.5], "The times of the instruments must ascend, in seconds, not be "
+                                   "3, "
                                    "2, 4, 5.5."),
             ([0, np.nan, 2, 3], "The times of the instruments must ascend, in seconds, not be 0, "
                                 "nan, 2, 3.")):
@@ -523,7 +526,8 @@ def test_notes_that_do_not_fit_are_refused():
     good = dict(audio_notes=tones([60, 61], 9000), start_times=np.array([0.0, 1.0]),
                 end_times=np.array([1.0, 2.0]), velocities=np.array([90, 90]))
     times = "The times of the notes must be finite, and no note can start before 0 s."
-    counts = "Every note needs audio, a start, an end and a velocity: got {}, {}, {} and {} of them."
+    counts = ("Every note needs audio, a start, an end and a velocity: got {}, {}, {} and {} of "
+              "them.")
     for change, message in ((dict(velocities=np.array([90])), counts.format(2, 2, 2, 1)),
                             (dict(audio_notes=tones([60], 9000)), counts.format(1, 2, 2, 2)),
                             (dict(start_times=np.array([0.0])), counts.format(2, 1, 2, 2)),

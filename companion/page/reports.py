@@ -365,10 +365,11 @@ def _faded(audio: np.ndarray, seconds: float) -> np.ndarray:
     return note
 
 
-def _apart(times: Sequence[float]) -> str:
-    """How far the instruments of a clip are apart, if all are equally far."""
+def _apart(times: Sequence[float], names: Sequence[str]) -> str:
+    """How far the instruments of a clip are apart, if there are several, all equally far."""
     gaps = np.diff(times)
-    return f", {gaps[0]:.1f} s apart" if len(gaps) and np.ptp(gaps) < 0.05 else ""
+    several = len(gaps) and len(set(names)) > 1
+    return f", {gaps[0]:.1f} s apart" if several and np.ptp(gaps) < 0.05 else ""
 
 
 def _scores(record: Record, made: Sequence[tuple]) -> Page:
@@ -388,7 +389,7 @@ def _scores(record: Record, made: Sequence[tuple]) -> Page:
             item.title, item.path, item.path.name, audio,
             webp(scaled(score.spectrum, width, 320)), (width, 320),
             f"{_counted(len(notes['pitches']), 'note')} · "
-            f"{_counted(len(set(names)), 'instrument')}{_apart(times)} · {seconds:.1f} s",
+            f"{_counted(len(set(names)), 'instrument')}{_apart(times, names)} · {seconds:.1f} s",
             score=piano_roll(notes, times, names, seconds),
             marks=instrument_marks(np.clip(times, 0, end), names, seconds)))
         progress(done, len(made))

@@ -50,7 +50,7 @@ NOTES, MORPHS = 0.12, 0.33
 SEMITONES, OWN_SEMITONES, EXACT, QUIETEST = 1.5, 0.15, 0.5, 0.8
 RATE, END, EMA = 2.5e-3, 0.02, 0.998
 # The last part of the time the learning rate falls, and the past that the decoder hears gets clean.
-COOLING, NOISE, CLEAN_NOISE = 0.4, 0.04, 0.01
+COOLING, NOISE, CLEAN_NOISE = 0.4, 0.06, 0.02
 # Nothing gets better: less than this, in nats, in so many looks one after the other.
 LEAST_GAIN, PATIENCE = 0.01, 5
 LOOKS = 20              # at the sounds, in the whole time
@@ -246,7 +246,7 @@ def pace(passed: float, total: float, cooling: float | None) -> tuple[float, flo
     length = min(total - cooling, cooling * COOLING / (1 - COOLING)) or 1e-9
     way = min(1.0, (passed - cooling) / length)
     rate = END + (1 - END) * 0.5 * (1 + math.cos(math.pi * way))
-    return rate, NOISE + way * (CLEAN_NOISE - NOISE), way >= 1.0
+    return rate, (1 - way) * NOISE + way * CLEAN_NOISE, way >= 1.0
 
 
 def flat(looks: Sequence[float]) -> bool:
