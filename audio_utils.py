@@ -417,7 +417,7 @@ def load_audio(path: str | Path, sample_length: int | None = None, sample_rate: 
         raise InputError(f"A sound must be a file, and {shortened(path)} {what}: check the name.")
     keep = None if sample_length is None else sample_length / sample_rate
     sound = _survey(path, offset, None if trim_silence else keep)
-    if sound.opposite and report:
+    if sound.channel is not None and report:
         which = ("left", "right")[sound.channel] if sound.channels == 2 else f"{sound.channel + 1}."
         report(f"The channels of {shortened(path)} are in opposite phase and would cancel each "
                f"other out: the {which} channel is used.")
@@ -447,8 +447,7 @@ class _Sound:
     rate: int                   # Hz
     channels: int
     frames: int                 # read: all, or as many as are wanted
-    channel: int | None         # the one to use; None: their average
-    opposite: bool              # whether that is because they cancel each other out
+    channel: int | None         # the one to use, as all would cancel each other; None: the average
     peaks: list[tuple[int, float]]  # after the seconds left out: first frame and peak of each block
 
 
@@ -521,7 +520,7 @@ def _survey(path: Path, offset: float, keep: float | None) -> _Sound:
                          "record or export it again.")
     opposite = mean_level < 0.01 * levels.max()
     channel = int(np.argmax(levels > 0.1 * levels.max())) if opposite else None
-    return _Sound(rate, len(levels), frames, channel, opposite, [
+    return _Sound(rate, len(levels), frames, channel, [
         (first, float(mean if channel is None else each[channel])) for first, mean, each in peaks])
 
 
@@ -624,8 +623,9 @@ def check_output_dir(path: str | Path) -> Path:
         with tempfile.TemporaryFile(dir=path):
             pass
     except (FileExistsError, NotADirectoryError):
-        raise InputError(f"The output goes into a folder, and a file stands in the way of {path}: "
-                         "name another folder.") from None
+        file = next(part for part in (path, *path.parents) if part.exists())
+        raise InputError(f"{shortened(file)} is a file, and the output needs a folder: name "
+                         "another.") from None
     except OSError as error:
         raise InputError(f"The output folder must be writable, and {path} is not "
                          f"({error.strerror or error}): name another folder.") from None

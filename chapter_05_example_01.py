@@ -226,7 +226,8 @@ def app(options) -> None:
     sample_length = round(options.seconds * SAMPLE_RATE)
     peak = 0.9 if options.level else None
     audios = inputs.load_sounds(options, job.sounds, sample_length, peak)
-    record = results.new_record(options, checkpoint, "nsynth", job.sounds)
+    plan.say_unknown(options, job, checkpoint, audios, WAV_FILENAMES)
+    record = results.new_record(options, checkpoint, "nsynth", job.named_by)
 
     # Encodes the sounds, and saves the encodings for later use
     encodings = encode(job.sounds, checkpoint, sample_length, trim_silence=options.trim, peak=peak,
@@ -238,25 +239,24 @@ def app(options) -> None:
     encodings = options.scale * audio_utils.timestretch(encodings, options.stretch)
 
     # Mixes the encodings in pairs: 4 sounds make 12 mixes
-    if options.steps or options.crossfade:
-        clips = [mixing.encoding(mix, encodings) for mix in job.mixes]
-    else:
-        encodings_mix, encodings_mix_name = mix_encoding_pairs(encodings, job.names, job.weights,
-                                                               job.pairs)
-        # not in print: The sounds themselves are decoded as well, to hear what the network loses.
-        clips = [*encodings, *encodings_mix]
+    encodings_mix, encodings_mix_name = mix_encoding_pairs(encodings, job.names, job.weights,
+                                                           job.pairs)
+    # not in print: The sounds themselves are decoded as well, to hear what the network loses; files
+    # are named with the seed.
+    encodings_mix, encodings_mix_name = plan.with_sounds(record, job, encodings, encodings_mix,
+                                                         encodings_mix_name)
 
     # Synthesizes them into WAVs; at the end, or when stopped, draws every sound as a rainbowgram
     # and makes the page to listen on
     planned = plan.planned_mixes(record, job)
     with results.page_at_end(record, nsynth_page, job.names, audios, planned):
-        synthesize(np.array(clips), [clip.path.stem for clip in planned], checkpoint,
-                   record.output_dir, seed=record.seed,
+        synthesize(encodings_mix, encodings_mix_name, checkpoint, record.output_dir,
+                   seed=record.seed,
                    identities=[clip.identity for clip in planned],
                    temperature=options.temperature, precision=options.precision,
                    threads=options.threads, resume=options.resume, engine=engine,
                    reference_audio=mixing.stacked([a for a in audios if a is not None]),
-                   report=record.say, progress=bar(options, f"decoding {len(clips)} clips",
+                   report=record.say, progress=bar(options, f"decoding {len(planned)} clips",
                                                    1 / SAMPLE_RATE, "s of sound"))
 
 

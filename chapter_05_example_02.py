@@ -14,6 +14,7 @@ if __name__ == "__main__":
 
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -21,7 +22,7 @@ import audio_utils
 from companion import inputs, plan, results
 from companion.options import Parser, number, option_parser
 from companion.page.reports import gansynth_page
-from companion.progress import bar
+from companion.progress import bar, bars
 from companion.run import run
 from companion.start import HERE
 from synths import gansynth
@@ -80,7 +81,7 @@ def get_midi_notes(midi_filename: str | Path = "cs1-1pre-short.mid") -> dict:
 def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: int = 16,
                    checkpoint_dir: str | Path | None = None, *, seed: int | None = None,
                    instruments: str | None = None, instruments_path: Path | None = None,
-                   threads: int | None = None, engine: str = "fast",
+                   threads: int | None = None, engine: ModuleType = gansynth,
                    progress: Callable[[int, int], None] | None = None) -> np.ndarray:
     """Generate an audio clip from the notes, on instruments drawn at random from the latent space.
 
@@ -102,8 +103,8 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
         Where to save the instruments, so that they can be had again.
     threads : int, optional
         None: all cores.
-    engine : str
-        "fast", or "magenta" for Magenta's own networks.
+    engine : module
+        Whose `Model` plays: synths.gansynth, or synths.gansynth.magenta (Magenta's own networks).
     progress : callable, optional
         Called with notes done and notes in all.
 
@@ -118,7 +119,7 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
         If the instruments are none.
     """
     # not in print: The generator alone is loaded, without the data set that it was trained on.
-    model = inputs.gansynth_model(checkpoint_dir, batch_size, threads, engine)
+    model = inputs.gansynth_model(engine, checkpoint_dir, batch_size, threads)
     # not in print: The clip lasts to the end of the last note to end, not of the last listed.
     total_time = max(notes["end_times"])
 
@@ -139,9 +140,9 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
     # Generates the audio of each note
     # not in print: Audio after a note's release is not computed.
     # not in print: A long note sounds for all of the 4 seconds that the model makes, not for 3.
-    audio_notes = model.generate_samples_from_z(
-        z_notes, notes["pitches"], note_lengths=notes["end_times"] - notes["start_times"],
-        progress=progress, max_note_length=gansynth.WHOLE_NOTE_LENGTH)
+    # not in print: Notes are generated and mixed some at a time, so a long score fits in memory.
+    audio_notes = gansynth.generate_notes(model, z_notes, notes, gansynth.WHOLE_NOTE_LENGTH,
+                                          progress)
 
     # Makes a single audio clip
     return gansynth.combine_notes(audio_notes, notes["start_times"], notes["end_times"],
@@ -191,6 +192,7 @@ def app(options) -> None:
         download_checkpoint(checkpoint_name,
                             progress=bar(options, f"fetching {checkpoint_name}", 1e-6, "MB"))
     checkpoint = inputs.find_weights(options, "gansynth")
+    engine = inputs.gansynth_engine(options)
 
     # Gets the notes of each score (in a preview, a phrase for each instrument)
     plan.check_preview(options)
@@ -207,6 +209,8 @@ def app(options) -> None:
     record = results.new_record(options, checkpoint, "gansynth", midi_filenames)
     planned = plan.planned_scores(options, record, names)
     heard = plan.Heard()
+    progress = bars(options, f"playing {plan.what_plays(options, names)}",
+                    [len(notes["pitches"]) for notes in scores], "notes")
 
     # At the end, or when stopped, draws the scores and makes the page to listen on
     with results.page_at_end(record, gansynth_page, planned, scores, heard.audios,
@@ -218,8 +222,8 @@ def app(options) -> None:
             audio_clip = generate_audio(
                 notes, options.seconds_per_instrument, checkpoint_dir=checkpoint,
                 seed=record.seed, instruments=instruments[place],
-                instruments_path=instruments_path, threads=options.threads, engine=options.engine,
-                progress=bar(options, f"playing {clip.title}", unit="notes"))
+                instruments_path=instruments_path, threads=options.threads, engine=engine,
+                progress=next(progress))
 
             # Saves the clip and its picture
             save_audio(audio_clip, clip.path.stem, record.output_dir, options.labels)

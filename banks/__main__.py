@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from synths import InputError
+from companion.run import catch_stops, explained, stopped
+from companion.start import start
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,45 +25,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         return run(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        print(f"error: the system refused: {error.strerror or error}{where}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nstopped; what is finished is kept, and the same command goes on", file=sys.stderr)
-        return 130
+    except (Exception, KeyboardInterrupt) as error:
+        code, sentence = explained(error)
+        if _interrupted(error):
+            sentence += ", and the same command goes on"
+        print(sentence, file=sys.stderr)
+        return code
 
 
 def run(options: argparse.Namespace) -> int:
     """Plan, build and finish a bank; 1 if clips are missing at the end, else 0."""
-    from tqdm import tqdm
-
-    from banks import build, cluster
+    from banks import build, cluster, tasks
 
     say = _quiet if options.quiet else _say
+    title = {"nsynth": "NSynth bank", "gansynth": "GANSynth bank"}[options.kind]
     job = (prepare_nsynth if options.kind == "nsynth" else prepare_gansynth)(options, say)
     todo = build.resume(job, options.overwrite, say)
-    if todo:
-        build.check_room(job, todo)
-    if options.plan or todo:
+    if options.plan:
         with cluster.engine(options.workers, options.scheduler, say) as (execute, client):
-            count = 1
             if client is not None:
                 cluster.check_workers(client, job.checkpoint, job.weights)
-                count = len(client.scheduler_info(n_workers=-1)["workers"])
-            if options.plan:
-                build.say_plan(job, todo, execute, count, say)
-                return 0
-            with tqdm(desc="making clips", total=len(todo), unit=" clips", smoothing=0.05,
-                      disable=options.quiet, mininterval=0.5 if sys.stderr.isatty() else 10,
-                      bar_format="{desc}: {n_fmt} of {total_fmt} clips, {rate_fmt}, "
-                                 "{remaining} left") as bar:
-                build.make(job, todo, execute, bar)
-    build.finish(job, f"{options.kind.replace('synth', 'Synth').replace('gan', 'GAN')} bank",
-                 describe(options, job))
+            build.say_plan(job, todo, execute, cluster.count(client), say)
+        build.check_room(job, todo)
+        return 0
+    if todo:
+        build.check_room(job, todo)
+        try:
+            with cluster.engine(options.workers, options.scheduler, say) as (execute, client):
+                job.common["mark"] = tasks.mark(job.store)
+                if client is not None:
+                    cluster.check_workers(client, job.checkpoint, job.weights,
+                                          job.store.address, job.common["mark"])
+                build.make(job, todo, execute, _bars(options.quiet))
+        except (Exception, KeyboardInterrupt) as error:
+            if _interrupted(error):  # the page and the manifest of what is there, then the end
+                build.resume(job, options.overwrite, _quiet)
+                if job.records:
+                    build.finish(job, title, describe(options, job))
+            raise
+    build.finish(job, title, describe(options, job))
     say(f"{len(job.records)} clips, {len(job.bank.points)} instruments (SFZ), and the page: "
         f"{job.store.path('index.html')}")
     for file, reason in sorted(job.failed.items()):
@@ -69,29 +71,46 @@ def run(options: argparse.Namespace) -> int:
     return 1 if job.failed else 0
 
 
+def _interrupted(error: BaseException) -> bool:
+    return stopped() or isinstance(error, KeyboardInterrupt)
+
+
 def prepare_nsynth(options: argparse.Namespace, say):
     """The job of a bank of mixes; everything that the user gave is checked."""
-    import numpy as np
-
     from banks import plan
-    from synths import nsynth
 
     checkpoint, weights = _weights(options, "nsynth", say)
-    pitches = plan.parse_pitches(options.pitches) if options.pitches else None
+    pitches = None if options.pitches is None else plan.parse_pitches(options.pitches)
     corners = plan.load_corners(options.corners, say)
     pitches = plan.common_pitches(corners, pitches, say)
     samples = round(options.seconds * 16000)
     settings = {"weights": weights, "seed": options.seed, "temperature": options.temperature,
                 "precision": options.precision}
-    if options.precision == "auto":
-        found = plan.plan_nsynth(corners, options.grid, pitches, samples, settings)
-        some = list(found.sources.values())[:4]
-        choice = nsynth.choose_precision(np.stack(some), checkpoint)
-        say(choice.reason)
-        settings["precision"] = choice.precision
     bank = plan.plan_nsynth(corners, options.grid, pitches, samples, settings)
-    return _job(options, bank, checkpoint, weights, precision=settings["precision"],
+    precision = options.precision
+    if precision == "auto":
+        precision = _precision(options, bank, checkpoint, say)
+        plan.set_precision(bank, precision)
+    return _job(options, bank, checkpoint, weights, precision=precision,
                 temperature=options.temperature)
+
+
+def _precision(options: argparse.Namespace, bank, checkpoint: Path, say) -> str:
+    """The precision of the clips that are there already, else the one that suits the sounds."""
+    import numpy as np
+
+    from banks import manifest
+    from synths import nsynth
+
+    there = {} if options.overwrite else manifest.read(_store(options))
+    for clip in bank.clips:
+        record = there.get(clip["file"], {})
+        if record.get("identity") == clip["identity"]:
+            say(f"{record['precision']}, as in the clips that are there")
+            return record["precision"]
+    choice = nsynth.choose_precision(np.stack(list(bank.sources.values())[:4]), checkpoint)
+    say(choice.reason)
+    return choice.precision
 
 
 def prepare_gansynth(options: argparse.Namespace, say):
@@ -118,14 +137,19 @@ def _weights(options: argparse.Namespace, model: str, say) -> tuple[Path, dict]:
     return prefix, {"name": name, "digest": tasks.weights_digest(prefix)}
 
 
-def _job(options: argparse.Namespace, bank, checkpoint: Path, weights: dict, **common):
-    from banks import build
+def _store(options: argparse.Namespace):
     from banks.store import Store
 
-    output = options.output or ROOT / "output" / f"bank_{options.kind}"
-    address = str(output) if "://" in str(output) else str(Path(output).absolute())
-    return build.Job(bank, Store(address), str(checkpoint), weights["digest"], {
-        **common, "kind": options.kind, "of": options.kind, "bank": address,
+    output = options.output or str(ROOT / "output" / f"bank_{options.kind}")
+    return Store(output if "://" in output else str(Path(output).absolute()))
+
+
+def _job(options: argparse.Namespace, bank, checkpoint: Path, weights: dict, **common):
+    from banks import build
+
+    store = _store(options)
+    return build.Job(bank, store, str(checkpoint), weights["digest"], {
+        **common, "kind": options.kind, "of": options.kind, "bank": store.address,
         "checkpoint": str(checkpoint), "threads": options.threads})
 
 
@@ -142,6 +166,29 @@ def describe(options: argparse.Namespace, job) -> dict[str, str]:
         words["instruments"] = options.instruments
     return words | {"pitches": ", ".join(map(note_name, job.bank.pitches)),
                     "length of a clip": f"{clip['seconds']:.3g} s"}
+
+
+def _bars(quiet: bool):
+    """What makes progress bars: how much is done, how fast, how long it will take."""
+    from tqdm import tqdm
+
+    class Bar(tqdm):
+        @property
+        def format_dict(self):
+            found = super().format_dict
+            rate = found["n"] / found["elapsed"] if found["elapsed"] else 0
+            pace = f"{rate:.1f} {found['unit']}/s" if rate >= 1 else (
+                f"{60 * rate:.1f} {found['unit']}/min")
+            return {**found, "pace": pace if rate else "starting"}
+
+    @contextlib.contextmanager
+    def bar(what: str, unit: str, total: int) -> Iterator[tqdm]:
+        with Bar(desc=what, unit=unit, total=total, smoothing=0, disable=quiet or not total,
+                 mininterval=0.5 if sys.stderr.isatty() else 10,
+                 bar_format="{desc}: {n_fmt} of {total_fmt} {unit}, {pace}, {remaining} left"
+                 ) as shown:
+            yield shown
+    return bar
 
 
 def _say(line: str) -> None:
@@ -167,7 +214,8 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--grid", type=_whole(2, 99), default=9, metavar="N",
                      help="points along a side (default: 9)")
     one.add_argument("--pitches", metavar="LIST",
-                     help="48,60 or C2-C5 or 24-84:3 (default: all that the corners share)")
+                     help="48,60 or C2-C5 or 24-84:3 (default: all that the folders share; of "
+                          "single sounds 48,60,72)")
     one.add_argument("--seconds", type=_real(0.1, 60), default=4.0, metavar="S",
                      help="length of a clip (default: 4)")
     one.add_argument("--precision", choices=["auto", "float32", "int8"], default="auto")
@@ -188,13 +236,14 @@ def parser() -> argparse.ArgumentParser:
                           help="default: 0, so that the same command goes on")
         each.add_argument("--plan", action="store_true",
                           help="say what it takes, and make nothing")
-        each.add_argument("--workers", type=_whole(0, 1024), metavar="N",
-                          help="processes on this machine (default: one for each core; 0: this "
-                               "process alone)")
+        where = each.add_mutually_exclusive_group()
+        where.add_argument("--workers", type=_whole(0, 1024), metavar="N",
+                           help="processes on this machine (default: one for each core; 0: this "
+                                "process alone)")
+        where.add_argument("--scheduler", metavar="ADDRESS",
+                           help="use the workers of this Dask scheduler instead")
         each.add_argument("--threads", type=_whole(1, 1024), default=1, metavar="N",
                           help="threads in each worker (default: 1)")
-        each.add_argument("--scheduler", metavar="ADDRESS",
-                          help="use the workers of this Dask scheduler instead")
         each.add_argument("--quiet", action="store_true", help="print errors only")
     return found
 
@@ -222,4 +271,6 @@ def _real(low: float, high: float):
 
 
 if __name__ == "__main__":
+    start()
+    catch_stops()
     sys.exit(main())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from banks.store import Store
 from synths import InputError
 
 Say = Callable[[str], None]
+Bars = Callable[[str, str, int], Any]
 
 
 @dataclass
@@ -35,6 +37,8 @@ class Job:
         File -> record of the clips that are finished.
     failed : dict
         File -> why it could not be made.
+    replaced : bool
+        Whether another bank lies there, to be overwritten.
     """
 
     bank: plan.Bank
@@ -44,6 +48,7 @@ class Job:
     common: dict
     records: dict[str, dict] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    replaced: bool = False
 
 
 # What is there already -----------------------------------------------------------------------
@@ -65,6 +70,7 @@ def resume(job: Job, overwrite: bool, say: Say) -> list[dict]:
         raise InputError(f"{job.store.address} holds another bank ({other[0]} was made of other "
                          "sounds, weights or settings): name another --output, or give "
                          "--overwrite to replace it.")
+    job.replaced |= bool(other)
     for file in other:
         del found[file]
     right = manifest.confirmed(job.store, found)
@@ -101,7 +107,7 @@ def check_room(job: Job, clips: Sequence[dict]) -> None:
 # The work ------------------------------------------------------------------------------------
 
 
-def make(job: Job, todo: Sequence[dict], execute: cluster.Execute, bar) -> None:
+def make(job: Job, todo: Sequence[dict], execute: cluster.Execute, bars: Bars) -> None:
     """Encode what is not encoded yet, then make the clips.
 
     Parameters
@@ -111,8 +117,8 @@ def make(job: Job, todo: Sequence[dict], execute: cluster.Execute, bar) -> None:
         From `resume`.
     execute : callable
         From `cluster.engine`.
-    bar : tqdm
-        Moves by a clip.
+    bars : callable
+        Gets what is done, the unit and how many there are; returns a bar of tqdm's.
 
     Raises
     ------
@@ -120,29 +126,31 @@ def make(job: Job, todo: Sequence[dict], execute: cluster.Execute, bar) -> None:
         If nothing more can be written, or the scheduler is gone; what is finished is kept.
     """
     if job.bank.kind == "nsynth":
-        todo = _encoded(job, todo, execute)
-    for task, result in execute(plan.batches(todo, job.common)):
-        _stop(result)
-        job.failed.update(result["failed"])
-        job.records.update({record["file"]: record for record in result["done"]})
-        bar.update(len(task["clips"]))
+        todo = _encoded(job, todo, execute, bars)
+    with bars("making clips", "clips", len(todo)) as bar:
+        for task, result in execute(plan.batches(todo, job.common)):
+            job.records.update({record["file"]: record for record in result["done"]})
+            _stop(result)
+            job.failed.update(result["failed"])
+            bar.update(len(task["clips"]))
 
 
-def _encoded(job: Job, todo: Sequence[dict], execute: cluster.Execute) -> list[dict]:
+def _encoded(job: Job, todo: Sequence[dict], execute: cluster.Execute, bars: Bars) -> list[dict]:
     """The clips whose sources are all encoded now; the others are marked as failed."""
-    needed = {source["digest"] for clip in todo for source in clip["sources"]}
-    there = set(job.store.names("encodings"))
-    missing = sorted(digest for digest in needed
-                     if f"encodings/{digest}_{job.weights[:12]}.npy" not in there)
+    needed = {source["digest"]: source["encoding"] for clip in todo for source in clip["sources"]}
+    missing = sorted(digest for digest, name in needed.items()
+                     if not tasks.is_encoding(job.store, name))
     for digest in missing:
         tasks.save_array(job.store, f"sources/{digest}.npy", job.bank.sources[digest])
     work = [{**job.common, "kind": "encode", "name": manifest.digest(" ".join(part).encode())[:20],
              "weights": job.weights, "sources": part}
             for part in (missing[start:start + 4] for start in range(0, len(missing), 4))]
     spoiled: dict[str, str] = {}
-    for _, result in execute(work):
-        _stop(result)
-        spoiled.update(result["failed"])
+    with bars("encoding", "sounds", len(missing)) as bar:
+        for task, result in execute(work):
+            _stop(result)
+            spoiled.update(result["failed"])
+            bar.update(len(task["sources"]))
     for digest in missing:
         job.store.remove(f"sources/{digest}.npy")
     left = []
@@ -172,8 +180,16 @@ def finish(job: Job, title: str, about: dict[str, str]) -> None:
             text = sfz.instrument(f"{title}: {shares}", clips)
             job.store.write(f"{name}.sfz", text.encode())
     job.store.write("index.html", page.render(job.bank, job.records, title, about).encode())
-    kept = {file: record for file, record in manifest.read(job.store).items() if file not in files}
-    manifest.gather(job.store, kept | job.records)
+    if job.replaced:
+        old = [file for file in manifest.read(job.store) if file not in files]
+        names = {name for name, _, _ in job.bank.points}
+        for file in old:
+            job.store.remove(file)
+            name = file.removeprefix("clips/").rpartition("_p")[0]
+            if name not in names:
+                job.store.remove(f"{name}.sfz")
+        files.update(old)
+    manifest.gather(job.store, job.records, files)
     if not job.failed:
         job.store.sweep()
 

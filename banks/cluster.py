@@ -7,12 +7,15 @@ fault stays its own.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from banks import tasks
+from companion.run import stopped
 from synths import InputError
 
 # How many workers may die with a task in their hands before the task is suspected.
@@ -25,7 +28,7 @@ Execute = Callable[[Sequence[dict]], Iterator[tuple[dict, dict]]]
 
 @contextlib.contextmanager
 def engine(workers: int | None, scheduler: str | None, say: Callable[[str], None]
-           ) -> Iterator[tuple[Execute, object | None]]:
+           ) -> Iterator[tuple[Execute, Any | None]]:
     """What does the tasks.
 
     Parameters
@@ -59,6 +62,8 @@ def engine(workers: int | None, scheduler: str | None, say: Callable[[str], None
         raise InputError(f"Several processes need dask.distributed ({error}): {INSTALL}, or "
                          "--workers 0 for this process alone.") from error
     dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
+                     # No task waits at a busy worker, which may be slow, or die with it.
+                     "distributed.scheduler.worker-saturation": 1.0,
                      "distributed.comm.timeouts.connect": f"{PATIENCE}s"})
     _hush()
     with contextlib.ExitStack() as stack:
@@ -71,11 +76,11 @@ def engine(workers: int | None, scheduler: str | None, say: Callable[[str], None
             client = distributed.Client(cluster)
         stack.callback(_quietly, client.close)
         _wait(client, scheduler)
-        count = len(client.scheduler_info(n_workers=-1)["workers"])
-        say(f"{count} worker{'s' * (count != 1)}; watch them at {client.dashboard_link}")
+        found = count(client)
+        say(f"{found} worker{'s' * (found != 1)}; watch them at {client.dashboard_link}")
 
         def execute(work: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
-            yield from distribute(distributed, client, work)
+            yield from distribute(client, work)
 
         yield execute, client
 
@@ -95,10 +100,23 @@ def cores() -> int:
         return os.cpu_count() or 1
 
 
+def count(client) -> int:
+    """How many workers a client has; without one this process is the only one."""
+    return 1 if client is None else len(client.scheduler_info(n_workers=-1)["workers"])
+
+
 def _connect(distributed, scheduler: str):
-    try:
+    from distributed.security import Security
+
+    async def greet() -> None:
+        found = await distributed.core.connect(scheduler, timeout=PATIENCE,
+                                               **Security().get_connection_args("client"))
+        await found.close()
+
+    try:  # a client that has found nobody takes a minute to end
+        asyncio.run(asyncio.wait_for(greet(), PATIENCE))
         return distributed.Client(scheduler, timeout=PATIENCE, set_as_default=False)
-    except (OSError, TimeoutError, ValueError) as error:
+    except (OSError, TimeoutError, asyncio.TimeoutError, ValueError) as error:
         raise InputError(f"No Dask scheduler answers at {scheduler} within {PATIENCE} s: check the "
                          "address, and that `dask scheduler` runs there.") from error
 
@@ -107,8 +125,8 @@ def _wait(client, scheduler: str | None) -> None:
     try:
         client.wait_for_workers(1, timeout=PATIENCE if scheduler else 120)
     except TimeoutError as error:
-        raise InputError(f"The scheduler at {scheduler} has no worker: start some with `dask "
-                         f"worker {scheduler}`.") from error
+        raise InputError(f"The scheduler at {scheduler} has no worker: start some with `python "
+                         f"-m dask worker {scheduler}` in this project's folder.") from error
 
 
 def _quietly(close: Callable) -> None:
@@ -116,8 +134,17 @@ def _quietly(close: Callable) -> None:
         close()
 
 
-def check_workers(client, prefix: str, digest: str) -> None:
-    """See that every worker has the project and the weights, before long work.
+def check_workers(client, prefix: str, digest: str, bank: str | None = None,
+                  mark: str = "") -> None:
+    """See that every worker has the project, the weights and the bank, before long work.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    prefix, digest : str
+        The weights, and their digest.
+    bank, mark : str, optional
+        The bank's address, and its mark (`tasks.mark`).
 
     Raises
     ------
@@ -128,56 +155,89 @@ def check_workers(client, prefix: str, digest: str) -> None:
         answers = client.run(tasks.check_weights, prefix, digest)
     except Exception as error:  # what cannot be imported there arrives as all sorts of errors
         raise InputError("A worker cannot run this project's code "
-                         f"({tasks.reason(error)}): start the workers in the project's folder, "
-                         "with the same packages.") from error
+                         f"({tasks.reason(error)}): start the workers with `python -m dask worker` "
+                         "in the project's folder, with the same packages.") from error
     for address, lack in answers.items():
         if lack:
             raise InputError(f"The worker {address} {lack}: put the checkpoint there, at the same "
                              "path on every machine.")
+    if bank:
+        for address, lack in client.run(tasks.check_bank, bank, mark).items():
+            if lack:
+                raise InputError(f"The worker {address} {lack}.")
 
 
 def _in_process(work: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
     for task in work:
-        yield task, tasks.run(task)
+        result = tasks.run(task)
+        if stopped():  # some libraries turn the interrupt into another error
+            raise KeyboardInterrupt
+        yield task, result
 
 
-def distribute(distributed, client, work: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
+def remote() -> Callable[[dict], dict]:
+    """`tasks.run` by value: a scheduler without this project hands it on all the same."""
+    def run(task: dict) -> dict:
+        from banks import tasks
+
+        return tasks.run(task)
+    return run
+
+
+def distribute(client, work: Sequence[dict], run: Callable[[dict], dict] | None = None
+               ) -> Iterator[tuple[dict, dict]]:
     """Do tasks on a client's workers: (task, result) as they come.
 
     Dask blames a dead worker on all tasks that waited there, so the tasks that it gives up are done
     once more at the end, clip by clip and one at a time: who fails then is to blame.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    work : sequence of dict
+        The tasks.
+    run : callable, optional
+        Does a task on a worker; `tasks.run` by default.
 
     Raises
     ------
     InputError
         If the scheduler is gone.
     """
+    run = run or remote()
     suspects: list[dict] = []
-    for task, result in _gathered(distributed, client, work):
+    for task, result in _gathered(client, work, run):
         if result is None:
             suspects.extend(tasks.singles(task))
         else:
             yield task, result
     for task in suspects:
-        for _, result in _gathered(distributed, client, [task]):
+        for _, result in _gathered(client, [task], run):
             yield task, result or {
                 "name": task["name"], "done": [], "stop": None, "failed": {
-                    tasks.name_of(task): f"{ALLOWED_FAILURES + 1} workers died while they made it"}}
+                    tasks.name_of(task): "several workers died while they made it"}}
 
 
-def _gathered(distributed, client, work: Sequence[dict]) -> Iterator[tuple[dict, dict | None]]:
+def _gathered(client, work: Sequence[dict], run: Callable[[dict], dict]
+              ) -> Iterator[tuple[dict, dict | None]]:
     """(task, result) as they come; no result where too many workers died."""
-    futures = {client.submit(tasks.run, task, key=f"{task['kind']}-{task['name']}", pure=False):
-               task for task in work}
+    import distributed
+
+    futures = {client.submit(run, task, key=f"{task['kind']}-{task['name']}", pure=False): task
+               for task in work}
+    gone = InputError("The scheduler has gone, and with it the work in hand; what is finished is "
+                      "kept: start one, and give the same command again.")
     for future in distributed.as_completed(futures, loop=client.loop):
         task = futures.pop(future)
-        if future.status == "finished":
-            yield task, future.result()
-        elif future.status != "error":
-            raise InputError("The scheduler has gone, and with it the work in hand; what is "
-                             "finished is kept: start one, and give the same command again.")
-        elif isinstance(future.exception(), distributed.scheduler.KilledWorker):
-            yield task, None
-        else:
-            raise future.exception()
+        try:
+            if future.status == "finished":
+                yield task, future.result()
+            elif future.status != "error":
+                raise gone
+            elif isinstance(future.exception(), distributed.scheduler.KilledWorker):
+                yield task, None
+            else:
+                raise future.exception()
+        except (OSError, TimeoutError) as error:  # a task itself ends in a result, never in these
+            raise gone from error
         future.release()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from banks.store import Store
@@ -52,10 +52,17 @@ def from_lines(data: bytes | None) -> list[dict]:
     return records
 
 
-def read(store: Store) -> dict[str, dict]:
-    """What the bank's lines say: file -> record, the latest of each file."""
+def read(store: Store, names: Sequence[str] | None = None) -> dict[str, dict]:
+    """What the bank's lines say: file -> record, the latest of each file.
+
+    Parameters
+    ----------
+    store : Store
+    names : sequence of str, optional
+        Which of the tasks' lines; all by default.
+    """
     records = from_lines(store.read(NAME))
-    for name in store.names(FOLDER):
+    for name in store.names(FOLDER) if names is None else names:
         records.extend(from_lines(store.read(name)))
     return {record["file"]: record for record in records}
 
@@ -78,8 +85,21 @@ def confirmed(store: Store, records: dict[str, dict]) -> dict[str, dict]:
     return {file: record for (file, record), good in zip(records.items(), rights) if good}
 
 
-def gather(store: Store, records: dict[str, dict]) -> None:
-    """Write all records as one manifest and remove the tasks' own lines."""
-    store.write(NAME, to_lines(records[file] for file in sorted(records)))
-    for name in store.names(FOLDER):
+def gather(store: Store, records: dict[str, dict], wanted: Collection[str]) -> None:
+    """Write one manifest and remove the tasks' own lines, which it holds now.
+
+    Parameters
+    ----------
+    store : Store
+    records : dict
+        File -> record of the clips that are right.
+    wanted : collection of str
+        The bank's files.  Lines about others are kept as they are; one of these without a record
+        has no line any more.
+    """
+    names = store.names(FOLDER)  # not those that another run adds meanwhile
+    kept = {file: record for file, record in read(store, names).items() if file not in wanted}
+    kept |= records
+    store.write(NAME, to_lines(kept[file] for file in sorted(kept)))
+    for name in names:
         store.remove(name)

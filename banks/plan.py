@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,12 +20,14 @@ import numpy as np
 
 import audio_utils
 from banks import manifest, tasks
-from synths import InputError
+from synths import InputError, files
 
 SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")
 NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 _STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _UNPITCHED = 60  # the key at which a sound without a pitch sounds as it is
+_OCTAVES = [48, 60, 72]  # what single sounds make unasked
+_PITCH = r"(?:[A-Ga-g][#♯b♭]?-?[0-9]|[0-9]{1,3})"
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,14 @@ class Corner:
         MIDI pitch -> file.
     single : bool
         Whether one sound, played faster or slower, stands for every pitch.
+    tuning : float
+        The pitch at which a single sound sounds as it is, a MIDI number with its fraction.
     """
 
     name: str
     notes: dict[int, Path]
     single: bool
+    tuning: float = 0.0
 
 
 @dataclass
@@ -96,10 +102,10 @@ def parse_pitch(word: str) -> int | None:
     >>> [parse_pitch(word) for word in ("60", "C4", "bb3", "f#-1", "H2", "128")]
     [60, 60, 58, 6, None, None]
     """
-    if re.fullmatch(r"\d{1,3}", word):
+    if re.fullmatch(r"[0-9]{1,3}", word):
         pitch = int(word)
     else:
-        match = re.fullmatch(r"([A-Ga-g])([#♯b♭]?)(-?\d)", word)
+        match = re.fullmatch(r"([A-Ga-g])([#♯b♭]?)(-?[0-9])", word)
         if not match:
             return None
         pitch = (_STEPS[match[1].upper()] + {"": 0, "#": 1, "♯": 1}.get(match[2], -1)
@@ -117,12 +123,12 @@ def parse_pitches(text: str) -> list[int]:
 
     Examples
     --------
-    >>> parse_pitches("24-33:3,C4")
-    [24, 27, 30, 33, 60]
+    >>> parse_pitches("24-33:3,C4"), parse_pitches("Bb3 - C4")
+    ([24, 27, 30, 33, 60], [58, 59, 60])
     """
     pitches: set[int] = set()
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\w[#♯♭]?(?:-?\d)?\w?)(?:-(\w[#♯♭]?-?\w*))?(?::(\d+))?\s*", part)
+        match = re.fullmatch(rf"\s*({_PITCH})(?:\s*-\s*({_PITCH}))?(?::([0-9]+))?\s*", part)
         low = parse_pitch(match[1]) if match else None
         high = (parse_pitch(match[2]) if match[2] else low) if match else None
         step = int(match[3] or 1) if match else 0
@@ -136,6 +142,8 @@ def parse_pitches(text: str) -> list[int]:
 def pitch_in_name(stem: str) -> int | None:
     """The pitch that a file's name says: NSynth's own form, a note's name, or a number from 12 on.
 
+    Octaves below 0 have no names here, for in `take-b-1` the 1 is no octave.
+
     >>> [pitch_in_name(stem) for stem in ("bass_electronic_018-022-100", "flute_C#4", "organ_060",
     ...                                   "take 2", "p48_take_2", "meow")]
     [22, 61, 60, None, 48, None]
@@ -144,8 +152,8 @@ def pitch_in_name(stem: str) -> int | None:
     if nsynth:
         return parse_pitch(nsynth[1])
     marked = re.findall(r"(?i)(?<![a-z0-9])(?:p|midi|note|pitch)_?(\d{1,3})(?!\d)", stem)
-    named = re.findall(r"(?<![A-Za-z0-9])([A-Ga-g][#♯b♭]?-?\d)(?![A-Za-z0-9])", stem)
-    numbers = [word for word in re.findall(r"(?<![A-Za-z0-9])\d{2,3}(?!\w)", stem.replace("_", " "))
+    named = re.findall(r"(?<![A-Za-z0-9])([A-Ga-g][#♯b♭]?[0-9])(?![A-Za-z0-9])", stem)
+    numbers = [word for word in re.findall(r"(?<!\w)[0-9]{2,3}(?!\w)", stem.replace("_", " "))
                if 12 <= int(word) <= 127]
     for words in (marked, named, numbers):
         if len(set(words)) == 1:
@@ -189,7 +197,8 @@ def load_corners(paths: Sequence[str], say: Callable[[str], None]) -> list[Corne
         raise InputError(f"A bank of mixes has two, three or four corners, not {len(paths)}.")
     corners: list[Corner] = []
     for path in map(Path, paths):
-        stem = re.sub(r"[^\w.-]+", "-", path.name if path.is_dir() else path.stem) or "corner"
+        stem = path.resolve().name if path.is_dir() else path.stem
+        stem = re.sub(r"[^\w.-]+", "-", stem).strip("-") or "corner"
         taken = [corner.name for corner in corners]
         name = next(name for name in itertools.chain(
             [stem], (f"{stem}-{number}" for number in itertools.count(2))) if name not in taken)
@@ -198,7 +207,8 @@ def load_corners(paths: Sequence[str], say: Callable[[str], None]) -> list[Corne
 
 
 def _folder(path: Path, name: str, say: Callable[[str], None]) -> Corner:
-    found = sorted(file for file in path.iterdir() if file.suffix.lower() in SOUNDS)
+    found = sorted(file for file in path.iterdir() if file.suffix.lower() in SOUNDS
+                   and not file.name.startswith(".") and file.is_file())
     if not found:
         raise InputError(f"A corner is a sound or a folder of notes, and {path} holds no sound "
                          f"({', '.join(SOUNDS)}): name another folder.")
@@ -206,13 +216,12 @@ def _folder(path: Path, name: str, say: Callable[[str], None]) -> Corner:
     for file in found:
         pitch = pitch_in_name(file.stem)
         if pitch is None:
-            heard = pitch_by_ear(audio_utils.load_audio(file))
+            heard = _heard(file)
             if heard is None:
                 raise InputError(f"The pitch of {file} is neither in its name nor heard: put the "
                                  f"MIDI number or the note into the name, like {name}_60.wav.")
             pitch = round(heard)
-            say(f"{file.name}: heard as {note_name(pitch)}, MIDI {pitch} "
-                f"({100 * (heard - pitch):+.0f} cents)")
+            say(f"{file.name}: heard as {_in_words(heard)}")
         if pitch in notes:
             raise InputError(f"A corner has one note of a pitch, and {path} has two of MIDI "
                              f"{pitch}, {notes[pitch].name} and {file.name}: leave one.")
@@ -224,22 +233,38 @@ def _single(path: Path, name: str, say: Callable[[str], None]) -> Corner:
     if not path.is_file():
         raise InputError(f"A corner is a sound or a folder of notes, and {path} is neither: check "
                          "the name.")
-    pitch = pitch_in_name(path.stem)
+    pitch: float | None = pitch_in_name(path.stem)
     if pitch is None:
-        heard = pitch_by_ear(audio_utils.load_audio(path))
-        pitch = _UNPITCHED if heard is None else round(heard)
-        say(f"{path.name}: " + (
-            f"no steady pitch, so it sounds as it is on {note_name(pitch)}, MIDI {pitch}"
-            if heard is None else f"heard as {note_name(pitch)}, MIDI {pitch} "
-                                  f"({100 * (heard - pitch):+.0f} cents)"))
-    return Corner(name, {pitch: path}, single=True)
+        heard = _heard(path)
+        pitch = _UNPITCHED if heard is None else heard
+        say(f"{path.name}: " + (f"heard as {_in_words(pitch)}" if heard is not None else
+                                f"no steady pitch, so it sounds as it is on {_in_words(pitch)}"))
+    return Corner(name, {round(pitch): path}, single=True, tuning=pitch)
+
+
+def _heard(path: Path) -> float | None:
+    """The pitch of a sound's first seconds, to the tenth of a semitone that pYIN tells apart."""
+    heard = pitch_by_ear(audio_utils.load_audio(path, 4 * tasks.SAMPLE_RATE))
+    return None if heard is None else round(heard, 1)
+
+
+def _in_words(pitch: float) -> str:
+    """A pitch in words.
+
+    >>> _in_words(60.0), _in_words(60.6)
+    ('C4, MIDI 60', 'C#4, MIDI 61 (-40 cents)')
+    """
+    cents = round(100 * (pitch - round(pitch)))
+    return (f"{note_name(round(pitch))}, MIDI {round(pitch)}"
+            + (f" ({cents:+} cents)" if cents else ""))
 
 
 def common_pitches(corners: Sequence[Corner], wanted: Sequence[int] | None,
                    say: Callable[[str], None]) -> list[int]:
     """The pitches of the bank: those wanted, or else there, that every corner has.
 
-    A single sound has every pitch: it is played faster or slower.
+    A single sound has every pitch: it is played faster or slower.  Single sounds alone make three
+    octaves of a note unless asked for more.
 
     Raises
     ------
@@ -247,8 +272,10 @@ def common_pitches(corners: Sequence[Corner], wanted: Sequence[int] | None,
         If there are none.
     """
     folders = [corner for corner in corners if not corner.single]
-    every = set(wanted or ()) or {pitch for corner in folders or corners[:1]
-                                  for pitch in corner.notes}
+    if not folders and not wanted:
+        wanted = _OCTAVES
+        say(f"single sounds have every pitch: {pitch_list(wanted)} are made (--pitches for others)")
+    every = set(wanted or ()) or {pitch for corner in folders for pitch in corner.notes}
     common = {pitch for pitch in every if all(pitch in corner.notes for corner in folders)}
     if not common:
         raise InputError("The corners need pitches in common, and there are none: "
@@ -273,14 +300,15 @@ def load_note(corner: Corner, pitch: int, samples: int) -> np.ndarray:
     """A corner's note: float32 [samples], 16 kHz, mono, cut or followed by silence."""
     if not corner.single:
         return audio_utils.load_audio(corner.notes[pitch], samples)
-    (own, path), = corner.notes.items()
-    if pitch == own:
+    path, = corner.notes.values()
+    if pitch == corner.tuning:
         return audio_utils.load_audio(path, samples)
     import soxr
 
-    # Played at this rate it has the pitch: the rate is rounded to a ten-thousandth, 0.2 cents.
-    audio = soxr.resample(audio_utils.load_audio(path), 2 ** ((pitch - own) / 12), 1.0,
-                          quality="HQ")[:samples]
+    rate = 2 ** ((pitch - corner.tuning) / 12)
+    # A thousand samples more than what is heard, for the ends of the filter.
+    audio = audio_utils.load_audio(path, math.ceil(samples * rate) + 1000)
+    audio = soxr.resample(audio, rate, 1.0, quality="HQ")[:samples]
     audio = audio / max(1.0, float(np.abs(audio).max(initial=0.0)))
     return np.pad(audio, (0, samples - len(audio))).astype(np.float32)
 
@@ -365,24 +393,33 @@ def plan_nsynth(corners: Sequence[Corner], size: int, pitches: Sequence[int], sa
     return bank
 
 
+def set_precision(bank: Bank, precision: str) -> None:
+    """Set the precision, "float32" or "int8", in which all clips of a bank are decoded."""
+    for clip in bank.clips:
+        clip["precision"] = precision
+        clip["recipe"] = manifest.recipe(clip)
+
+
 @dataclass(frozen=True)
 class _Note:
     digest: str
+    file: str
     fault: str = ""
 
 
 def _prepared(corner: Corner, pitch: int, samples: int, bank: Bank) -> _Note:
     """Load a note and put it among the bank's sources; a sound that cannot be used is noted."""
+    path = next(iter(corner.notes.values())) if corner.single else corner.notes[pitch]
+    name = files.shortened(path.name)
     try:
         audio = load_note(corner, pitch, samples)
     except InputError as error:
-        path = corner.notes.get(pitch) or next(iter(corner.notes.values()))
-        return _Note(manifest.digest(str(path).encode()), str(error))
+        return _Note(manifest.digest(os.fsencode(path)), name, str(error))
     file = io.BytesIO()
     np.save(file, audio, allow_pickle=False)
     digest = manifest.digest(file.getvalue())
     bank.sources[digest] = audio
-    return _Note(digest)
+    return _Note(digest, name)
 
 
 def _nsynth_record(file: str, used: Sequence[tuple], pitch: int, samples: int,
@@ -393,10 +430,10 @@ def _nsynth_record(file: str, used: Sequence[tuple], pitch: int, samples: int,
         shares[note.digest] = shares.get(note.digest, 0) + share
     identity = " ".join([weights, *(f"{digest}:{share:.9f}" for digest, share
                                     in sorted(shares.items())), f"p{pitch}"])
-    names = {note.digest: name for note, name, _ in used}
+    names = {note.digest: {"name": name, "sound": note.file} for note, name, _ in used}
     return {**settings, "file": file, "identity": identity, "pitch": pitch,
             "seconds": samples // 512 * 512 / tasks.SAMPLE_RATE,
-            "sources": [{"name": names[digest], "digest": digest, "share": share,
+            "sources": [{**names[digest], "digest": digest, "share": share,
                          "encoding": f"encodings/{digest}_{weights[:12]}.npy"}
                         for digest, share in sorted(shares.items())]}
 
@@ -440,6 +477,13 @@ def plan_gansynth(instruments: Sequence[int], pitches: Sequence[int], known: ran
 def parse_instruments(text: str) -> list[int]:
     """Numbers of instruments: "3,7" or "1-8".
 
+    Raises
+    ------
+    InputError
+        If it is something else.
+
+    Examples
+    --------
     >>> parse_instruments("3,7,1-2")
     [3, 7, 1, 2]
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 import secrets
 import shutil
@@ -10,8 +11,8 @@ from pathlib import Path
 from synths import InputError, files
 
 
-class WriteError(InputError):
-    """The bank cannot be written: nobody's sound is at fault, and more work would be lost."""
+class StoreError(InputError):
+    """The bank cannot be read or written: no sound is at fault, and more work would be lost."""
 
 
 class Store:
@@ -40,20 +41,29 @@ class Store:
                 else str(Path(self.address, *name.split("/"))))
 
     def read(self, name: str) -> bytes | None:
-        """A file's bytes; None where there is no such file."""
+        """A file's bytes; None where there is no such file.
+
+        Raises
+        ------
+        StoreError
+            If the system refuses.
+        """
         try:
             if self.remote:
                 return self._system.cat_file(self.path(name))
             return Path(self.path(name)).read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise StoreError(f"{self.path(name)} cannot be read ({error.strerror or error}): see "
+                             "what is wrong there, or name another place.") from error
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file: whole under its name, or not there at all.
 
         Raises
         ------
-        WriteError
+        StoreError
             If the system refuses.
         """
         path = self.path(name)
@@ -68,7 +78,7 @@ class Store:
             self._system.pipe_file(part, data)
             self._system.mv(part, path)
         except (OSError, InputError) as error:
-            raise WriteError(str(error) if isinstance(error, InputError) else
+            raise StoreError(str(error) if isinstance(error, InputError) else
                              f"{path} cannot be written ({error.strerror or error}): make room, "
                              "or name another place.") from error
 
@@ -76,6 +86,7 @@ class Store:
         """Names below the address of the files in one of its folders; none if it is missing."""
         try:
             if self.remote:
+                self._system.invalidate_cache()  # others write there too
                 found = self._system.ls(self.path(folder), detail=False)
             else:
                 found = Path(self.path(folder)).iterdir()
@@ -102,7 +113,12 @@ class Store:
         return shutil.disk_usage(place).free
 
     def sweep(self) -> None:
-        """Remove what killed runs have left half-written, where no other run is writing."""
+        """Remove what killed runs have left half-written where no other run is writing, and the
+        folders that are empty now.
+        """
         if not self.remote:
             for folder in ("", "clips", "encodings", "sources", "finished"):
                 files.sweep(Path(self.address, folder))
+            for folder in ("sources", "finished"):
+                with contextlib.suppress(OSError):  # it is not there, or not empty
+                    Path(self.address, folder).rmdir()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import io
+import secrets
 import threading
 import time
 from pathlib import Path
@@ -16,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from banks import manifest
-from banks.store import Store, WriteError
+from banks.store import Store, StoreError
+from companion.run import stopped
 from synths import InputError, gansynth, nsynth
 from synths.weights import checkpoints
 
@@ -25,6 +27,7 @@ CLIPS = 12
 FADE = 0.005  # seconds at both ends of a clip, so that nothing clicks
 SAMPLE_RATE = 16000  # Hz
 
+MARK = ".bank"
 PROBE = 2.0  # seconds
 
 # One batch at a time in a process: its network holds the state of its clips.
@@ -37,9 +40,9 @@ def run(task: dict) -> dict:
     Parameters
     ----------
     task : dict
-        ``kind`` ("encode", "nsynth" or "gansynth"), ``bank`` (address), ``checkpoint`` (prefix),
-        ``threads``, ``name``, and what the kind needs: ``sources``; or ``clips``, records as in the
-        manifest.
+        ``kind`` ("encode", "nsynth" or "gansynth"), ``bank`` (address), ``mark`` (from `mark`),
+        ``checkpoint`` (prefix), ``threads``, ``name``, and what the kind needs: ``sources``; or
+        ``clips``, records as in the manifest.
 
     Returns
     -------
@@ -57,10 +60,15 @@ def _run(task: dict) -> dict:
     result: dict = {"name": task["name"], "done": [], "failed": {}, "stop": None}
     try:
         with _LOCK:
-            _WORK[task["kind"]](task, Store(task["bank"]), result)
-    except WriteError as error:
+            store = Store(task["bank"])
+            if "mark" in task and (lack := check_bank(task["bank"], task["mark"])):
+                raise StoreError(f"A worker {lack}")
+            _WORK[task["kind"]](task, store, result)
+    except StoreError as error:
         result["stop"] = str(error)
     except Exception as error:  # one of its clips cannot be made: which?
+        if stopped():
+            raise KeyboardInterrupt from error
         parts = singles(task)
         if len(parts) == 1:
             result["failed"][name_of(parts[0])] = reason(error)
@@ -95,6 +103,25 @@ def check_weights(prefix: str, expected: str) -> str | None:
     return None
 
 
+def mark(store: Store) -> str:
+    """The bank's mark, by which a worker knows that it sees the same folder; made once."""
+    found = store.read(MARK)
+    if not found:
+        found = secrets.token_hex(16).encode()
+        store.write(MARK, found)
+    return found.decode("ascii", "replace")
+
+
+def check_bank(address: str, expected: str) -> str | None:
+    """What a worker lacks, in words; None if it sees the bank.
+
+    A folder of the same name on a disk of its own is not the bank: what it writes there is lost.
+    """
+    found = Store(address).read(MARK)
+    return None if found == expected.encode() else (
+        f"does not see the bank {address}: give an --output that all workers share")
+
+
 def weights_digest(prefix: str | Path) -> str:
     """A digest of a checkpoint: of its index, which holds the checksum of every tensor."""
     return manifest.digest(Path(f"{prefix}.index").read_bytes())
@@ -108,15 +135,32 @@ def empty(_: int) -> None:
 
 
 def load_array(store: Store, name: str) -> np.ndarray:
-    """An array that lies in the bank."""
+    """An array that lies in the bank.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged.
+    """
     data = store.read(name)
     if data is None:
         raise InputError(f"{name} is missing in the bank: give the same command again.")
     try:
         return np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except Exception as error:  # NumPy's readers raise all sorts of errors on damaged files
         raise InputError(f"{store.path(name)} is damaged: remove it and give the same command "
                          "again.") from error
+
+
+def is_encoding(store: Store, name: str) -> bool:
+    """Whether there is an encoding of that name, whole and of finite numbers."""
+    try:
+        array = load_array(store, name)
+    except StoreError:
+        raise
+    except InputError:  # none, or a damaged one
+        return False
+    return array.ndim == 2 and array.size > 0 and bool(np.isfinite(array).all())
 
 
 def save_array(store: Store, name: str, array: np.ndarray) -> None:
@@ -137,7 +181,7 @@ def _encode(task: dict, store: Store, result: dict) -> None:
                 raise InputError("its encoding is not finite numbers")
             save_array(store, f"encodings/{source}_{task['weights'][:12]}.npy", encoding)
             result["done"].append(source)
-        except WriteError:
+        except StoreError:
             raise
         except Exception as error:  # whatever a poisoned sound does, its neighbours go on
             result["failed"][source] = reason(error)
@@ -184,15 +228,18 @@ def _nsynth(task: dict, store: Store, result: dict) -> None:
     clips, encodings = [], []
     for clip in task["clips"]:
         try:
-            encodings.append(sum(
-                np.float32(source["share"]) * load_array(store, source["encoding"])
-                for source in clip["sources"]))
+            mixed: np.ndarray = np.sum(
+                [np.float32(source["share"]) * load_array(store, source["encoding"])
+                 for source in clip["sources"]], axis=0, dtype=np.float32)
+            encodings.append(mixed)
             clips.append(clip)
+        except StoreError:
+            raise
         except Exception as error:
             result["failed"][clip["file"]] = reason(error)
     if not clips:
         return
-    samples = encodings[0].shape[0] * nsynth.HOP_LENGTH
+    samples = len(encodings[0]) * nsynth.HOP_LENGTH
     uniforms = nsynth.draw_uniforms(clips[0]["seed"], [clip["identity"] for clip in clips],
                                     samples)
     audio = decode(np.stack(encodings), uniforms, task)

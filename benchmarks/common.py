@@ -80,9 +80,9 @@ def limits() -> dict[str, float]:
 
 def _multiplier(threads: int):
     """A function that multiplies and adds on all threads, and says how often."""
-    from synths.engines import kernels
+    from synths.engines import crew, kernels, llvm, processors
 
-    target = kernels.processor()
+    target = processors.processor()
     if target is None:  # the best that XNNPACK does
         from synths.engines.litert import Graph, Runner
 
@@ -97,31 +97,31 @@ def _multiplier(threads: int):
     inputs, turns = 128, 10000
 
     class Tile(kernels.Code):
-        STATE, LAYER = ("meeting", "threads", "layers", "weights", "rows", "out"), ()
+        STATE, LAYER = ("barrier", "threads", "layers", "weights", "rows", "out"), ()
 
         def __init__(self) -> None:
             super().__init__(target, inputs)
             self.write_product("product", {target.rows}, of_bytes=False)
-            f = kernels.Run(self)
-            weights, rows, out = f.get("weights"), f.get("rows"), f.own("out")
-            pitch, none = kernels.I64(8 * self.lanes), kernels.I64(0)
+            f = kernels.EntryPoint(self)
+            weights, rows, out = f.state("weights"), f.state("rows"), f.own("out")
+            pitch, none = llvm.I64(8 * self.lanes), llvm.I64(0)
 
             def turn(_) -> None:
                 f.call(f"product_{target.rows}", out, pitch, out, pitch, out, none, rows, rows,
-                       weights, kernels.I64(inputs), kernels.LOWEST)
+                       weights, llvm.I64(inputs), llvm.LOWEST)
             f.loop(f.first, f.last, 1, turn)
             f.b.ret_void()
             self.compile()
 
     code = Tile()
-    crew = kernels.Crew(code, {
-        "weights": kernels.zeros(inputs, code.tile),
-        "rows": kernels.zeros(target.rows, code.pitch // 4),
-        "out": [kernels.zeros(target.rows, code.tile) for _ in range(threads)]}, [], threads)
+    team = crew.Crew(code, {
+        "weights": crew.zeros(inputs, code.tile),
+        "rows": crew.zeros(target.rows, code.pitch // 4),
+        "out": [crew.zeros(target.rows, code.tile) for _ in range(threads)]}, [], threads)
 
     def multiply() -> int:
-        with crew:
-            crew.run(0, turns)
+        with team:
+            team.run(0, turns)
         return 2 * threads * turns * target.rows * code.tile * inputs
     return multiply
 
@@ -156,6 +156,11 @@ class Worker:
         """End the process."""
         self._process.stdin.close()
         self._process.wait()
+
+
+def median(rounds: list[dict], key: str = "seconds") -> float:
+    """Median of one figure of all rounds."""
+    return float(np.median([one[key] for one in rounds]))
 
 
 def timed(work) -> dict[str, float]:

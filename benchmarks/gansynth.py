@@ -19,11 +19,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import RESULTS, ROOT, Worker, limits, machine, serve, timed
+from benchmarks.common import RESULTS, ROOT, Worker, limits, machine, median, serve, timed
 
 BATCH = 16  # the book's
 
@@ -54,9 +55,9 @@ def _load_ours(folder: Path):
 
 
 def _load_magenta(folder: Path):
-    from benchmarks.magenta_gansynth import Reference
+    from synths.gansynth import magenta
 
-    reference = Reference(folder, BATCH)
+    reference = magenta.Model.load_from_path(folder, BATCH)
     return lambda notes, whole: reference.generate_samples_from_z(notes["z"], notes["pitches"])
 
 
@@ -111,8 +112,6 @@ def run(rounds: int = 3, count: int = 210) -> dict:
         The machine, the raw seconds of every round, medians, ratios, and how far the samples of
         the two sides lie apart.
     """
-    from synths.gansynth import score
-
     with tempfile.TemporaryDirectory() as temporary:
         folder, notes_file = Path(temporary) / "official", Path(temporary) / "notes.npz"
         notes = {name: values[:count] for name, values in score_notes().items()}
@@ -141,26 +140,10 @@ def run(rounds: int = 3, count: int = 210) -> dict:
                 whole[name].append(_costs(side.ask(count=BATCH, whole=True)))
         theirs, ours = (np.load(Path(temporary) / f"{name}.npy", mmap_mode="r")
                         for name in ("magenta", "ours"))
-        error = peak = 0.0
-        for a, b, seconds in zip(theirs, ours, notes["lengths"]):
-            heard = score.note_samples(seconds)
-            error = max(error, float(np.abs(a[:heard] - b[:heard]).max()))
-            peak = max(peak, float(np.abs(a[:heard]).max()))
+        error, peak = _differences(theirs, ours, notes["lengths"])
         for side in sides.values():
             side.close()
 
-    ratio = {
-        "score": _median(played, "magenta") / _median(played, "ours"),
-        "score_cpu": _median(played, "magenta", "cpu_s") / _median(played, "ours", "cpu_s"),
-        "whole_notes": _median(whole, "magenta") / _median(whole, "ours"),
-        "whole_notes_cpu": _median(whole, "magenta", "cpu_s") / _median(whole, "ours", "cpu_s"),
-        "load": model_load / start["ours"]["load_s"],
-        "load_generator": start["magenta"]["load_s"] / start["ours"]["load_s"],
-        "load_to_first_note": (start["magenta"]["load_s"] + start["magenta"]["first_note_s"])
-                              / (start["ours"]["load_s"] + start["ours"]["first_note_s"]),
-        "from_import_to_first_note": (sum(start["magenta"].values())
-                                      / sum(start["ours"].values())),
-    }
     return {
         "machine": machine(),
         "notes": count, "batch": BATCH,
@@ -170,7 +153,36 @@ def run(rounds: int = 3, count: int = 210) -> dict:
         "whole_notes": whole,
         "largest_difference": error, "largest_sample": peak,
         "relative_difference": error / peak,
-        "ratio": ratio,
+        "ratio": _ratios(model_load, start, played, whole),
+    }
+
+
+def _differences(theirs: np.ndarray, ours: np.ndarray, lengths: np.ndarray,
+                 ) -> tuple[float, float]:
+    """The largest difference and the largest sample of what is heard of the notes."""
+    from synths.gansynth import score
+
+    error = peak = 0.0
+    for a, b, seconds in zip(theirs, ours, lengths):
+        heard = score.note_samples(seconds)
+        error = max(error, float(np.abs(a[:heard] - b[:heard]).max()))
+        peak = max(peak, float(np.abs(a[:heard]).max()))
+    return error, peak
+
+
+def _ratios(model_load: float, start: dict, played: dict, whole: dict) -> dict[str, float]:
+    """How many times as long Magenta takes."""
+    return {
+        "score": median(played["magenta"]) / median(played["ours"]),
+        "score_cpu": median(played["magenta"], "cpu_s") / median(played["ours"], "cpu_s"),
+        "whole_notes": median(whole["magenta"]) / median(whole["ours"]),
+        "whole_notes_cpu": median(whole["magenta"], "cpu_s") / median(whole["ours"], "cpu_s"),
+        "load": model_load / start["ours"]["load_s"],
+        "load_generator": start["magenta"]["load_s"] / start["ours"]["load_s"],
+        "load_to_first_note": (start["magenta"]["load_s"] + start["magenta"]["first_note_s"])
+                              / (start["ours"]["load_s"] + start["ours"]["first_note_s"]),
+        "from_import_to_first_note": (sum(start["magenta"].values())
+                                      / sum(start["ours"].values())),
     }
 
 
@@ -183,20 +195,13 @@ def parts(rounds: int = 3, count: int = 24) -> dict:
         For each variant the seconds and processor seconds of every round, in turn; the
         multiplications and additions of a note (10^9); and the machine's limits.
     """
-    from synths.gansynth import model as gansynth
-    from synths.gansynth import score
+    from synths.gansynth import Model, score
 
-    class Unfolded(gansynth.Model):
-        def _grow(self, graph, x, layer, height, rows):
-            x = graph.resize_nearest(x, 2 * x.shape[1], 2 * x.shape[2])
-            x = gansynth._activate(graph, gansynth._convolve(graph, x, layer, height))
-            return gansynth._first_rows(graph, x, rows)
-
-    variants = {  # name: the model, whether only what is heard, networks at once
-        "every frame": (Unfolded, False, 1),
-        "the frames that are heard": (Unfolded, True, 1),
-        "scaling and convolving in one": (gansynth.Model, True, 1),
-        "notes spread over the cores": (gansynth.Model, True, gansynth._WORKERS),
+    variants = {  # name: scaling and convolving in one, only what is heard, networks at once
+        "every frame": (False, False, 1),
+        "the frames that are heard": (False, True, 1),
+        "scaling and convolving in one": (True, True, 1),
+        "notes spread over the cores": (True, True, Model.workers),
     }
     notes = {name: values[:count] for name, values in score_notes().items()}
     results = {name: {"seconds": [], "cpu_s": []} for name in variants}
@@ -204,36 +209,36 @@ def parts(rounds: int = 3, count: int = 24) -> dict:
         folder = Path(temporary) / "official"
         subprocess.run([sys.executable, "-m", "benchmarks.magenta_gansynth", "make", str(folder)],
                        cwd=ROOT, check=True, capture_output=True)
-        whole = gansynth.Model.load_from_path(folder, BATCH)
+        model = Model.load_from_path(folder, BATCH)
         for _ in range(rounds):
-            for name, (kind, heard, workers) in variants.items():
-                model = kind.load_from_path(folder, BATCH)
-                before, gansynth._WORKERS = gansynth._WORKERS, workers
-                taken = timed(lambda: model.generate_samples_from_z(
-                    notes["z"], notes["pitches"],
-                    note_lengths=notes["lengths"] if heard else None))
+            for name, (folded, heard, workers) in variants.items():
+                model.folded, model.workers = folded, workers
+                lengths = notes["lengths"] if heard else None
+                taken = timed(partial(model.generate_samples_from_z, notes["z"], notes["pitches"],
+                                      note_lengths=lengths))
                 for key, seconds in taken.items():
                     results[name][key].append(seconds)
-                gansynth._WORKERS = before
-        frames = whole._inverter.frames_for(score.note_samples(notes["lengths"].min()))
-        work = {"every frame": operations(whole, 128, folded=False),
-                "the frames that are heard": operations(whole, frames, folded=False),
-                "scaling and convolving in one": operations(whole, frames, folded=True)}
+        frames = model.inverter.frames_for(score.note_samples(notes["lengths"].min()))
+        work = {"every frame": operations(model.weights, 128, folded=False),
+                "the frames that are heard": operations(model.weights, frames, folded=False),
+                "scaling and convolving in one": operations(model.weights, frames, folded=True)}
     return {"machine": machine(), "limits": limits(), "notes": count, "rounds": results,
             "gflop_per_note": work}
 
 
-def operations(model, frames: int, folded: bool) -> float:
+def operations(weights, frames: int, folded: bool) -> float:
     """Multiplications and additions for a note of so many frames, in 10^9."""
-    rows = model._rows(frames)
-    total = 2 * model._first.kernel.size
-    for block in range(1, model._num_blocks + 1):
-        height, width = model._resolution(block)
+    from synths.gansynth import network
+
+    rows = network.rows(weights, frames)
+    total = 2 * weights.first.kernel.size
+    for block in range(1, weights.num_blocks + 1):
+        height, width = weights.resolution(block)
         if block > 1:
-            kernel = model._layers[block, "conv0"].kernel
+            kernel = weights.layers[block, "conv0"].kernel
             total += (2 * kernel.size * (4 / 9 if folded else 1)
                       * min(height, rows[block] + 1) * width)
-        total += 2 * model._layers[block, "conv1"].kernel.size * rows[block] * width
+        total += 2 * weights.layers[block, "conv1"].kernel.size * rows[block] * width
     return total / 1e9
 
 
@@ -241,41 +246,32 @@ def _costs(answer: dict) -> dict:
     return {key: answer[key] for key in ("seconds", "cpu_s", "peak_mb")}
 
 
-def _median(rounds: dict[str, list[dict]], side: str, key: str = "seconds") -> float:
-    return float(np.median([one[key] for one in rounds[side]]))
-
-
 def table(results: dict) -> str:
-    """The results in a few lines."""
-    ratio, played, whole = results["ratio"], results["score"], results["whole_notes"]
+    """The results in a few lines of Markdown."""
+    ratio, start = results["ratio"], results["start"]
+    lines = ["| job | Magenta | ours | ratio | by processor time |", "|---|---|---|---|---|"]
 
-    def row(what, theirs, ours, factor):
-        return f"{what:<42} {theirs:>9.2f} {ours:>9.2f} {factor:>7.1f}x"
+    def row(what: str, theirs: float, ours: float, factor: float, cpu: float | None = None) -> None:
+        lines.append(f"| {what} | {theirs:.2f} s | {ours:.2f} s | **{factor:.1f}x** | "
+                     f"{f'{cpu:.1f}x' if cpu else ''} |")
 
-    def both(rounds, key="seconds"):
-        return (_median(rounds, side, key) for side in ("magenta", "ours"))
+    def medians(rounds: dict) -> tuple[float, float]:
+        return median(rounds["magenta"]), median(rounds["ours"])
 
-    start = results["start"]
-    lines = [f"{'seconds':<42} {'Magenta':>9} {'ours':>9}",
-             row(f"score, {results['notes']} notes", *both(played), ratio["score"]),
-             row("    processor time", *both(played, "cpu_s"), ratio["score_cpu"]),
-             row(f"{results['batch']} whole notes of 4 s", *both(whole), ratio["whole_notes"]),
-             row("    processor time", *both(whole, "cpu_s"), ratio["whole_notes_cpu"]),
-             row("load (Magenta: all that its Model builds)", results["model_load_s"],
-                 start["ours"]["load_s"], ratio["load"]),
-             row("load (Magenta: the generator alone)", start["magenta"]["load_s"],
-                 start["ours"]["load_s"], ratio["load_generator"]),
-             row("load, first note", *(start[side]["load_s"] + start[side]["first_note_s"]
-                                       for side in ("magenta", "ours")),
-                 ratio["load_to_first_note"]),
-             row("import, load, first note", *(sum(start[side].values())
-                                               for side in ("magenta", "ours")),
-                 ratio["from_import_to_first_note"]),
-             f"largest difference of a sample: {results['relative_difference']:.1e} of the largest"
-             " sample"]
-    peaks = {side: max((one["peak_mb"] or 0) for one in played[side])
-             for side in ("magenta", "ours")}
-    lines.append(f"peak memory (MB): Magenta {peaks['magenta']:.0f}, ours {peaks['ours']:.0f}")
+    row(f"the score, {results['notes']} notes, as heard (largest difference "
+        f"{results['relative_difference']:.1e} of the largest sample)", *medians(results["score"]),
+        ratio["score"], ratio["score_cpu"])
+    row(f"{results['batch']} whole notes of 4 s", *medians(results["whole_notes"]),
+        ratio["whole_notes"], ratio["whole_notes_cpu"])
+    ours = start["ours"]["load_s"]
+    row("load, against all that `Model` builds", results["model_load_s"], ours, ratio["load"])
+    row("load, against the generator alone", start["magenta"]["load_s"], ours,
+        ratio["load_generator"])
+    row("import, load, first note", sum(start["magenta"].values()), sum(start["ours"].values()),
+        ratio["from_import_to_first_note"])
+    peaks = [max(one["peak_mb"] or 0 for one in results["score"][side]) for side in
+             ("magenta", "ours")]
+    lines.append(f"| peak memory | {peaks[0]:.0f} MB | {peaks[1]:.0f} MB | | |")
     return "\n".join(lines)
 
 

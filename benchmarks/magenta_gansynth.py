@@ -1,9 +1,7 @@
-"""Magenta's GANSynth generator on the TensorFlow of today: the reference for tests and timings.
+"""Magenta's GANSynth for tests and timings: random weights, notes, and what loading takes.
 
-Magenta's own `Model` cannot be built here (it needs tensorflow_gan and tf.estimator), so this puts
-together what `Model` samples with, from Magenta's own functions: `network_functions`, `networks`,
-`data_normalizer` and `SpecgramsHelper`.  Run as a program, so that TensorFlow's global state stays
-out of other programs:
+The networks are those of `synths.gansynth.magenta`.  Run as a program, so that TensorFlow's global
+state stays out of other programs:
 
     python -m benchmarks.magenta_gansynth make FOLDER --config JSON    # random weights
     python -m benchmarks.magenta_gansynth play FOLDER IN.npz OUT.npz   # z, pitches -> waves
@@ -14,14 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # Magenta's layers are those of Keras 2
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from synths.engines import tensorflow_v1
+from synths.gansynth import magenta
 
 # The official configuration: the settings of acoustic_only and all_instruments.
 OFFICIAL = {
@@ -32,32 +30,17 @@ OFFICIAL = {
     "start_height": 2, "start_width": 16, "dataset_name": "nsynth_tfds",
     "g_fn": "specgram", "d_fn": "specgram",
 }
-_REST = {  # what set_flags in Magenta's model.py adds
-    "audio_length": 64000, "sample_rate": 16000, "to_rgb_activation": "tanh", "simple_arch": False,
-    "data_normalizer": "specgrams_prespecified_normalizer", "normalizer_margin": 0.8,
-    "normalizer_num_examples": 1000, "mag_normalizer_a": 0.0661371661726,
-    "mag_normalizer_b": 0.113718730221, "p_normalizer_a": 0.8, "p_normalizer_b": 0.0,
-}
 PITCHES = 61
-LOWEST_PITCH = 24
-
-
-def _prepare(folder: Path, config: dict, num_blocks: int) -> dict:
-    from magenta.models.gansynth.lib import networks
-    return {**_REST, **config, "num_blocks": num_blocks, "train_root_dir": str(folder),
-            "resolution_schedule": networks.ResolutionSchedule(
-                config["scale_mode"], (config["start_height"], config["start_width"]),
-                config["scale_base"], config["num_resolutions"])}
 
 
 def make(folder: Path, config: dict, stage: int, global_step: int, seed: int = 0) -> Path:
     """Save a checkpoint of random weights, averaged ones unlike raw ones; return its prefix."""
-    import tensorflow.compat.v1 as tf
+    tf = tensorflow_v1.load()
     from magenta.models.gansynth.lib import network_functions
 
     rng = np.random.default_rng(seed)
     num_blocks = (stage + 1) // 2 + 1
-    settings = _prepare(folder, config, num_blocks)
+    settings = magenta.settings(folder, config, num_blocks)
     with tf.Graph().as_default():
         with tf.variable_scope("Generator"):
             network_functions.g_fn_registry["specgram"](
@@ -81,60 +64,6 @@ def make(folder: Path, config: dict, stage: int, global_step: int, seed: int = 0
     return prefix
 
 
-class Reference:
-    """What Magenta's `Model` samples with: the averaged generator and the inversion."""
-
-    def __init__(self, folder: Path, batch_size: int = 8) -> None:
-        import tensorflow.compat.v1 as tf
-        from magenta.models.gansynth.lib import network_functions, networks
-        from magenta.models.gansynth.lib.specgrams_helper import SpecgramsHelper
-
-        config = json.loads((folder / "experiment.json").read_text("utf-8"))
-        stage = max(int(entry.name[6:]) for entry in folder.glob("stage_*"))
-        prefix = tf.train.latest_checkpoint(str(folder / f"stage_{stage:05d}"))
-        num_blocks = (stage + 1) // 2 + 1
-        settings = _prepare(folder, config, num_blocks)
-        self.batch_size = batch_size
-        graph = tf.Graph()
-        with graph.as_default():
-            step = tf.Variable(np.int64(0), name="global_step")
-            settings["progress"] = num_blocks - 1.0
-            if settings["train_progressive"]:
-                settings["progress"] = networks.compute_progress(
-                    step, settings["stable_stage_num_images"],
-                    settings["transition_stage_num_images"], num_blocks)
-            self.labels = tf.placeholder(tf.int32, [batch_size])
-            self.noises = tf.placeholder(tf.float32, [batch_size, settings["latent_vector_size"]])
-            with tf.variable_scope("Generator"):
-                self.data, _ = network_functions.g_fn_registry["specgram"](
-                    (self.noises, tf.one_hot(self.labels, PITCHES)), **settings)
-            data_type = settings["data_type"]
-            helper = SpecgramsHelper(
-                settings["audio_length"], settings["resolution_schedule"].final_resolutions,
-                overlap=0.75, sample_rate=settings["sample_rate"], mel_downscale=1,
-                ifreq=data_type != "phase")
-            invert = (helper.melspecgrams_to_waves if data_type == "mel"
-                      else helper.specgrams_to_waves)
-            self.waves = invert(self.data)
-            averaged = {variable.op.name + "/ExponentialMovingAverage": variable
-                        for variable in tf.global_variables("Generator")}
-            self.session = tf.Session()
-            tf.train.Saver({"global_step": step, **averaged}).restore(self.session, prefix)
-
-    def generate_samples_from_z(self, z: np.ndarray, pitches: np.ndarray) -> np.ndarray:
-        """As Magenta's Model: whole batches, the last one filled up with zeros."""
-        labels = np.asarray(pitches) - LOWEST_PITCH
-        waves = []
-        for begin in range(0, len(z), self.batch_size):
-            batch = np.zeros((self.batch_size, z.shape[1]), np.float32)
-            numbers = np.zeros(self.batch_size, np.int32)
-            used = min(self.batch_size, len(z) - begin)
-            batch[:used], numbers[:used] = z[begin:begin + used], labels[begin:begin + used]
-            out = self.session.run(self.waves, {self.labels: numbers, self.noises: batch})
-            waves.append(out[:used, :, 0])
-        return np.concatenate(waves)
-
-
 def load_seconds(folder: Path, batch_size: int = 16) -> float:
     """Seconds to build and restore what `Model.load_from_path` does before it can sample.
 
@@ -144,66 +73,74 @@ def load_seconds(folder: Path, batch_size: int = 16) -> float:
     those call tensorflow_gan.  The data set is a placeholder, and the variables of training
     (discriminator, optimisers), which the random checkpoint lacks, are initialised, not restored.
     """
-    import tensorflow.compat.v1 as tf
-    from magenta.models.gansynth.lib import (
-        layers,  # noqa: F401  (imported before the clock runs)
+    tf = tensorflow_v1.load()
+    from magenta.models.gansynth.lib import (  # noqa: F401  (imported before the clock runs)
+        layers,
         network_functions,
         networks,
-        specgrams_helper,  # noqa: F401
+        specgrams_helper,
     )
 
     began = time.perf_counter()
     config = json.loads((folder / "experiment.json").read_text("utf-8"))
     num_blocks = config["num_resolutions"]
-    settings = {**_prepare(folder, config, num_blocks), "num_tokens": PITCHES,
+    settings = {**magenta.settings(folder, config, num_blocks), "num_tokens": PITCHES,
                 "progress": num_blocks - 1.0}
-    height, width = settings["resolution_schedule"].final_resolutions
     graph = tf.Graph()
     with graph.as_default():
-        images = networks.blend_images(
-            tf.placeholder(tf.float32, [batch_size, height, width, 2]), settings["progress"],
-            settings["resolution_schedule"], num_blocks)
-        labels = tf.placeholder(tf.float32, [batch_size, PITCHES])
-
-        def generate(scope_reuse=None):
-            noises = tf.random_normal([batch_size, settings["latent_vector_size"]])
-            with tf.variable_scope("Generator", reuse=scope_reuse):
-                return network_functions.g_fn_registry["specgram"]((noises, labels), **settings)[0]
-
-        def discriminate(data, reuse=True):
-            with tf.variable_scope("Discriminator", reuse=reuse):
-                return network_functions.d_fn_registry["specgram"](data, **settings)
-
-        def classification_loss(data):
-            return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits_v2(
-                labels=tf.stop_gradient(labels),
-                logits=discriminate(data)[1]["classification_logits"]))
-
-        fakes = generate()
-        fake_score, real_score = discriminate(fakes, None)[0], discriminate(images)[0]
-        between = images + tf.random_uniform([batch_size, 1, 1, 1]) * (fakes - images)
-        slope = tf.gradients(discriminate(between)[0], between)[0]
-        penalty = tf.reduce_mean(tf.square(
-            tf.sqrt(tf.reduce_sum(tf.square(slope), axis=[1, 2, 3])) - 1.0))
-        generator_loss = -tf.reduce_mean(fake_score) + classification_loss(fakes)
-        discriminator_loss = (
-            tf.reduce_mean(fake_score) - tf.reduce_mean(real_score) + 10.0 * penalty
-            + 0.001 * tf.reduce_mean(tf.square(real_score)) + classification_loss(images))
-        ours = tf.trainable_variables("Generator")
-        steps = [tf.train.AdamOptimizer(8e-4, 0.0, 0.99).minimize(loss, var_list=variables)
-                 for loss, variables in ((generator_loss, ours), (
-                     discriminator_loss, tf.trainable_variables("Discriminator")))]
-        average = tf.train.ExponentialMovingAverage(0.999)
-        with tf.control_dependencies(steps):
-            average.apply(ours)
+        ours = _build_training(tf, settings, num_blocks, batch_size)
         training_variables = tf.global_variables()
     with tf.Session(graph=graph) as session, graph.as_default():
         session.run(tf.variables_initializer(training_variables))
-        # The averaged generator that samples, and its inversion: as in Reference.
-        Reference(folder, batch_size).session.close()
+        # The averaged generator that samples, and its inversion.
+        magenta.Model.load_from_path(folder, batch_size).close()
         prefix = tf.train.latest_checkpoint(str(next(folder.glob("stage_*"))))
         tf.train.Saver(ours).restore(session, prefix)
     return time.perf_counter() - began
+
+
+def _build_training(tf: Any, settings: dict, num_blocks: int, batch_size: int) -> list:
+    """The graph of training; returns the generator's variables."""
+    from magenta.models.gansynth.lib import network_functions, networks
+
+    height, width = settings["resolution_schedule"].final_resolutions
+    images = networks.blend_images(
+        tf.placeholder(tf.float32, [batch_size, height, width, 2]), settings["progress"],
+        settings["resolution_schedule"], num_blocks)
+    labels = tf.placeholder(tf.float32, [batch_size, PITCHES])
+
+    def generate(scope_reuse=None):
+        noises = tf.random_normal([batch_size, settings["latent_vector_size"]])
+        with tf.variable_scope("Generator", reuse=scope_reuse):
+            return network_functions.g_fn_registry["specgram"]((noises, labels), **settings)[0]
+
+    def discriminate(data, reuse=True):
+        with tf.variable_scope("Discriminator", reuse=reuse):
+            return network_functions.d_fn_registry["specgram"](data, **settings)
+
+    def classification_loss(data):
+        return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits_v2(
+            labels=tf.stop_gradient(labels),
+            logits=discriminate(data)[1]["classification_logits"]))
+
+    fakes = generate()
+    fake_score, real_score = discriminate(fakes, None)[0], discriminate(images)[0]
+    between = images + tf.random_uniform([batch_size, 1, 1, 1]) * (fakes - images)
+    slope = tf.gradients(discriminate(between)[0], between)[0]
+    penalty = tf.reduce_mean(tf.square(
+        tf.sqrt(tf.reduce_sum(tf.square(slope), axis=[1, 2, 3])) - 1.0))
+    generator_loss = -tf.reduce_mean(fake_score) + classification_loss(fakes)
+    discriminator_loss = (
+        tf.reduce_mean(fake_score) - tf.reduce_mean(real_score) + 10.0 * penalty
+        + 0.001 * tf.reduce_mean(tf.square(real_score)) + classification_loss(images))
+    ours = tf.trainable_variables("Generator")
+    steps = [tf.train.AdamOptimizer(8e-4, 0.0, 0.99).minimize(loss, var_list=variables)
+             for loss, variables in ((generator_loss, ours), (
+                 discriminator_loss, tf.trainable_variables("Discriminator")))]
+    average = tf.train.ExponentialMovingAverage(0.999)
+    with tf.control_dependencies(steps):
+        average.apply(ours)
+    return ours
 
 
 def main() -> None:
@@ -229,7 +166,7 @@ def main() -> None:
         make(options.folder, {**OFFICIAL, **options.config}, options.stage, options.global_step)
         return
     began = time.perf_counter()
-    reference = Reference(options.folder, options.batch_size)
+    reference = magenta.Model.load_from_path(options.folder, options.batch_size)
     loaded = time.perf_counter()
     with np.load(options.notes) as notes:
         z, pitches = notes["z"], notes["pitches"]

@@ -56,7 +56,7 @@ def save_checkpoint(prefix, variables):
                       tensors=[tf.constant((variables | averages)[name]) for name in names])
 
 
-def _configure(module, sizes):
+def configure(module, sizes):
     """Give Magenta's two configurations other sizes."""
     source = inspect.getsource(module)
     for name, value in sizes.items():
@@ -78,7 +78,7 @@ def main(settings_file, target):
     import tensorflow.compat.v1 as tf
     tf.disable_v2_behavior()
     from magenta.models.nsynth.wavenet import h512_bo16
-    _configure(h512_bo16, settings["sizes"])
+    configure(h512_bo16, settings["sizes"])
     from magenta.models.nsynth.wavenet import fastgen
 
     results = {}

@@ -15,8 +15,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,6 @@ import numpy as np
 from benchmarks.common import RESULTS, ROOT, Worker, limits, machine, serve, timed
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-sys.path.insert(0, str(ROOT / "tests"))     # magenta_nsynth makes the random weights
 
 FRAME = 512
 CLIPS = (1, 12)     # a single sound, and the book's job
@@ -76,13 +75,14 @@ def _magenta(job: str, prefix: str):
 
 def _ours(job: str, prefix: str, **options):
     from synths import nsynth
-    from synths.nsynth import decode, wavenet
+    from synths.engines.litert import available_threads
+    from synths.nsynth import wavenet
 
     if job == "encode":
         return lambda **_: nsynth.encode(audio(), prefix, 16000) is None
     clips, precision = int(job.split()[1]), job.split()[2]
     encodings, uniforms = inputs(clips)
-    options.setdefault("threads", decode._threads(None))
+    options.setdefault("threads", available_threads())
     kind = wavenet.Decoder if options.pop("xnnpack", False) else wavenet.decoder
     decoder = kind(Path(prefix), clips, precision, **options)
 
@@ -112,7 +112,7 @@ def run(rounds: int, steps: int, jobs: list[str], save) -> dict:
     save : callable
         Gets the result so far after every job.
     """
-    import magenta_nsynth
+    from benchmarks import magenta_nsynth
 
     result = {"machine": machine(), "limits": limits(), "rounds": {}, "start": {},
               "same_samples": {}}
@@ -208,7 +208,7 @@ def parts(rounds: int) -> dict:
     dict
         For each number of clips and each variant, wall and processor milliseconds per time step.
     """
-    import magenta_nsynth
+    from benchmarks import magenta_nsynth
 
     variants = {
         "all taps at every step, 1 thread": {"precision": "float32", "xnnpack": True,
@@ -230,7 +230,7 @@ def parts(rounds: int) -> dict:
                 work = _ours(f"decode {clips} {options.pop('precision')}", prefix, **options)
                 for _ in range(rounds):
                     result["rounds"].setdefault(f"{clips}: {name}", []).append(
-                        timed(lambda: work(1)) | {"steps": FRAME})
+                        timed(partial(work, 1)) | {"steps": FRAME})
                 del work
     return result
 
@@ -257,10 +257,10 @@ def growth() -> dict:
         official shapes, milliseconds per time step for batches of 1..48, generation alone (the
         groups that `nsynth.decode` makes of a batch, one after the other).
     """
-    import magenta_nsynth
-
+    from benchmarks import magenta_nsynth
     from synths import nsynth
-    from synths.nsynth import decode, wavenet
+    from synths.engines.litert import available_threads
+    from synths.nsynth import wavenet
     from synths.weights import checkpoints
 
     prefix = checkpoints.resolve(checkpoints.CHECKPOINTS_DIR / "nsynth_starter")
@@ -275,7 +275,7 @@ def growth() -> dict:
             encodings = rng.standard_normal([clips, frames, channels], dtype=np.float32)
             uniforms = nsynth.draw_uniforms(0, clips, frames * FRAME)
             result["starter"][kind][clips if kind == "batch" else frames * FRAME / 16000] = timed(
-                lambda: nsynth.decode(encodings, prefix, uniforms, "float32"))
+                partial(nsynth.decode, encodings, prefix, uniforms, "float32"))
     with tempfile.TemporaryDirectory() as folder:
         prefix = Path(folder) / "model.ckpt-200000"
         weights = magenta_nsynth.random_weights(magenta_nsynth.OFFICIAL)
@@ -288,10 +288,10 @@ def growth() -> dict:
                          for group in wavenet.groups(width, layers, clips)]
                 for size in set(sizes) - set(by_size):
                     decoder = wavenet.decoder(prefix, size, precision,
-                                              threads=decode._threads(None))
+                                              threads=available_threads())
                     encodings = rng.standard_normal([size, 1, channels], dtype=np.float32)
                     uniforms = nsynth.draw_uniforms(0, size, FRAME)
-                    by_size[size] = timed(lambda: next(decoder.generate(encodings, uniforms)))
+                    by_size[size] = timed(partial(next, decoder.generate(encodings, uniforms)))
                     del decoder
                 result[precision][clips] = {
                     "ms": sum(by_size[size]["seconds"] for size in sizes) / FRAME * 1e3,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import functools
+import importlib.util
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +24,7 @@ MOST_MIDI_BYTES = 1_000_000
 # What is said of the weights that ship.
 STARTER_NOTES = {
     "nsynth": "it is small, so it hisses and knows little; --download fetches Google's",
-    "gansynth": "it is small and knows 24 instruments; --download fetches Google's",
+    "gansynth": "it is small and knows twelve instruments; --download fetches Google's",
 }
 
 
@@ -56,12 +58,25 @@ def find_weights(options: argparse.Namespace, model: str) -> Path:
     Raises
     ------
     InputError
-        If there are no such weights.
+        If there are no such weights; or Magenta's engine is asked for and is not installed.
     """
+    if options.engine == "magenta":
+        _find_magenta()
     prefix = checkpoints.find(options.checkpoint, model)
     note = f"; {STARTER_NOTES[model]}" if is_starter(prefix) else ""
     say(options, f"Weights: {checkpoints.describe(prefix, model)}{note}.")
     return prefix
+
+
+def _find_magenta() -> None:
+    """Refuse Magenta's own engine where it is not installed, and say why."""
+    if importlib.util.find_spec("magenta") and importlib.util.find_spec("tensorflow"):
+        return
+    if sys.version_info >= (3, 14):
+        raise InputError("Magenta's own engine needs TensorFlow, which has no build for Python "
+                         "3.14: take Python 3.13, or leave out --engine.")
+    raise InputError("Magenta's own engine needs Magenta and TensorFlow, which are not installed "
+                     "(pip install --no-deps -r requirements.txt): leave out --engine.")
 
 
 def is_starter(checkpoint: Path) -> bool:
@@ -93,7 +108,7 @@ def find_sounds(options: argparse.Namespace, shipped: Sequence[str]) -> list[Pat
         downloads.fetch_book_sounds(folder, bar(options, "fetching the book's sounds", 1e-6, "MB"))
     if not wanted:
         here = all(path.is_file() for path in book)
-        return book if here else [sound_path(name) for name in shipped]
+        return book if here else [folder / name for name in shipped]
     sounds: list[Path] = []
     for path in wanted:
         sounds.extend(_in_folder(path) if path.is_dir() else [sound_path(path)])
@@ -222,20 +237,31 @@ def nsynth_engine(options: argparse.Namespace, checkpoint: Path) -> ModuleType:
     return magenta
 
 
-@functools.lru_cache(maxsize=1)
-def gansynth_model(checkpoint: str | Path | None = None, batch_size: int = 16,
-                   threads: int | None = None, engine: str = "fast") -> Any:
-    """Load a GANSynth, ours or with engine "magenta" Magenta's own networks; once for all scores.
+def gansynth_engine(options: argparse.Namespace) -> ModuleType:
+    """Return the module whose `Model` plays: ours, or with `--engine magenta` Magenta's networks.
 
     Raises
     ------
     InputError
-        If the checkpoint cannot be used, or Magenta's networks cannot do what is asked.
+        If Magenta's cannot do what is asked.
     """
-    if engine == "fast":
+    if options.engine == "fast":
         from synths import gansynth
-        return gansynth.Model.load_from_path(checkpoint, batch_size, threads)
-    if threads is not None:
+        return gansynth
+    if options.threads is not None:
         raise InputError("Magenta's own engine has no --threads: leave it out.")
     from synths.gansynth import magenta
-    return magenta.Model.load_from_path(checkpoint, batch_size)
+    return magenta
+
+
+@functools.lru_cache(maxsize=1)
+def gansynth_model(engine: ModuleType, checkpoint: str | Path | None = None, batch_size: int = 16,
+                   threads: int | None = None) -> Any:
+    """Load a GANSynth by an engine's `Model`, once for all scores.
+
+    Raises
+    ------
+    InputError
+        If the checkpoint cannot be used, or the engine cannot do what is asked.
+    """
+    return engine.Model.load_from_path(checkpoint, batch_size, threads)

@@ -8,25 +8,36 @@ from __future__ import annotations
 import argparse
 import difflib
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from companion.progress import mute
 from companion.start import HERE
 
 
 class Parser(argparse.ArgumentParser):
     """A parser that takes whole options only, and says which one was meant."""
 
+    def print_help(self, file: Any = None) -> None:
+        """Print the help, if anybody reads it (`| head`)."""
+        file = file or sys.stdout
+        try:
+            print(self.format_help(), end="", file=file, flush=True)
+        except (OSError, ValueError):
+            mute(file)
+
     def error(self, message: str):
         """End with the rule that was broken, and the option that is nearest to an unknown one."""
         unknown = message.removeprefix("unrecognized arguments: ")
         if unknown != message:
             word = unknown.split()[0].split("=")[0]
-            near = difflib.get_close_matches(word, list(self._option_string_actions), 1, 0.6)
-            message = f"{word} is no option" + (f"; did you mean {near[0]}?" if near else
-                                                "; --help lists them.")
-        self.exit(2, f"error: {message[:1].upper()}{message[1:].rstrip('.')}"
-                     f"{'' if message.endswith('?') else '.'}\n")
+            near = difflib.get_close_matches(word, self._option_string_actions)
+            sentence = f"{word} is no option" + (f"; did you mean {near[0]}?" if near else
+                                                 "; --help lists them.")
+        else:
+            sentence = f"{message[:1].upper()}{message[1:].rstrip('.')}."
+        self.exit(2, f"error: {sentence}\n")
 
 
 def number(kind: type, low: float, high: float, unit: str = "") -> Callable[[str], float]:

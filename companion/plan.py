@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +17,9 @@ from companion import inputs
 from companion.options import given
 from companion.progress import say
 from companion.record import Planned, Record
-from synths import InputError, files, gansynth
+from companion.results import quoted
+from companion.start import HERE
+from synths import InputError, files, gansynth, nsynth
 from synths.nsynth import mixing
 from synths.weights import checkpoints
 
@@ -25,7 +28,14 @@ MOST_CLIPS = 500  # more are made only if --many confirms them
 MOST_SECONDS, MOST_NOTES = 3600, 20000  # of a score
 KEYS = tuple(range(36, 85, 8))  # MIDI pitches that a preview's keyboard is made of
 LONGEST_NOTE = 4.0  # seconds that GANSynth makes of a note
-CLIP_BYTES, PICTURE_BYTES = 2 * SAMPLE_RATE, 400_000  # on disk: a second of sound, a picture
+# Nats per sample over which the starter does not know a sound: of 18 sounds under 2.75, 13 came
+# back with at least half of their frames in tune, of 21 over 2.85 two.  So much of each sound, and
+# so many sounds, are judged.
+UNKNOWN, JUDGED_SAMPLES, JUDGED_SOUNDS = 2.8, 4096, 8
+# On disk: a second of sound, a picture, one on the page.
+CLIP_BYTES, PICTURE_BYTES, SMALL_PICTURE_BYTES = 2 * SAMPLE_RATE, 400_000, 20_000
+NOTE_SECONDS = 0.03  # that a note takes, about
+PACKAGES_BYTES = 4e8  # of memory, without official weights
 
 
 @dataclass
@@ -44,6 +54,8 @@ class Job:
         What is mixed, by place.
     mixes : list of Mix
         All clips, in the order in which they are decoded.
+    named_by : list of Path
+        The sounds to give again to have the same names: those used, or all where names need them.
     """
 
     sounds: list[Path]
@@ -51,6 +63,7 @@ class Job:
     weights: tuple[float, float]
     pairs: list[tuple[int, int]]
     mixes: list[mixing.Mix]
+    named_by: list[Path]
 
 
 def refuse_together(options: argparse.Namespace, *clashes: tuple[str, str]) -> None:
@@ -93,7 +106,7 @@ def plan_mixes(options: argparse.Namespace, sounds: Sequence[Path], checkpoint: 
     refuse_together(options, ("--steps", "--crossfade"), ("--steps", "--ratio"),
                     ("--steps", "--mix"), ("--crossfade", "--ratio"), ("--crossfade", "--mix"),
                     ("--mix", "--ratio"))
-    names = mixing.short_names(sounds)
+    names, named_by = mixing.short_names(sounds), list(sounds)
     weights = mixing.weights(options.mix, options.ratio)
     if options.pairs:
         pairs = mixing.chosen_pairs(names, options.pairs, sounds)
@@ -112,7 +125,12 @@ def plan_mixes(options: argparse.Namespace, sounds: Sequence[Path], checkpoint: 
             mixing.crossfades(names, pairs) if options.crossfade else
             mixing.mixes(names, weights, pairs))
     _settle_names([mix.name for mix in mixes])
-    job = Job(list(sounds), names, weights, pairs, mixes)
+    if mixing.short_names(sounds) == names:
+        named_by = list(sounds)
+    job = Job(list(sounds), names, weights, pairs, mixes, named_by)
+    # the sounds as numbers, three times while they are encoded; of the clips, those side by side
+    _refuse_memory(options, SAMPLE_RATE * options.seconds * (
+        12 * len(sounds) + 12 * options.stretch + min(len(mixes), 64) * options.stretch))
     _budget(options, len(mixes), options.seconds * options.stretch,
             _decoding_time(checkpoint, len(mixes), options.seconds * options.stretch))
     return job
@@ -129,7 +147,7 @@ def _refuse_many(sounds: int, ordered: bool, steps: int) -> None:
 def _settle_names(names: Sequence[str]) -> None:
     """Refuse names that would be one file, also where a disk does not tell case apart."""
     for name in names:
-        files.check_name(f"{name}_seed{2**32 - 1}.wav")
+        files.check_name(f"{name}_seed{2**32 - 1}.partial.codes")
     twice = [name for name, count in Counter(map(files.name_key, names)).items() if count > 1]
     if twice:
         raise InputError(f"Two clips would have the name {twice[0]}: rename one of the sounds.")
@@ -140,17 +158,46 @@ def _budget(options: argparse.Namespace, clips: int, seconds: float, time: float
     if clips > MOST_CLIPS and not options.many:
         raise InputError(f"These are {clips:,} clips: ask for fewer, or add --many to make them "
                          "all.")
-    size = clips * (seconds * CLIP_BYTES + 2 * PICTURE_BYTES)
+    page = clips * (seconds * CLIP_BYTES * 4 / 3 + SMALL_PICTURE_BYTES)
+    size = clips * (seconds * CLIP_BYTES + 2 * PICTURE_BYTES) + page
+    _refuse_full(options, counted(clips, "clip"), size)
+    say(options, f"To make: {counted(clips, 'clip')} of {seconds:.3g} s, about {in_words(time)} of "
+                 f"work, {in_bytes(size)} on disk, {in_bytes(page)} of it the page; seed "
+                 f"{'as before' if options.seed is None else options.seed}.")
+
+
+def _refuse_memory(options: argparse.Namespace, size: float) -> None:
+    """Ask for `--many` where a run needs more memory than is free, beside packages and models."""
+    free = free_memory()
+    if free is not None and size + PACKAGES_BYTES > free and not options.many:
+        raise InputError(f"This needs {in_bytes(size + PACKAGES_BYTES)} of memory, and "
+                         f"{in_bytes(free)} are free: ask for less, or add --many to try it.")
+
+
+def free_memory() -> float | None:
+    """Bytes that programs can still have; None where the system does not tell."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return 1024.0 * int(line.split()[1])
+    except (OSError, ValueError):
+        pass
+    try:    # macOS tells what there is, not what is free
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _refuse_full(options: argparse.Namespace, what: str, size: float) -> None:
+    """Refuse what the disk of the results does not hold."""
     folder = Path(options.output).absolute()
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if size > free:
-        raise InputError(f"{clips:,} clips need {in_bytes(size)}, and {folder} has "
-                         f"{in_bytes(free)} left: make room, or ask for fewer.")
-    say(options, f"To make: {counted(clips, 'clip')} of {seconds:.3g} s, about {in_words(time)} of "
-                 f"work, {in_bytes(size)} on disk; seed "
-                 f"{'as before' if options.seed is None else options.seed}.")
+        raise InputError(f"{what} need {in_bytes(size)}, and {folder} has {in_bytes(free)} left: "
+                         "make room, or ask for less.")
 
 
 def _decoding_time(checkpoint: Path, clips: int, seconds: float) -> float:
@@ -199,6 +246,36 @@ def planned_mixes(record: Record, job: Job) -> list[Planned]:
                     mix.sources, mix.shares, mix.identity) for mix in job.mixes]
 
 
+def with_sounds(record: Record, job: Job, encodings: np.ndarray, encodings_mix: np.ndarray,
+                encodings_mix_name: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Return what is decoded and the names of its files: the sounds themselves, then the mixes.
+
+    Where steps or cross-fades are asked for, these stand in the mixes' place.
+
+    Parameters
+    ----------
+    record : Record
+    job : Job
+    encodings : float32 [sounds, frames, 16]
+    encodings_mix : float32 [pairs, frames, 16]
+    encodings_mix_name : sequence of str
+
+    Returns
+    -------
+    float32 [clips, frames, 16]
+    list of str
+        Without ending, with the seed.
+    """
+    sounds = len(encodings)
+    if {mix.kind for mix in job.mixes} <= {"reconstruction", "mix"}:
+        clips = np.concatenate([encodings, encodings_mix]) if len(encodings_mix) else encodings
+        names = [*(mix.name for mix in job.mixes[:sounds]), *encodings_mix_name]
+    else:
+        clips = np.array([mixing.encoding(mix, list(encodings)) for mix in job.mixes], np.float32)
+        names = [mix.name for mix in job.mixes]
+    return clips, [f"{name}_seed{record.seed}" for name in names]
+
+
 def say_sounds(options: argparse.Namespace, job: Job) -> None:
     """Say what is done to each sound before it is encoded: cut, padded, trimmed, levelled."""
     import soundfile
@@ -225,6 +302,47 @@ def say_sounds(options: argparse.Namespace, job: Job) -> None:
     say(options, f"Sounds, {options.seconds:g} s of each: {'; '.join([', '.join(words), *done])}.")
 
 
+def say_unknown(options: argparse.Namespace, job: Job, checkpoint: Path,
+                audios: Sequence[np.ndarray | None], shipped: Sequence[str]) -> None:
+    """Say which sounds the starter does not know, and what helps; nothing with other weights.
+
+    Sounds that ship, silence and saved encodings are not judged.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    job : Job
+    checkpoint : Path
+    audios : sequence of float32 [samples] or None
+        As `inputs.load_sounds` returns them.
+    shipped : sequence of str
+        Names of files in the "sounds" folder that the starter knows.
+    """
+    if checkpoints.name_of(checkpoint) != "nsynth_starter":
+        return
+    known = {(HERE / "sounds" / name).resolve() for name in shipped}
+    strange = {name: loudest(audio) for name, path, audio in zip(job.names, job.sounds, audios)
+               if audio is not None and audio.any() and path.resolve() not in known}
+    strange = dict(list(strange.items())[:JUDGED_SOUNDS])
+    if not strange:
+        return
+    nats = dict(zip(strange, nsynth.nll(np.array(list(strange.values())), checkpoint)))
+    unknown = [name for name, value in nats.items() if value > UNKNOWN]
+    if unknown:
+        words = ["python", "-m", "training.nsynth.adapt", "--name", "mine", "--sounds",
+                 *map(str, job.sounds)]
+        say(options, f"Likelihood {max(nats.values()):.1f} nats: the starter does not know "
+            f"{', '.join(unknown)}; --download, or teach it: {quoted(words)}")
+
+
+def loudest(audio: np.ndarray) -> np.ndarray:
+    """The loudest quarter of a second of a sound, or all of a shorter one."""
+    energy = np.cumsum(np.pad(np.float64(audio) ** 2, (1, 0)))
+    size = min(JUDGED_SAMPLES, len(audio))
+    start = int(np.argmax(energy[size:] - energy[:len(energy) - size]))
+    return audio[start:start + size]
+
+
 def check_preview(options: argparse.Namespace) -> None:
     """Refuse what a preview of instruments would ignore.
 
@@ -243,6 +361,13 @@ def score_names(options: argparse.Namespace, paths: Sequence[Path]) -> list[str]
         return [f"instrument{place:02d}" for place in range(1, options.preview + 1)]
     stems = [path.stem.encode("utf-8", "replace").decode("utf-8")[:80] for path in paths]
     return mixing.numbered(stems, taken=["overview"])
+
+
+def what_plays(options: argparse.Namespace, names: Sequence[str]) -> str:
+    """Return what the bar says is being played: the score, or how many of what."""
+    if options.preview:
+        return counted(len(names), "instrument")
+    return names[0] if len(names) == 1 else counted(len(names), "score")
 
 
 def planned_scores(options: argparse.Namespace, record: Record, names: Sequence[str],
@@ -270,21 +395,39 @@ def check_scores(options: argparse.Namespace, names: Sequence[str], scores: Sequ
         If a score is longer than `MOST_SECONDS` or `MOST_NOTES`, without `--many`, or than the
         disk holds.
     """
+    if len(scores) > MOST_CLIPS and not options.many:
+        raise InputError(f"These are {len(scores):,} scores: give fewer, or add --many for all.")
     for name, notes in zip(names, scores):
         _check_score(options, name, notes)
+    lengths = [float(np.max(notes["end_times"])) for notes in scores]
+    _refuse_full(options, f"{in_words(sum(lengths))} of sound", sum(map(_score_bytes, scores)))
+    # the mix of the longest is made of double numbers; all that are made are kept for the page
+    _refuse_memory(options, SAMPLE_RATE * (8 * max(lengths) + 4 * sum(lengths)))
     if options.preview:
         keys = len(KEYS) * len(scores)
         count = sum(len(notes["pitches"]) for notes in scores)
         say(options, f"To make: a phrase on each of {counted(len(scores), 'instrument')}, "
                      f"{counted(count, 'note')}, and {keys:,} notes for the keyboard on the page, "
-                     f"about {in_words(1 + 0.03 * (count + keys))} of work; seed {options.seed}.")
+                     f"about {in_words(1 + NOTE_SECONDS * (count + keys))} of work; "
+                     f"seed {options.seed}.")
         return
     for name, notes in zip(names, scores):
-        say(options, f"{name}: {gansynth.summary(notes)}; seed {options.seed}.")
+        time = 1 + NOTE_SECONDS * len(notes["pitches"]) + 0.02 * float(np.max(notes["end_times"]))
+        say(options, f"{name}: {gansynth.summary(notes)}, {_played_on(options, notes)}, about "
+                     f"{in_words(time)} of work, {in_bytes(_score_bytes(notes))} on disk; seed "
+                     f"{options.seed}.")
         held = cut_short(notes)
         if held:
             say(options, f"{counted(held, 'note')} {'is' if held == 1 else 'are'} held longer than "
                          f"the {LONGEST_NOTE:g} s that the model makes, and end early.")
+
+
+def _played_on(options: argparse.Namespace, notes: dict) -> str:
+    """The instruments of a score in words."""
+    if options.instruments is not None:
+        return f"on instruments {options.instruments}"
+    times = gansynth.instrument_times(max(notes["end_times"]), options.seconds_per_instrument)
+    return f"on {counted(len(times), 'instrument')}, {times[1] - times[0]:.1f} s apart"
 
 
 def _check_score(options: argparse.Namespace, name: str, notes: dict) -> None:
@@ -293,11 +436,11 @@ def _check_score(options: argparse.Namespace, name: str, notes: dict) -> None:
         raise InputError(f"{name} has {counted(count, 'note')} in {in_words(seconds)}, and a score "
                          f"is at most {MOST_NOTES:,} notes in {in_words(MOST_SECONDS)}: add --many "
                          "to play it all the same.")
-    free = shutil.disk_usage(Path(options.output).absolute().anchor).free
-    if seconds * CLIP_BYTES > free:
-        raise InputError(f"{name} lasts {in_words(seconds)}, which needs "
-                         f"{in_bytes(seconds * CLIP_BYTES)}, and there are {in_bytes(free)}: "
-                         "play a part of it.")
+
+
+def _score_bytes(notes: dict) -> float:
+    """What a score takes on disk: its clip, the same on the page, and pictures."""
+    return float(np.max(notes["end_times"])) * CLIP_BYTES * 7 / 3 + 2 * PICTURE_BYTES
 
 
 def cut_short(notes: dict) -> int:
@@ -317,7 +460,8 @@ def instruments(options: argparse.Namespace, checkpoint: Path, scores: Sequence[
     if options.preview:
         return [str(place) for place in range(1, options.preview + 1)]
     if options.instruments is not None:
-        model = inputs.gansynth_model(checkpoint, 16, options.threads, options.engine)
+        model = inputs.gansynth_model(inputs.gansynth_engine(options), checkpoint, 16,
+                                      options.threads)
         for notes in scores:
             gansynth.choose_instruments(model, options.instruments, float(max(notes["end_times"])),
                                         np.random.default_rng(options.seed))
@@ -380,7 +524,8 @@ def play_keys(options: argparse.Namespace, checkpoint: Path, saved: Path,
     """
     if not options.preview:
         return []
-    model = inputs.gansynth_model(checkpoint, 16, options.threads, options.engine)
+    model = inputs.gansynth_model(inputs.gansynth_engine(options), checkpoint, 16,
+                                  options.threads)
     z, _ = gansynth.load_instruments(saved)
     notes = model.generate_samples_from_z(np.repeat(z[:1], len(KEYS), axis=0), KEYS)
     return list(zip(KEYS, notes))

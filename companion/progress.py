@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TextIO
 
 
 class Talker(Protocol):
@@ -15,14 +16,28 @@ class Talker(Protocol):
 
 
 def say(talker: Talker, message: str) -> None:
-    """Print a line, unless `--quiet`; go on in silence where nobody reads any more (`| head`)."""
+    """Print a line, unless `--quiet`; go on in silence where none can be taken (`| head`)."""
     if talker.quiet:
         return
     try:
         print(message, flush=True)
-    except BrokenPipeError:
+    except (OSError, ValueError):  # nobody reads, no room where it goes, closed
         talker.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        mute(sys.stdout)
+
+
+def say_error(message: str) -> None:
+    """Print a line to stderr, if anybody reads it."""
+    try:
+        print(message, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        mute(sys.stderr)
+
+
+def mute(stream: TextIO) -> None:
+    """Send to nowhere what a stream still holds, so that the interpreter's end is silent, too."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def bar(talker: Talker, label: str, scale: float = 1.0, unit: str = "",
@@ -59,3 +74,32 @@ def bar(talker: Talker, label: str, scale: float = 1.0, unit: str = "",
             shown.close()
 
     return update
+
+
+def bars(talker: Talker, label: str, totals: Sequence[int], unit: str = "",
+         ) -> Iterator[Callable[[int, int], None]]:
+    """One bar for several pieces of work in a row: yields what each piece is to call.
+
+    Parameters
+    ----------
+    talker : Talker
+    label : str
+        What all of them are: "playing 60 instruments".
+    totals : sequence of int
+        The work of each piece.
+    unit : str
+        As for `bar`.
+
+    Yields
+    ------
+    callable
+        To be called with (done, total) of its piece.
+    """
+    update, everything, before = bar(talker, label, unit=unit), sum(totals), 0
+
+    def piece(before: int) -> Callable[[int, int], None]:
+        return lambda done, total: update(before + done, everything)
+
+    for total in totals:
+        yield piece(before)
+        before += total

@@ -62,6 +62,8 @@ class Record:
         Seconds since the epoch.
     stopped : bool
         Whether the run was stopped before its end.
+    resume : str
+        What goes on with it then; empty where nothing can.
     """
 
     seed: int
@@ -74,6 +76,7 @@ class Record:
     quiet: bool = False
     began: float = 0.0
     stopped: bool = False
+    resume: str = ""
 
     def say(self, message: str) -> None:
         """Print a line, unless the run is quiet."""

@@ -19,15 +19,16 @@ from pathlib import Path
 import audio_utils
 from companion import inputs
 from companion.options import given, words_of
-from companion.progress import say
+from companion.progress import say, say_error
 from companion.record import Record
 from companion.run import stopped
 from pictures import spectra
 from synths import InputError, files
 from synths.weights import checkpoints
 
+UNFINISHED = "*.partial.codes"
 # What a run leaves in its folder; a folder that holds any of it belongs to that run.
-RESULTS = ("*.wav", "*.png", "*.html")
+RESULTS = ("*.wav", "*.png", "*.html", UNFINISHED)
 RUN_FILE = "run.json"
 # Options that do not change what is made.
 _BESIDE = ("checkpoint", "sounds", "midi", "output", "overwrite", "download", "quiet", "seed",
@@ -62,7 +63,8 @@ def new_record(options: argparse.Namespace, checkpoint: Path, model: str,
         seed=options.seed, output_dir=folder, weights=checkpoints.describe(checkpoint, model),
         starter=inputs.is_starter(checkpoint), settings=shown_settings(options),
         command=command_line(options, checkpoint, sources), labels=options.labels,
-        quiet=options.quiet, began=time.time())
+        resume=(command_line(options, checkpoint, sources, folder) + " --resume"
+                if hasattr(options, "resume") else ""), quiet=options.quiet, began=time.time())
     run = {"command": record.command, "seed": record.seed, "made": made_by(options),
            "weights": _digest(checkpoint.with_name(checkpoint.name + ".index")),
            "sources": digests}
@@ -97,7 +99,7 @@ def shown_settings(options: argparse.Namespace) -> dict[str, object]:
 
 def _stopped_run(options: argparse.Namespace, checkpoint: Path, digests: dict[str, str]) -> Path:
     """Return the folder of the run to go on with; take its seed."""
-    folder = Path(options.output).absolute()
+    folder = _wanted_dir(options)
     try:
         run = json.loads((folder / RUN_FILE).read_bytes())
         seed, same = run["seed"], (run["made"] == made_by(options) and run["sources"] == digests
@@ -127,7 +129,7 @@ def results_dir(options: argparse.Namespace) -> Path:
     InputError
         If the folder cannot be made or written.
     """
-    wanted = folder = Path(options.output).absolute()
+    wanted = folder = _wanted_dir(options)
     if not wanted.name:
         raise InputError(f"{options.output} cannot hold the results: name a folder of its own.")
     count = 1
@@ -135,10 +137,25 @@ def results_dir(options: argparse.Namespace) -> Path:
         count += 1
         folder = wanted.with_name(f"{wanted.name}-{count}")
     files.sweep(folder)
+    _forget_unfinished(folder)
     if folder != wanted:
+        stopped_run = any(wanted.glob(UNFINISHED)) and hasattr(options, "resume")
         say(options, f"{shown(wanted)} holds another run, so this one goes to {shown(folder)} "
-                     "(--overwrite replaces it).")
+                     f"(--overwrite replaces it{', --resume goes on with it' * stopped_run}).")
     return folder
+
+
+def _wanted_dir(options: argparse.Namespace) -> Path:
+    """The folder that `--output` names; `..` in it is followed, for its siblings get its name."""
+    folder = Path(options.output).absolute()
+    return folder.resolve() if ".." in folder.parts else folder
+
+
+def _forget_unfinished(folder: Path) -> None:
+    """Remove what a stopped run has kept to go on with, where another run replaces it."""
+    for codes in folder.glob(UNFINISHED):
+        for left in (codes, codes.with_suffix(".wav"), codes.with_suffix(".png")):
+            left.unlink(missing_ok=True)
 
 
 def _free(folder: Path, overwrite: bool) -> bool:
@@ -161,8 +178,11 @@ def _claim(folder: Path) -> bool:
     return True
 
 
-def command_line(options: argparse.Namespace, checkpoint: Path, sources: Sequence[Path]) -> str:
+def command_line(options: argparse.Namespace, checkpoint: Path, sources: Sequence[Path],
+                 folder: Path | None = None) -> str:
     """Return the command that repeats the run to the same samples, from any folder.
+
+    With a `folder`, the results are to go there.
 
     It names the weights and the sounds or scores, so that it still does after others have come.
     """
@@ -174,8 +194,9 @@ def command_line(options: argparse.Namespace, checkpoint: Path, sources: Sequenc
             str(path.absolute()) for path in sources]
     settings["checkpoint"] = checkpoints.name_of(checkpoint) or str(checkpoint.absolute())
     settings["seed"] = options.seed
-    if options.output != options.defaults["output"]:
-        settings["output"] = str(Path(options.output).absolute())
+    wanted = _wanted_dir(options) if folder is None else folder
+    if wanted != Path(options.defaults["output"]):
+        settings["output"] = str(wanted)
     return quoted(["python", str(Path(sys.argv[0]).absolute()), *words_of(settings)])
 
 
@@ -208,8 +229,7 @@ def page_at_end(record: Record, make_page: Callable[..., Path | None], *parts: o
     except BaseException:
         record.stopped = True
         if stopped():
-            print("\nstopping: making the page of what is finished (Ctrl-C again: without)",
-                  file=sys.stderr)
+            say_error("\nstopping: making the page of what is finished (Ctrl-C again: without)")
         _finished(record, make_page, parts)
         raise
     try:
@@ -233,6 +253,8 @@ def _finished(record: Record, make_page: Callable[..., Path | None], parts: Sequ
         page = None
     if page is not None:
         say(record, f"What was finished is in {shown(record.output_dir)}.")
+        if record.resume:
+            say(record, f"To go on with it: {record.resume}")
         say(record, f"Open in a browser: {page.absolute().as_uri()}")
 
 

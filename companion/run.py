@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import secrets
 import signal
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+from companion.progress import say_error
 from synths import InputError
 
 # Exit codes; argparse ends with 2 where an option is wrong.
@@ -31,6 +33,11 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def catch_stops() -> None:
+    """Treat SIGTERM, and a closed terminal, as Ctrl-C."""
+    stops(_stop)
+
+
 def run(app: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
     """Parse the options, run `app`, and turn what goes wrong into one sentence and an exit code.
 
@@ -45,15 +52,16 @@ def run(app: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPars
     options.defaults = vars(parser.parse_args([]))
     if options.seed is None and not getattr(options, "resume", False):
         options.seed = secrets.randbelow(10**6)
-    # SIGTERM is treated as Ctrl-C, and SIGINT restored where a shell ignored it.
-    for which in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(which, _stop)
+    catch_stops()
+    code = 0
     try:
         app(options)
     except (Exception, KeyboardInterrupt) as error:
+        stops(_end)
         code, sentence = explained(error)
-        _print_error(sentence)
-        sys.exit(code)
+        say_error(sentence)
+    stops(_end)  # all is done: what comes now has nothing to stop
+    sys.exit(code)
 
 
 def explained(error: BaseException) -> tuple[int, str]:
@@ -94,8 +102,15 @@ def _log(error: BaseException) -> str:
         return "the details could not be written"
 
 
-def _print_error(sentence: str) -> None:
-    try:
-        print(sentence, file=sys.stderr, flush=True)
-    except OSError:  # nobody reads
-        pass
+def _end(number: int, frame: FrameType | None) -> None:
+    os._exit(STOPPED)
+
+
+def stops(handler: Callable[[int, FrameType | None], None]) -> None:
+    """Let a function handle Ctrl-C, SIGTERM and, unless `nohup` keeps it off, a closed terminal."""
+    # SIGINT is restored where a shell ignored it.
+    for which in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(which, handler)
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        signal.signal(hangup, handler)

@@ -7,7 +7,6 @@ Only as much of ABC is understood as that score uses; anything else is an error.
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import NamedTuple
 import mido
 
 from synths import InputError
+from synths.files import writing
 
 SCORE = Path(__file__).with_name("cs1-1pre-short.abc")
 TICKS_PER_QUARTER = 480
@@ -31,6 +31,8 @@ PITCH = re.compile(r"([\^=_]?)([A-G])(,*)")
 
 
 class Note(NamedTuple):
+    """A note of the cello."""
+
     pitch: int  # MIDI
     start: Fraction  # in quarters
     length: Fraction
@@ -38,6 +40,8 @@ class Note(NamedTuple):
 
 
 class Score(NamedTuple):
+    """A score and what stands at its head."""
+
     title: str
     composer: str
     key: str
@@ -126,14 +130,14 @@ def to_midi(score: Score) -> mido.MidiFile:
 
 
 def main() -> None:
+    """Write the MIDI file."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, default=SCORE.with_suffix(".mid"),
                         help="the MIDI file (default: beside the score)")
     output = parser.parse_args().output
     midi = to_midi(read_abc(SCORE.read_text(encoding="utf-8")))
-    part = output.with_name(f"{output.name}.{os.getpid()}.part")
-    midi.save(part)
-    os.replace(part, output)
+    with writing(output) as file:
+        midi.save(file=file)
     print(f"{output}: {midi.length:.1f} s")
 
 

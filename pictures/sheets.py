@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import math
 import textwrap
 import warnings
@@ -57,6 +58,7 @@ OTHER_FONTS = ("Noto Sans CJK JP", "Noto Sans JP", "Source Han Sans", "Hiragino 
                "Yu Gothic", "Meiryo", "Microsoft YaHei", "PingFang SC", "Malgun Gothic",
                "Apple SD Gothic Neo", "WenQuanYi Zen Hei", "IPAGothic", "Arial Unicode MS")
 _CELL = (172.8, 144.0)  # the largest cell
+_MOST_CELLS = 280  # of one sheet
 _ACROSS = 792.0  # what the cells of a sheet share where there are many
 
 
@@ -83,10 +85,11 @@ def _drawn(draw: Callable[..., Figure]) -> Callable[..., Image]:
     """Decorator: turn the Figure that a function returns into a Pillow image, light or dark."""
     @functools.wraps(draw)
     def image(*arguments: Any, dark: bool = False, **options: Any) -> Image:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from PIL import Image
 
         with styled(dark):
-            canvas = draw(*arguments, **options).canvas
+            canvas = FigureCanvasAgg(draw(*arguments, **options))
             canvas.draw()
         return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     return image
@@ -158,7 +161,7 @@ def _mark_seconds(axes: Axes, seconds: float, most: int = 7, last: float = 1.0) 
     """Round numbers of seconds below the axes, up to that share of them."""
     from matplotlib.ticker import MaxNLocator
 
-    marks = MaxNLocator(most, steps=(1, 2, 5, 10)).tick_values(0, seconds)
+    marks = np.asarray(MaxNLocator(most, steps=(1, 2, 5, 10)).tick_values(0, seconds))
     marks = np.minimum(marks[marks <= seconds * last * (1 + 1e-9)], seconds)
     axes.set_xticks(marks, [f"{mark:.6g}" for mark in marks])
 
@@ -277,12 +280,13 @@ def square(sources: Sequence[Cell | None], names: Sequence[str],
     return _table(cells, names, note, dpi)
 
 
-@_drawn
-def strips(rows: Sequence[Sequence[Cell]], note: str = "", dpi: int = 150) -> Figure:
+def strips(rows: Sequence[Sequence[Cell]], note: str = "", dpi: int = 150, dark: bool = False,
+           most: int = _MOST_CELLS) -> Image:
     """Rows of cells that belong together, each cell under its title.
 
     Short rows stand side by side and long ones go on in the next line, so that the sheet is about
-    as high as it is wide.
+    as high as it is wide.  More than `most` cells are several sheets below each other: Matplotlib
+    takes half a megabyte for each cell of a sheet, and gives it back after it.
 
     Parameters
     ----------
@@ -290,7 +294,35 @@ def strips(rows: Sequence[Sequence[Cell]], note: str = "", dpi: int = 150) -> Fi
         At least one cell in all.
     note : str
         Below: what the rows are.
+    dpi : int
+        Pixels per inch.
+    dark : bool
+        On a dark ground.
+    most : int
     """
+    from PIL import Image
+
+    lines = max(1, most // max(map(len, rows)))
+    images = []
+    for first in range(0, len(rows), lines):
+        last = first + lines >= len(rows)
+        images.append(_strips(rows[first:first + lines], note if last else "", dpi, dark=dark))
+        if not last:
+            gc.collect()  # a figure and its parts hold each other
+    if len(images) == 1:
+        return images[0]
+    whole = Image.new("RGB", (max(image.width for image in images),
+                              sum(image.height for image in images)), images[0].getpixel((0, 0)))
+    top = 0
+    for image in images:
+        whole.paste(image, (0, top))
+        top += image.height
+    return whole
+
+
+@_drawn
+def _strips(rows: Sequence[Sequence[Cell]], note: str = "", dpi: int = 150) -> Figure:
+    """One sheet of `strips`."""
     longest = max(map(len, rows))
     if longest > 8:
         even = {math.ceil(longest / parts) for parts in range(1, longest)}
@@ -379,9 +411,9 @@ def _table(lines: Sequence[Sequence[Cell | None]], names: Sequence[str] | None, 
                                           plan.width, plan.height))
             axes.set(xlim=(0, seconds), ylim=(0, transform["octaves"]))
             _draw_cell(axes, cell, seconds, 2.2 if plan.size > 8 else 1.4)
-            if names is None:
+            if names is None and cell is not None:
                 axes.set_title(plan.shown[cell.title], fontsize=plan.size)
-            elif row == 0:
+            elif names is not None and row == 0:
                 axes.set_title(plan.shown[names[column]], fontsize=plan.size, loc="center")
             if column == 0 and names is not None:
                 figure.text(*_share(figure, 9, plan.tops[row] + plan.height / 2)[:2],

@@ -41,6 +41,8 @@ RAINBOWGRAM_RANGE = 70
 COLUMNS = 1500  # more than the widest picture of one sound draws
 # A picture's full brightness never stands for less than this below a full-scale sine (dB).
 QUIETEST_REFERENCE = -60
+_AT_ONCE, _SAMPLES_AT_ONCE = 2**11, 2**22  # columns that are transformed at a time, and samples
+_MARGIN = 2**15  # samples, more than half of the longest filter
 _SHORTEST = 2**15  # samples: librosa warns of sounds shorter than its windows
 _COMPILING = ("librosa prepares its constant-Q transform for this machine: up to half a minute, "
               "once after it was installed.")
@@ -114,6 +116,18 @@ def scaled(spectrum: Spectrum, width: int, height: int) -> Image:
                         Image.Resampling.NEAREST, (0.5, 0, 0.5 + spectrum.length, image.height))
 
 
+def smaller(spectrum: Spectrum, columns: int = 150, bins: int = 120) -> Spectrum:
+    """A spectrum of about so many columns and bins at least, for a picture among many: means."""
+    across = max(1, int(spectrum.length / columns))
+    up = max(1, len(spectrum.pixels) // bins)
+    pixels = spectrum.pixels
+    pixels = np.pad(pixels, ((0, -len(pixels) % up), (0, -pixels.shape[1] % across), (0, 0)),
+                    mode="edge")
+    pixels = pixels.reshape(len(pixels) // up, up, -1, across, 3).mean(axis=(1, 3))
+    return Spectrum(np.rint(pixels).astype(np.uint8), spectrum.length / across, spectrum.seconds,
+                    spectrum.transform)
+
+
 def phase_and_brightness(audio: np.ndarray, sample_rate: int = 16000,
                          hop_length: int = RAINBOWGRAM_COLUMN) -> tuple[np.ndarray, np.ndarray]:
     """Phase derivative and brightness of a rainbowgram, a column for each `hop_length` samples.
@@ -168,7 +182,7 @@ def rainbow() -> np.ndarray:
     seam = (colours[0] + colours[-1]) / 2
     circle = LinearSegmentedColormap.from_list(
         "circle", [(0, seam), *zip((12 + 232 * places) / 256, colours), (1, seam)])
-    return np.float32(255 * circle(np.arange(256))[:, :3])
+    return (255 * circle(np.arange(256))[:, :3]).astype(np.float32)
 
 
 def constant_q(audio: np.ndarray, sample_rate: int, hop_length: int,
@@ -201,12 +215,21 @@ def constant_q(audio: np.ndarray, sample_rate: int, hop_length: int,
     bins = int((frequencies * (highest / frequencies[-1]) <= sample_rate / 2).sum())
     columns = 1 + len(audio) // hop_length
     whole = np.zeros((len(frequencies), columns), np.complex64)
-    if bins > 1:
-        padded = np.pad(np.asarray(audio, np.float32), (0, max(0, _SHORTEST - len(audio))))
-        whole[:bins] = librosa.cqt(
-            padded, sr=sample_rate, hop_length=hop_length, fmin=lowest(transform), n_bins=bins,
+    if bins <= 1:
+        return whole
+    # In parts, for librosa holds the spectra of all columns at once; what a filter hears of a
+    # part's neighbours comes with it.
+    margin = -(-_MARGIN // hop_length)
+    most = max(1, min(_AT_ONCE, _SAMPLES_AT_ONCE // hop_length))
+    for first in range(0, columns, most):
+        last = min(first + most, columns)
+        begin = max(0, first - margin)
+        part = np.asarray(audio[begin * hop_length:(last + margin) * hop_length], np.float32)
+        part = np.pad(part, (0, max(0, _SHORTEST - len(part))))
+        whole[:bins, first:last] = librosa.cqt(
+            part, sr=sample_rate, hop_length=hop_length, fmin=lowest(transform), n_bins=bins,
             bins_per_octave=transform["bins_per_octave"],
-            filter_scale=transform["filter_scale"])[:, :columns]
+            filter_scale=transform["filter_scale"])[:, first - begin:last - begin]
     return whole
 
 
@@ -327,7 +350,13 @@ def _full_scale(transform: Mapping[str, Any], sample_rate: int) -> float:
 
 
 def checked(audio: Any) -> np.ndarray:
-    """The sound as float32 [samples], checked."""
+    """The sound as float32 [samples], checked.
+
+    Raises
+    ------
+    InputError
+        If it is empty, of another shape, or not finite.
+    """
     audio = np.asarray(audio, np.float32)
     if audio.ndim == 2 and len(audio) == 1:
         audio = audio[0]

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from scipy.io import wavfile
 
+from sounds.render import render_notes
 from synths import InputError
-from training.render import render_notes
+from synths.files import writing
 
 SAMPLE_RATE = 16000
 SAMPLES = 16000
@@ -127,9 +128,8 @@ def main(arguments: list[str] | None = None) -> int:
             samples = np.round(make() * 32767).astype(np.int16)
             options.output.mkdir(parents=True, exist_ok=True)
             target = options.output / f"{name}.wav"
-            part = target.with_suffix(".part")
-            wavfile.write(part, SAMPLE_RATE, samples)
-            part.replace(target)
+            with writing(target) as file:
+                wavfile.write(file, SAMPLE_RATE, samples)
             print(target)
     except (InputError, OSError) as error:
         print(error, file=sys.stderr)

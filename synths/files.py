@@ -8,11 +8,11 @@ somebody has made a link of is replaced, never followed.
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import re
 import secrets
 import unicodedata
+import wave
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -26,6 +26,7 @@ _MARK = ".part"
 _TEMPORARY = re.compile(r"\..*\.[0-9a-f]{16}" + re.escape(_MARK), re.DOTALL)
 _MOST = 255     # bytes of a name, on every usual disk
 _KEPT = 200     # bytes of the name that the temporary keeps
+_BLOCK = 1 << 20    # samples of a sound that are written at a time
 
 # What Windows does not take in a name, and the names that are devices there, with any ending:
 # "Naming Files, Paths, and Namespaces" in Microsoft's documentation.
@@ -156,11 +157,37 @@ def writing(path: str | Path) -> Iterator[BinaryIO]:
                              "close the program that has it open, or name another place."
                              ) from error
     except OSError as error:
-        raise InputError(f"{shortened(path)} cannot be written ({error.strerror or error}): make "
-                         "room, or name another place.") from error
+        raise _refused(path, error) from error
     finally:
         with contextlib.suppress(OSError):  # the name is taken away already if all went well
             part.unlink(missing_ok=True)
+
+
+def append(path: str | Path, data: bytes) -> None:
+    """Add to a file of one's own that is there already, never through a link.
+
+    Unlike `writing`, a kill or a full disk can leave a part of `data`: the reader must tell.
+
+    Raises
+    ------
+    InputError
+        If the system refuses.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        handle = os.open(path, flags)
+        try:
+            while data:
+                data = data[os.write(handle, data):]
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise _refused(path, error) from error
+
+
+def _refused(path: str | Path, error: OSError) -> InputError:
+    return InputError(f"{shortened(path)} cannot be written ({error.strerror or error}): make "
+                      "room, or name another place.")
 
 
 def write_wav(path: str | Path, audio: np.ndarray, sample_rate: int = 16000) -> float:
@@ -185,18 +212,17 @@ def write_wav(path: str | Path, audio: np.ndarray, sample_rate: int = 16000) -> 
     InputError
         If the file cannot be written.
     """
-    import soundfile  # 20 ms that only a run with sounds needs
-
-    gain = 1 / max(1.0, float(np.abs(audio).max(initial=0.0)))
-    samples = np.rint(audio * (gain * 32767)).astype(np.int16)
-    whole = io.BytesIO()  # libsndfile would hide the system's own error, such as a full disk
-    try:
-        soundfile.write(whole, samples, sample_rate, subtype="PCM_16", format="WAV")
-    except (soundfile.SoundFileError, OverflowError) as error:
-        raise InputError(f"{shortened(path)} cannot be written with a sample rate of {sample_rate} "
-                         f"({error}): give one in Hz.") from None
-    with writing(path) as file:
-        file.write(whole.getbuffer())
+    if not 1 <= sample_rate < 1 << 31:  # what libsndfile says of others depends on its version
+        raise InputError(f"{shortened(path)} cannot be written with a sample rate of "
+                         f"{sample_rate}: give one in Hz.")
+    loudest = max(float(audio.max(initial=0.0)), -float(audio.min(initial=0.0)))
+    gain = 1 / max(1.0, loudest)
+    # libsndfile would hide the system's own error, such as a full disk
+    with writing(path) as file, wave.open(file, "wb") as wav:
+        wav.setparams((1, 2, sample_rate, len(audio), "NONE", ""))
+        for first in range(0, len(audio), _BLOCK):
+            samples = np.rint(audio[first:first + _BLOCK] * (gain * 32767))
+            wav.writeframesraw(samples.astype("<i2").tobytes())
     return gain
 
 

@@ -17,14 +17,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # What a reader may import; tests, training and benchmarks are linted, and not typed.
 TYPED = ("chapter_05_example_01.py", "chapter_05_example_02.py", "audio_utils.py", "companion",
-         "pictures", "synths", "banks")
+         "pictures", "synths", "banks", "sounds", "midi")
 
 
 def tracked(*patterns: str) -> list[Path]:
     """Return the files of the repository that match, and nothing that a run has made."""
-    done = subprocess.run(["git", "ls-files", "--", *patterns], cwd=ROOT, check=True,
-                          capture_output=True, text=True)
-    return [ROOT / line for line in done.stdout.splitlines() if (ROOT / line).is_file()]
+    # tracked ones, and new ones that are not ignored; whoever owns the checkout
+    done = subprocess.run(["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached",
+                           "--others", "--exclude-standard", "--", *patterns],
+                          cwd=ROOT, check=True, capture_output=True, text=True)
+    return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
 def modules() -> Iterator[str]:

@@ -1,4 +1,6 @@
-"""What the two examples must leave in their folders: `python tests/check_results.py NSYNTH GANSYNTH`.
+"""What the two examples must leave in their folders.
+
+`python tests/check_results.py NSYNTH GANSYNTH`
 
 Used by the tests and, on the defaults, by continuous integration.
 """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 import subprocess
 import sys
 import time
@@ -243,6 +245,17 @@ def test_load_audio_resamples_and_mixes_down(tmp_path, rate):
     assert np.abs(load_audio(path, 8000) - load_audio(path)[:8000]).max() < 1e-4
 
 
+@pytest.mark.parametrize("rate", [16000, 22050, 44100])
+def test_load_audio_is_librosas_where_librosa_can(tmp_path, rate):
+    import librosa
+
+    path = tmp_path / "stereo.wav"
+    soundfile.write(path, np.stack([tone(440, 1, rate), tone(1000, 1, rate)], axis=1), rate,
+                    subtype="FLOAT")
+    theirs, _ = librosa.load(path, sr=16000, mono=True)
+    np.testing.assert_allclose(load_audio(path), theirs, atol=1e-5)
+
+
 def test_load_audio_of_channels_that_cancel_each_other_out(tmp_path):
     path, said = tmp_path / "wide.wav", []
     wave = tone(440)
@@ -351,7 +364,7 @@ def test_check_output_dir(tmp_path):
     assert (tmp_path / "a" / "b").is_dir() and not list((tmp_path / "a" / "b").iterdir())
     (tmp_path / "file").write_text("in the way")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(InputError, match="stands in the way"):
+        with pytest.raises(InputError, match="file is a file, and the output needs a folder"):
             check_output_dir(path)
 
 
@@ -362,3 +375,413 @@ def test_check_output_dir_tries_to_write(tmp_path, monkeypatch):
     monkeypatch.setattr(audio_utils.tempfile, "TemporaryFile", refuse)
     with pytest.raises(InputError, match="must be writable.*Permission denied"):
         check_output_dir(tmp_path)
+
+
+# Exactly -----------------------------------------------------------------------------------------
+
+
+def refused(message, function, *words, **named):
+    """The function refuses, in exactly this sentence."""
+    with pytest.raises(InputError) as caught:
+        function(*words, **named)
+    assert str(caught.value) == message
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder to stand in, so that paths are short."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(samples, name="a.wav", rate=RATE):
+    soundfile.write(name, samples, rate, subtype="FLOAT")
+    return name
+
+
+def test_timestretch_says_what_it_cannot_do():
+    for shape in ((31,), (0, 16), (2, 0, 16), (1, 1, 31, 16)):
+        refused("An encoding is [frames, channels] or [n, frames, channels], not empty; this one "
+                "is "
+                f"{list(shape)}: give what `encode` returned.", timestretch, np.zeros(shape), 2)
+    for factor in (0, -1, math.inf, math.nan):
+        refused(f"The stretch factor must be above 0, not {factor}: give 2 for twice as long, 0.5 "
+                "for half as long.", timestretch, np.zeros((31, 16)), factor)
+    refused("A stretch by 0.03 leaves nothing of 31 frames: give a factor of at least 0.032.",
+            timestretch, np.zeros((1, 31, 16)), 0.03)
+    for wrong in (np.nan, 1e300):
+        refused("An encoding is finite numbers, and this one has others: encode the sound again.",
+                timestretch, np.full((31, 16), wrong), 2)
+    # 2 ** 26 numbers are the most
+    refused("A stretch by 2097153 makes 4,194,306 frames of 2, more than any memory should hold: "
+            "give a smaller factor.", timestretch, np.zeros((2, 16)), 2097153)
+
+
+def test_timestretch_counts_frames_as_one_would_by_hand():
+    for frames, factor, expected in ((29, 1.1, 31), (30, 1.1, 33), (10, 0.1, 1), (3, 1 / 3, 1)):
+        assert timestretch(np.zeros((frames, 2)), factor).shape == (expected, 2)
+    # two frames become four: a quarter from the edges in, and level beyond the middles
+    np.testing.assert_allclose(timestretch([[0.0], [1.0]], 2)[:, 0], [0, 0.25, 0.75, 1])
+    np.testing.assert_allclose(timestretch([[0.0], [1.0], [2.0], [3.0]], 0.5)[:, 0], [0.5, 2.5])
+
+
+def test_saved_encodings_say_what_they_cannot_be(here):
+    refused("Each encoding needs one file name: there are 2 encodings and 1 names.", save_encoding,
+            np.zeros((2, 31, 16)), ["one"])
+    refused("encodings/a.npy does not exist: an encoding is a .npy file; check name and folder.",
+            load_encodings, ["a"])
+    (here / "encodings" / "a.npy").mkdir(parents=True)
+    refused("encodings/a.npy is not a file: an encoding is a .npy file; check name and folder.",
+            load_encodings, ["a"])
+    wrong = ("An encoding is finite numbers [frames, 16], and encodings/b.npy holds something "
+             "else: "
+             "encode the sound again.")
+    for array in (np.zeros(31), np.zeros((1, 1, 31, 16)), np.zeros((0, 16)), np.zeros((31, 16),
+        int),
+                  np.full((31, 16), np.nan), np.full((31, 16), 1e300)):
+        np.save("encodings/b.npy", array)
+        refused(wrong, load_encodings, ["b"])
+    np.savez("encodings/b", np.zeros((31, 16)))
+    (here / "encodings" / "b.npz").replace("encodings/b.npy")
+    refused(wrong, load_encodings, ["b"])
+    (here / "encodings" / "b.npy").write_text("text")
+    with pytest.raises(InputError) as caught:
+        load_encodings(["b"])
+    assert str(caught.value).startswith(
+        "An encoding is a .npy file of numbers, and encodings/b.npy is not (")
+    assert str(caught.value).endswith("): encode the sound again.")
+    (here / "encodings" / "b.npy").write_bytes(b"")
+    refused("An encoding is a .npy file of numbers, and encodings/b.npy is not (No data left in "
+            "file): encode the sound again.", load_encodings, ["b"])
+
+
+def test_an_encoding_of_too_many_numbers_is_not_read(here, monkeypatch):
+    monkeypatch.setattr(audio_utils, "_MOST_NUMBERS", 32)
+    np.save("a.npy", np.zeros((2, 16)))
+    np.save("b.npy", np.zeros((3, 16)))
+    assert load_encodings(["a"], ".")[0].shape == (2, 16)
+    with pytest.raises(InputError, match="b.npy holds something else"):
+        load_encodings(["b"], ".")
+    assert timestretch(np.zeros((1, 16)), 2).shape == (2, 16)
+    with pytest.raises(InputError, match="makes 3 frames of 1"):
+        timestretch(np.zeros((1, 16)), 3)
+
+
+def test_encodings_of_a_batch_and_of_other_floats_are_kept(here):
+    batch = np.random.default_rng(0).normal(size=(2, 31, 16))
+    save_encoding([batch, np.float16(batch[0]), [[1.0, 2.0]]], ["a", "b", "c"])
+    a, b, c = load_encodings(["a", "b", "c"])
+    np.testing.assert_array_equal(a, batch.astype(np.float32))
+    assert a.dtype == b.dtype == np.float32 and c.tolist() == [[1, 2]]
+
+    class Trap:
+        def __reduce__(self):
+            return print, ("unpickled",)
+    with pytest.raises(ValueError, match="Object arrays"):
+        save_encoding([np.array([Trap()], dtype=object)], ["d"])
+
+
+# What the pictures' functions hand on, and what they write
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the rooms below were asked for; the image is a small one."""
+    from PIL import Image
+
+    calls = []
+
+    def stand_in(place, name, result):
+        monkeypatch.setattr(place, name, lambda *words, **named: calls.append(
+            (name, words, named)) or result)
+
+    image = Image.new("RGB", (8, 4), (200, 30, 30))
+    stand_in(audio_utils.spectra, "spectrogram", "a spectrogram")
+    stand_in(audio_utils.spectra, "rainbowgram", "a rainbowgram")
+    stand_in(audio_utils.spectra, "scaled", image)
+    stand_in(audio_utils.sheets, "labelled", image)
+    return calls
+
+
+def test_a_spectrogram_is_drawn_as_asked(here, asked):
+    path = save_spectrogram_plot("audio", 8000, "a", "out", hop_length=99)
+    assert path == Path("out/a.png") and path.is_file()
+    assert asked == [("spectrogram", ("audio", 8000, 99), {}),
+                     ("scaled", ("a spectrogram", 1280, 960), {})]
+    asked.clear()
+    save_spectrogram_plot("audio", filename="b", labelled=True, title="A title", dpi=50)
+    assert (here / "output" / "b.png").is_file()
+    assert asked == [("spectrogram", ("audio", 16000, 2048), {}),
+                     ("labelled", ("a spectrogram", "A title", (6.4, 4.8), 50, True), {})]
+
+
+def test_a_rainbowgram_is_drawn_as_asked(here, asked):
+    path = save_rainbowgram_plot("audio", 8000, "a", "out", dpi=50)
+    assert path == Path("out/a.png") and path.is_file()
+    assert asked == [("rainbowgram", ("audio", 8000), {}),
+                     ("scaled", ("a rainbowgram", 320, 240), {})]
+    asked.clear()
+    save_rainbowgram_plot("audio", filename="b", labelled=True, title="A title")
+    assert (here / "output" / "b.png").is_file()
+    assert asked == [("rainbowgram", ("audio", 16000), {}),
+                     ("labelled", ("a rainbowgram", "A title", (6.4, 4.8), 200, True), {})]
+    asked.clear()
+    audio_utils.spectrum_image("a spectrum", True, "A title", 90, scale=False)
+    assert asked == [("labelled", ("a spectrum", "A title", (6.4, 4.8), 90, False), {})]
+    asked.clear()
+    audio_utils.spectrum_image("a spectrum")
+    assert asked == [("scaled", ("a spectrum", 1280, 960), {})]
+
+
+def test_a_rainbowgram_is_shown_on_the_readers_axes(monkeypatch):
+    from matplotlib.figure import Figure
+
+    shown = []
+    monkeypatch.setattr(audio_utils.spectra, "rainbowgram", lambda *words: words)
+    monkeypatch.setattr(audio_utils.sheets, "show", lambda *words: shown.append(words))
+    axes = Figure().add_subplot()
+    audio_utils.draw_rainbowgram(axes, "audio")
+    audio_utils.draw_rainbowgram(axes, "audio", 8000)
+    assert shown == [(axes, ("audio", 16000)), (axes, ("audio", 8000))] and not axes.axison
+
+
+def test_an_encoding_is_drawn_as_asked(here, monkeypatch):
+    from matplotlib.figure import Figure
+
+    asked = []
+
+    def encodings(batch, *words):
+        asked.append((batch.shape, *words))
+        return Figure((1, 2))
+    monkeypatch.setattr(audio_utils.sheets, "encodings", encodings)
+    path = save_encoding_plot(np.zeros((2, 31, 16)), "a", dpi=50)
+    assert path == Path("output/a.png") and read_png(path).shape == (100, 50, 3)
+    path = save_encoding_plot(np.zeros((31, 16)), "b.JPG", "out", labelled=True, title="A title",
+                              sample_rate=8000)
+    from PIL import Image
+    assert Image.open(path).size == (200, 400) and Image.open(path).format == "JPEG"
+    assert asked == [((2, 31, 16), None, None, (6.4, 4.8)),
+                     ((1, 31, 16), 512 / 8000, "A title", (6.4, 4.8))]
+    save_encoding_plot(np.zeros((31, 16)), "c", labelled=True, dpi=20)
+    assert asked[2][1] == 512 / 16000
+    for shape in ((31,), (0, 31, 16), (1, 1, 31, 16)):
+        refused("An encoding is [frames, channels] or [n, frames, channels], not empty; this one "
+                "is "
+                f"{list(shape)}: give what `encode` returned.", save_encoding_plot, np.zeros(shape))
+
+
+@pytest.mark.parametrize("name, kind, dpi", [("a.png", "PNG", 150), ("a.PNG", "PNG", 150),
+                                             ("a.jpg", "JPEG", 150), ("a.jpeg", "JPEG", 90)])
+def test_a_picture_keeps_its_pixels_per_inch(here, name, kind, dpi):
+    from PIL import Image
+
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8))
+    options = {} if dpi == 150 else {"dpi": dpi}
+    path = audio_utils.save_picture(image, name, **options)
+    assert path == Path("output") / name
+    with Image.open(path) as saved:
+        assert saved.format == kind and saved.info["dpi"] == pytest.approx((dpi, dpi), abs=0.1)
+        if kind == "PNG":
+            np.testing.assert_array_equal(saved, image)
+        else:
+            assert saved.quantization[0][0] == 3  # of quality 92
+
+
+def test_runs_of_equal_pixels_are_small_and_a_pdf_has_its_size(here):
+    from PIL import Image
+
+    image = Image.new("RGB", (300, 200), (9, 99, 200))
+    path = audio_utils.save_picture(image, "a.png")
+    assert path.stat().st_size < 2000
+    text = audio_utils.save_picture(image, "a.pdf", "b", 72).read_bytes()
+    assert re.search(rb"/MediaBox \[ 0 0 300.* 200", text)
+
+
+def test_pictures_without_a_name_are_numbered(here, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.setattr(time, "strftime", lambda form: form.replace("%Y-%m-%d_%H%M%S", "NOW"))
+    names = [audio_utils.save_picture(Image.new("RGB", (2, 2))).name for _ in range(3)]
+    assert names == ["NOW.png", "NOW_2.png", "NOW_3.png"]
+    assert audio_utils.save_picture(Image.new("RGB", (2, 2)), "x/y").parent.name == "x"
+
+
+# Sounds, sample by sample
+
+
+def test_load_audio_says_what_it_cannot_do(here):
+    refused("A sound is at least one sample long, not 0.", load_audio, "a", 0)
+    for peak in (0, -0.1, 1.01):
+        refused(f"A peak level must be above 0 and at most 1, not {peak}.", load_audio, "a",
+                peak=peak)
+    for offset in (-0.1, math.nan, math.inf):
+        refused(f"Seconds to leave out must be 0 or more, not {offset}.", load_audio, "a",
+                offset=offset)
+    refused("A sound must be a file, and a.wav does not exist: check the name.", load_audio,
+        "a.wav")
+    (here / "folder").mkdir()
+    refused("A sound must be a file, and folder is a folder: check the name.", load_audio, "folder")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo("pipe")
+        refused("A sound must be a file, and pipe is not a file: check the name.", load_audio,
+                "pipe")
+    (here / "a.wav").write_text("this is no sound")
+    refused("A sound must be WAV, FLAC, OGG, MP3 or AIFF, and a.wav cannot be read as any of them "
+            "(Format not recognised): convert it to WAV.", load_audio, "a.wav")
+    write(np.zeros(0))
+    refused("A sound needs at least one sample, and a.wav has none: record or export it again.",
+            load_audio, "a.wav")
+    for wrong in (np.nan, np.inf):
+        write([0.5, wrong, 0.5])
+        refused("A sound must be finite numbers, and a.wav has NaN or infinite samples: export it "
+                "again.", load_audio, "a.wav")
+    write(np.full((100, 2), 3e38))
+    refused("A sound must be finite numbers, and a.wav has NaN or infinite samples: export it "
+            "again.", load_audio, "a.wav")
+    write(tone(440, 1.5))
+    refused("2 s cannot be left out of a.wav, 1.50 s long: leave out less.", load_audio, "a.wav",
+            offset=2)
+    for rate in (999, 768_001):
+        write(tone(440, 0.1), rate=rate)
+        refused("A sound has 1,000 to 768,000 samples a second, and a.wav has "
+                f"{rate:,}: convert it to 16,000.", load_audio, "a.wav")
+    for rate in (1000, 768_000):
+        assert len(load_audio(write(tone(440, 0.1), rate=rate))) == round(1600 * RATE / rate)
+    assert len(load_audio("a.wav", 1, peak=1)) == 1
+
+
+def test_a_sound_that_never_ends_is_not_read(here, monkeypatch):
+    monkeypatch.setattr(audio_utils, "_MOST_SAMPLES", 2 << 20)
+    monkeypatch.setattr(audio_utils, "_BLOCK", 1 << 20)
+    write(np.full((1 << 20, 2), 0.25))
+    assert len(load_audio("a.wav")) == 1 << 20
+    write(np.zeros(((1 << 20) + 1, 2)))
+    refused("a.wav is longer than 2 million samples: cut out what you need.", load_audio, "a.wav")
+    assert len(load_audio("a.wav", 100)) == 100  # what comes later is not looked at
+
+
+@pytest.mark.parametrize("rate", [16000, 8000, 44100])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_part_is_what_the_whole_holds_there_whatever_the_block(here, monkeypatch, rate, channels):
+    rng = np.random.default_rng(0)
+    write(0.2 * rng.normal(size=(3 * rate, channels)), rate=rate)
+    whole = load_audio("a.wav")
+    assert len(whole) == 48000
+    for block in (1000, 1 << 18):
+        monkeypatch.setattr(audio_utils, "_BLOCK", block)
+        np.testing.assert_array_equal(load_audio("a.wav"), whole)
+        for offset, length in ((0.0, 16000), (0.5, 8000), (1.25, 20000), (2.5, 8000), (0.3, 100)):
+            part = load_audio("a.wav", length, offset=offset)
+            start = round(offset * RATE)
+            np.testing.assert_allclose(part, whole[start:start + length], atol=2e-4)
+        rest = load_audio("a.wav", offset=2.75)
+        np.testing.assert_allclose(rest, whole[44000:], atol=2e-4)
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 48000])
+def test_silence_at_the_beginning_is_left_out_5_ms_before_the_sound(here, monkeypatch, rate):
+    for quiet in (0.1, 0.5):
+        for block in (500, 1 << 18):
+            monkeypatch.setattr(audio_utils, "_BLOCK", block)
+            lead = np.full(round(quiet * rate), 0.0039)  # below a hundredth of the peak
+            sound = np.concatenate([lead, [0.0041], np.zeros(99), np.full(rate, 0.4)])
+            write(sound, rate=rate)
+            trimmed = load_audio("a.wav", trim_silence=True)
+            seconds = len(trimmed) / RATE
+            assert seconds == pytest.approx(0.005 + 1 + 100 / rate, abs=2 / rate)
+            # what is left out by hand comes first; the sound's peak is the one that is left
+            late = load_audio("a.wav", trim_silence=True, offset=quiet / 2)
+            assert len(late) == len(trimmed)
+    start = np.concatenate([np.full(rate, 0.4), np.zeros(rate // 10), np.full(rate, 0.002)])
+    write(start, rate=rate)
+    assert len(load_audio("a.wav", trim_silence=True)) == round(2.1 * RATE)
+    # once the loud part is left out, the quiet one is the sound
+    assert len(load_audio("a.wav", trim_silence=True, offset=1.0)) == pytest.approx(
+        RATE + 80, abs=3 * RATE / rate)
+
+
+def test_a_short_wanted_length_is_looked_for_in_all_of_a_trimmed_sound(here, monkeypatch):
+    monkeypatch.setattr(audio_utils, "_BLOCK", 1000)
+    write(np.concatenate([np.full(16000, 0.1), np.full(16000, 0.9)]))
+    assert load_audio("a.wav", 100).max() == pytest.approx(0.1)
+    assert load_audio("a.wav", 100, trim_silence=True).max() == pytest.approx(0.1)
+    write(np.concatenate([np.full(16000, 0.001), np.full(16000, 0.9)]))
+    assert load_audio("a.wav", 1000, trim_silence=True)[80:].min() == pytest.approx(0.9)
+
+
+def test_channels_cancel_each_other_out_below_a_hundredth(here):
+    wave, said = tone(440), []
+    write(np.stack([wave, -0.981 * wave], 1))  # leaves 0.95 %
+    audio = load_audio("a.wav", report=said.append)
+    np.testing.assert_allclose(audio, wave, atol=1e-6)
+    assert said.pop() == ("The channels of a.wav are in opposite phase and would cancel each other "
+                          "out: the left channel is used.")
+    write(np.stack([wave, -0.979 * wave], 1))  # leaves 1.05 %
+    np.testing.assert_allclose(load_audio("a.wav", report=said.append), 0.0105 * wave, atol=1e-6)
+    assert not said
+    write(np.stack([0.01 * wave, wave, -wave], 1)[:, :3] * [0, 1, 1])
+    load_audio("a.wav", report=said.append)
+    assert "the 2. channel is used" in said.pop()
+    write(np.stack([0.005 * wave, -0.005 * wave], 1) * [1, 1])
+    np.testing.assert_allclose(load_audio("a.wav"), 0.005 * wave, atol=1e-6)  # without a report
+    # a channel that is hardly heard is passed over
+    write(np.stack([0.09 * wave, wave, -1.09 * wave], 1))
+    np.testing.assert_allclose(load_audio("a.wav"), wave, atol=1e-6)
+    write(np.stack([0.11 * wave, wave, -1.0 * wave, -0.11 * wave], 1))
+    np.testing.assert_allclose(load_audio("a.wav"), 0.11 * wave, atol=1e-6)
+    # trimming listens to the same channel
+    late = np.concatenate([np.zeros(8000), tone(440, 0.5)])
+    write(np.stack([late, -late], 1))
+    assert len(load_audio("a.wav", trim_silence=True)) == 8080 - 1
+
+
+def test_levels(here):
+    wave = np.array([0.25, -0.5, 0.125])
+    write(wave)
+    np.testing.assert_allclose(load_audio("a.wav"), wave)
+    np.testing.assert_allclose(load_audio("a.wav", peak=0.9), wave * 1.8, rtol=1e-6)
+    write(4 * wave)
+    np.testing.assert_allclose(load_audio("a.wav"), 2 * wave)  # above full scale: down to it
+    np.testing.assert_allclose(load_audio("a.wav", peak=0.5), wave)
+    write(1e-39 * wave)
+    np.testing.assert_allclose(load_audio("a.wav", peak=0.5), wave, rtol=1e-4)
+    write(0 * wave)
+    np.testing.assert_array_equal(load_audio("a.wav", peak=0.5), 0)
+    write([1.0, -1.0])
+    np.testing.assert_array_equal(load_audio("a.wav"), np.float32([32767 / 32768, -1]))
+
+
+def test_fades_are_even_and_at_most_half_of_the_sound(here):
+    write(np.full(1000, 0.5))
+    faded = load_audio("a.wav", 1200, fade=0.01)
+    slope = (np.arange(160) + 0.5) / 160 / 2
+    np.testing.assert_allclose(faded[:160], slope, rtol=1e-5)
+    np.testing.assert_array_equal(faded[160:840], 0.5)
+    np.testing.assert_allclose(faded[840:1000], slope[::-1], rtol=1e-5)
+    assert not faded[1000:].any() and len(faded) == 1200
+    all_of_it = load_audio("a.wav", fade=9)
+    assert all_of_it[499] == pytest.approx(0.4995) and all_of_it[0] == pytest.approx(0.0005)
+    np.testing.assert_array_equal(load_audio(write([0.5]), fade=9), 0.5)
+
+
+def test_folders_that_cannot_be_written_are_said(here, monkeypatch):
+    (here / "file").touch()
+    refused("file is a file, and the output needs a folder: name another.", check_output_dir,
+            "file")
+
+    def refuse(**named):
+        assert named == {"dir": Path("a")}
+        raise OSError(30, "Read-only file system")
+    monkeypatch.setattr(audio_utils.tempfile, "TemporaryFile", refuse)
+    refused("The output folder must be writable, and a is not (Read-only file system): name "
+            "another "
+            "folder.", check_output_dir, "a")
+    assert (here / "a").is_dir()
+
+
+def test_a_sound_is_written_at_its_rate(here):
+    assert save_wav([0.5, -0.25], "x/y/a.wav", 8000) == 1.0
+    audio, rate = soundfile.read("x/y/a.wav", dtype="int16")
+    assert rate == 8000 and audio.tolist() == [16384, -8192]
+    save_wav([0.5], "a.wav")
+    assert soundfile.info("a.wav").samplerate == 16000

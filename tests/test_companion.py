@@ -7,6 +7,7 @@ import http.server
 import importlib
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -194,9 +195,42 @@ def test_what_the_disk_does_not_hold_is_refused(tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1_000_000})
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda path: usage)
     example = importlib.import_module("chapter_05_example_01")
-    with pytest.raises(InputError, match="16 clips need 13.3 MB, and .* has 1.0 MB left"):
+    with pytest.raises(InputError, match="16 clips need 14.3 MB, and .* has 1.0 MB left"):
         call(example, "--output", tmp_path / "out")
+    score = midi(tmp_path / "score.mid", [(0, 1, 60, 90), (100, 101, 60, 90)])
+    example = importlib.import_module("chapter_05_example_02")
+    with pytest.raises(InputError, match="50 s of sound need 4.6 MB, and .* has 1.0 MB left"):
+        call(example, "--midi", score, "--output", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_the_memory_does_not_hold_asks_for_a_word(tmp_path, monkeypatch, decoded):
+    monkeypatch.setattr(plan, "free_memory", lambda: 4.05e8)
+    wavs = tone(tmp_path / "a.wav"), tone(tmp_path / "b.wav", 330)
+    words = ["--sounds", *wavs, "--seconds", "30"]
+    with pytest.raises(InputError, match="needs 4.* MB of memory, and 405.0 MB are free.*--many"):
+        decoded(tmp_path, *words)
+    decoded(tmp_path, "--sounds", *wavs, "--seconds", "0.1")
+    decoded(tmp_path, "--sounds", *wavs, "--seconds", "0.1", "--many")
+    monkeypatch.setattr(plan, "free_memory", lambda: None)
+    decoded(tmp_path, "--sounds", *wavs, "--seconds", "0.1")
+
+
+def test_the_free_memory_is_known_where_the_system_tells(monkeypatch):
+    assert plan.free_memory() > 1e7
+    monkeypatch.setattr("builtins.open", lambda *_, **__: (_ for _ in ()).throw(OSError))
+    assert plan.free_memory() is None or plan.free_memory() > 1e7
+
+
+def test_the_plan_says_time_size_and_page(tmp_path):
+    wav = tone(tmp_path / "a.wav")
+    lines = good(ONE, "--sounds", wav, "--seconds", "0.1", "--output", tmp_path / "out")
+    assert any(re.search("To make: 1 clip of 0.1 s, about .* s of work, 0.8 MB on disk, 0.0 MB of "
+                         "it the page; seed", line) for line in lines)
+    score = midi(tmp_path / "score.mid", [(0, 1, 60, 90)])
+    lines = good(TWO, "--midi", score, "--output", tmp_path / "two")
+    assert any(re.search("score: 1 note, .*about 1 s of work, 0.8 MB on disk; seed", line)
+               for line in lines)
 
 
 def test_a_score_of_hours_is_refused(tmp_path):
@@ -264,11 +298,66 @@ def test_the_command_is_quoted_for_the_system(tmp_path):
     assert results.quoted(words, "nt") == 'python "a b/it\'s.py"'
 
 
+def test_what_repeats_a_run_names_the_sounds_as_they_were_named(tmp_path):
+    """Alone with the flute, kick_1 would be kick: another name, and other random numbers."""
+    wavs = [tone(tmp_path / name, 200 + 50 * i)
+            for i, name in enumerate(("kick_1.wav", "kick_2.wav", "flute.wav", "bell.wav"))]
+    for pair, named in (("kick_1+flute", 4), ("flute+bell", 2)):
+        out = tmp_path / pair
+        lines = good(ONE, "--sounds", *wavs, "--pairs", pair, "--seconds", "0.1", "--output", out)
+        command = next(line for line in lines if line.startswith("To repeat this run: python "))
+        words = shlex.split(command.split("run: python ")[1])
+        assert sum(word.endswith(".wav") for word in words) == named
+        good(ONE, *words[1:], cwd=tmp_path)
+        for wav in out.glob("*.wav"):
+            assert (tmp_path / f"{pair}-2" / wav.name).read_bytes() == wav.read_bytes()
+
+
+def test_names_that_would_be_one_file_are_settled_before_any_work(tmp_path):
+    for folder, name in (("A", "Kick"), ("B", "kick")):
+        (tmp_path / folder).mkdir()
+        tone(tmp_path / folder / f"{name}.wav")
+    wavs = [tmp_path / "A" / "Kick.wav", tmp_path / "B" / "kick.wav"]
+    good(ONE, "--sounds", *wavs, "--seconds", "0.1", "--seed", 1, "--output", tmp_path / "out")
+    names = [wav.name.casefold() for wav in (tmp_path / "out").glob("*.wav")]
+    assert len(set(names)) == 2 + 4
+    clash = [tone(tmp_path / f"{name}.wav") for name in ("kick", "kick_snare", "snare_hat", "hat")]
+    good(ONE, "--sounds", *clash, "--seconds", "0.1", "--seed", 1, "--output", tmp_path / "clash",
+         "--pairs", "kick+snare_hat", "kick_snare+hat")
+    assert len(list((tmp_path / "clash").glob("*_seed1.wav"))) == 6
+    long = [tone(tmp_path / f"{letter * 114}.wav") for letter in "xy"]
+    good(ONE, "--sounds", *long, "--seconds", "0.1", "--seed", 1, "--output", tmp_path / "long")
+    assert len(list((tmp_path / "long").glob("*_seed1.wav"))) == 4
+
+
+@unix
+def test_a_folder_above_is_a_folder(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    wav = tone(tmp_path / "a" / "s.wav")
+    good(ONE, "--sounds", wav, "--seconds", "0.1", "--output", "..", cwd=tmp_path / "a" / "b")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a-2"]
+    assert (tmp_path / "a-2" / "index.html").is_file()
+
+
+def test_a_stopped_run_is_not_overwritten_unless_asked(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("x_seed1.partial.codes", "x_seed1.partial.wav"):
+        (out / name).write_bytes(b"kept")
+    words = ["--sounds", tone(tmp_path / "a.wav"), "--seconds", "0.1", "--output", out]
+    lines = good(ONE, *words)
+    assert any("--resume goes on with it" in line for line in lines)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "x_seed1.partial.codes", "x_seed1.partial.wav"]
+    good(ONE, *words, "--overwrite")
+    assert not list(out.glob("x_*")) and (out / "index.html").is_file()
+
+
 # Stops and faults ------------------------------------------------------------------------------
 
 
 @unix
-@pytest.mark.parametrize("which", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("which", [signal.SIGTERM, signal.SIGHUP] if os.name != "nt" else [])
 def test_a_stopped_run_keeps_what_is_done_and_goes_on(tmp_path, which):
     wav, out = tone(tmp_path / "a.wav"), tmp_path / "out"
     words = ["--sounds", wav, "--seconds", "8", "--seed", 5, "--output", out]
@@ -281,7 +370,12 @@ def test_a_stopped_run_keeps_what_is_done_and_goes_on(tmp_path, which):
     assert process.returncode == 130 and "Traceback" not in errors, errors
     assert (out / "index.html").is_file()
     part = soundfile.read(out / "a_reconstructed_seed5.partial.wav", dtype="int16")[0]
-    good(ONE, *words[:-4], "--resume", "--output", out)
+    codes = (out / "a_reconstructed_seed5.partial.codes").stat().st_size
+    assert len(part) < codes < 1.01 * len(part) + 100
+    command = next(line for line in said.splitlines() if line.startswith("To go on with it: "))
+    goes_on = shlex.split(command.split("with it: python ")[1])
+    assert goes_on[-1] == "--resume" and str(out) in goes_on
+    good(ONE, *goes_on[1:])
     whole = soundfile.read(out / "a_reconstructed_seed5.wav", dtype="int16")[0]
     assert 512 < len(part) < len(whole) == 8 * 16000
     assert np.array_equal(part[:-80], whole[:len(part) - 80]) and not list(out.glob("*.partial*"))
@@ -368,6 +462,27 @@ def test_a_closed_pipe_ends_well(tmp_path):
 
 
 @unix
+@pytest.mark.parametrize("words", ["--help | head -1", "--help > /dev/full"])
+def test_help_that_nobody_reads(words):
+    if "full" in words and not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    done = subprocess.run(["bash", "-c", f"'{sys.executable}' '{ROOT / ONE}' {words}; "
+                           "exit ${PIPESTATUS[0]}"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@unix
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_where_lines_are_kept_does_not_end_the_run(tmp_path):
+    wav = tone(tmp_path / "a.wav")
+    done = subprocess.run(f"'{sys.executable}' '{ROOT / ONE}' --sounds '{wav}' --seconds 0.1 "
+                          f"--output '{tmp_path}/out' > /dev/full", shell=True,
+                          capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "out" / "index.html").is_file()
+
+
+@unix
 def test_a_closed_stderr_and_no_docstrings(tmp_path):
     done = subprocess.run(f"'{sys.executable}' -OO '{ROOT / ONE}' --help 2>&-", shell=True,
                           capture_output=True, text=True, timeout=60)
@@ -387,6 +502,37 @@ def test_a_missing_file_is_said_plainly(script, words, says, tmp_path):
     done = bad(script, *words, "--output", tmp_path / "out", says="does not exist")
     assert done.stderr == says + "\n"
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_place_of_a_folder_is_said_plainly(tmp_path):
+    out = tone(tmp_path / "out.wav")
+    done = bad(ONE, "--output", out, says="is a file")
+    assert done.stderr == f"error: {out} is a file, and the output needs a folder: name another.\n"
+
+
+@pytest.mark.parametrize("version, says", [((3, 13), "Magenta and TensorFlow, which are not"),
+                                           ((3, 14), "no build for Python 3.14")])
+@pytest.mark.parametrize("script", [ONE, TWO])
+def test_without_tensorflow_magentas_engine_says_why_not(tmp_path, monkeypatch, script, version,
+                                                         says):
+    known = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: (
+        None if name == "tensorflow" else known(name, *rest)))
+    monkeypatch.setattr(inputs.sys, "version_info", version)
+    with pytest.raises(InputError, match=says):
+        call(importlib.import_module(script.removesuffix(".py")), "--engine", "magenta",
+             "--output", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_pairs_take_the_names_that_are_shown_and_those_on_disk(tmp_path, decoded):
+    for name in ("kick drum 01", "trumpet_A4", "trumpet_B4"):
+        tone(tmp_path / f"{name}.wav")
+    words = ["--sounds", tmp_path, "--seconds", "0.1", "--pairs"]
+    for pair in ("trumpet_A4+trumpet_B4", "kick drum 01+trumpet_A4.wav"):
+        decoded(tmp_path, *words, pair)
+    page = (tmp_path / "out0" / "index.html").read_text("utf-8")
+    assert "trumpet_A4 with trumpet_B4" in page
 
 
 def test_many_sounds_are_counted(tmp_path):

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from test_wavenet import forward
 
-from synths.engines import kernels
-from synths.engines.kernels import NARROW, WIDE, WIDE_BYTES
+from synths.engines import crew, kernels, processors
 from synths.engines.litert import Graph, Runner
+from synths.engines.processors import NARROW, WIDE, WIDE_BYTES
 from synths.nsynth import wavenet, wavenet_encoder
-from synths.nsynth.wavenet_compiled import Decoder, _DecoderCode
+from synths.nsynth.wavenet_compiled import Decoder
 from synths.nsynth.wavenet_encoder_compiled import Network
+from synths.nsynth.wavenet_steps import StepCode
 
 SIZES = {"width": 96, "skip_width": 32, "num_layers": 12, "num_z": 3, "ae_width": 32,
          "ae_num_layers": 11}
@@ -32,7 +33,7 @@ def prefix(tmp_path_factory):
 @pytest.fixture
 def target(request):
     """A processor and a precision, if this machine can stand in for that processor."""
-    if request.param[0] not in kernels.processors():
+    if request.param[0] not in processors.processors():
         pytest.skip("this machine's processor lacks instructions")
     return dict(zip(("target", "precision"), request.param))
 
@@ -45,6 +46,16 @@ def given(clips, frames, seed=1):
 
 def generate(decoder, encodings, uniforms):
     return np.concatenate(list(decoder.generate(encodings, uniforms)), axis=1)
+
+
+@pytest.mark.parametrize("target", EVERY, indirect=True)
+def test_generation_goes_on_from_codes(prefix, target):
+    encodings, uniforms = given(3, 7)
+    decoder = Decoder(prefix, 3, threads=2, **target)
+    codes = generate(decoder, encodings, uniforms)
+    list(decoder.generate(encodings[:, :1], uniforms))
+    rest = np.concatenate(list(decoder.generate(encodings, uniforms, codes[:, :6 * 512])), axis=1)
+    assert np.array_equal(rest, codes[:, 6 * 512:])
 
 
 def misses(weights, codes, encoding, uniforms):
@@ -85,7 +96,7 @@ def test_int8_strays_from_the_network_as_far_as_on_xnnpack(prefix, target):
 def test_int8_products_are_xnnpacks(target, clips):
     """Rounded as XNNPACK rounds, so that its scorer speaks for the compiled decoder."""
     rng = np.random.default_rng(clips)
-    code = _DecoderCode(target["target"], 96, 32, clips, [clips], int8=True)
+    code = StepCode(target["target"], 96, 32, clips, [clips], int8=True)
     weights, scale = wavenet.quantise(rng.standard_normal([96, 192], dtype=np.float32))
     rows = rng.standard_normal([clips, 96], dtype=np.float32) * rng.uniform(0.01, 9, [clips, 1])
     rows[0] = 0
@@ -99,7 +110,7 @@ def test_int8_products_are_xnnpacks(target, clips):
     padded = np.zeros([clips, code.pitch // 4], np.float32)
     padded[:, :96] = rows
     in_bytes, scales = np.zeros([clips, code.bytes_pitch], np.uint8), np.zeros([clips, 2], "f4")
-    packed = kernels.aligned(kernels.packed_bytes(weights, scale, code.lanes))
+    packed = crew.aligned(kernels.packed_bytes(weights, scale, code.lanes))
     out, silence = np.ones([clips, 192], np.float32), np.zeros(192, np.float32)
 
     def at(array):
@@ -136,7 +147,7 @@ def test_draw_is_searchsorted_of_cumsum(target):
     numbers[9:11] = 0, 1 - 2 ** -53
     # Like logits: known but for what all of them have more.
     logits = np.log(np.maximum(odds, 1e-30)).astype(np.float32) + rng.normal(0, 9, [300, 1])
-    code = _DecoderCode(target["target"], 96, 32, 1, [1], target["precision"] == "int8")
+    code = StepCode(target["target"], 96, 32, 1, [1], target["precision"] == "int8")
     rows = logits.astype(np.float32)
     drawn = [code.function("draw")(row.ctypes.data, u) for row, u in zip(rows, numbers)]
     sums = np.cumsum(odds / odds.sum(axis=1, keepdims=True), axis=1)
@@ -146,28 +157,28 @@ def test_draw_is_searchsorted_of_cumsum(target):
 
 
 def test_temperature(prefix):
-    if not kernels.processors():
+    if not processors.processors():
         pytest.skip("this machine's processor lacks instructions")
     encodings, uniforms = given(2, 1)
     for temperature in (0.2, 1.5):
         expected = generate(wavenet.Decoder(prefix, 2, temperature=temperature), encodings,
                             uniforms)
         result = generate(Decoder(prefix, 2, temperature=temperature,
-                                  target=kernels.processor(96, 32)), encodings, uniforms)
+                                  target=processors.processor(96, 32)), encodings, uniforms)
         assert (result == expected).mean() > 0.9
 
 
-@pytest.mark.parametrize("width, skip_width, precision, processors, compiled", [
+@pytest.mark.parametrize("width, skip_width, precision, known, compiled", [
     (128, 64, "float32", [WIDE], True), (128, 64, "float32", [NARROW], True),
     (128, 64, "float32", [], False), (96, 64, "float32", [WIDE], False),    # small
     (112, 64, "float32", [WIDE], False), (112, 64, "float32", [WIDE, NARROW], True),
     (128, 40, "float32", [WIDE], False), (128, 64, "int8", [WIDE_BYTES], True),
     (128, 64, "int8", [WIDE, NARROW], False)])
 def test_networks_are_compiled_where_that_is_possible(
-        width, skip_width, precision, processors, compiled, tmp_path, monkeypatch):
-    if not set(processors) <= set(kernels.processors()):
+        width, skip_width, precision, known, compiled, tmp_path, monkeypatch):
+    if not set(known) <= set(processors.processors()):
         pytest.skip("this machine's processor lacks instructions")
-    monkeypatch.setattr(kernels, "processors", lambda: processors)
+    monkeypatch.setattr(processors, "processors", lambda: known)
     prefix = tmp_path / "model.ckpt-1"
     magenta_nsynth.save_checkpoint(prefix, magenta_nsynth.random_weights(
         SIZES | {"width": width, "skip_width": skip_width, "num_layers": 2, "ae_num_layers": 1}))
@@ -232,6 +243,6 @@ def test_large_encoders_are_compiled_and_chunks_are_the_whole(tmp_path, monkeypa
     monkeypatch.setattr(wavenet_encoder, "_CHUNK_FRAMES", 50)
     np.testing.assert_allclose(encoder.encode(samples, 1), chunks, rtol=0,
                                atol=1e-6 * np.abs(chunks).max())
-    monkeypatch.setattr(kernels, "processors", list)
+    monkeypatch.setattr(processors, "processors", list)
     np.testing.assert_allclose(encoder.encode(samples, 1), chunks, rtol=0,
                                atol=2e-6 * np.abs(chunks).max())

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from leveldb_table import checkpoint
 
-from synths import CheckpointError, InputError
+from synths import CheckpointError, InputError, files
 from synths.weights import archives, checkpoints, downloads
 from synths.weights.tensor_bundle import crc32c
 
@@ -572,10 +572,10 @@ def test_broken_weights_are_fetched_again(mirror, tmp_path, break_it):
 
 def test_an_archive_without_the_weights(mirror, tmp_path):
     path = "/download.magenta.tensorflow.org/models/nsynth/wavenet-ckpt.tar"
-    for files in ({"wavenet-ckpt/readme": b"moved"},
-                  {"model.ckpt-1.index": NSYNTH[0]},
-                  {"m.index": GANSYNTH[0], "m.data-00000-of-00001": GANSYNTH[1]}):
-        mirror.files[path] = make_tar(tmp_path / "x", files).read_bytes()
+    for inside in ({"wavenet-ckpt/readme": b"moved"},
+                   {"model.ckpt-1.index": NSYNTH[0]},
+                   {"m.index": GANSYNTH[0], "m.data-00000-of-00001": GANSYNTH[1]}):
+        mirror.files[path] = make_tar(tmp_path / "x", inside).read_bytes()
         with pytest.raises(CheckpointError, match="wavenet-ckpt.tar no longer holds the weights"):
             checkpoints.download("wavenet-ckpt", tmp_path / "c")
         assert list((tmp_path / "c").iterdir()) == []
@@ -801,6 +801,20 @@ def test_other_weights_under_the_same_name_are_refused(mirror, tmp_path):
     assert listed(target) == []
     record.unlink()
     checkpoints.download("wavenet-ckpt", target)
+
+
+def test_a_lock_that_a_killed_download_left_is_swept(server, tmp_path):
+    """Killed between the file's name and the end: the file is whole, and its lock still there."""
+    target = tmp_path / "file"
+    target.write_bytes(CONTENT)
+    for end in (".lock", ".part"):
+        (tmp_path / f"file{end}").write_bytes(b"")
+    downloads.fetch(server.url, target)
+    assert left_beside(target) == [] and not server.requests
+    (tmp_path / "file.part").write_bytes(b"")
+    with files.lock(tmp_path / "file.lock"):    # another run's
+        downloads.fetch(server.url, target)
+        assert (tmp_path / "file.part").exists()
 
 
 def test_what_a_killed_download_left_is_swept(mirror, tmp_path):

@@ -14,10 +14,11 @@ import mido
 import numpy as np
 import pytest
 import soundfile
-import audio_utils
 from check_results import check_gansynth, check_nsynth, check_sound
 from PIL import Image
 from scipy import ndimage
+
+import audio_utils
 
 ROOT = Path(__file__).resolve().parent.parent
 ONE, TWO = "chapter_05_example_01.py", "chapter_05_example_02.py"
@@ -82,6 +83,8 @@ def test_example_01_makes_twelve_mixes_of_four_sounds(default_mixes):
     assert lines[0].startswith("Weights: shipped starter nsynth_starter")
     assert any("16 clips of 1 s" in line and "seed 7" in line for line in lines)
     assert lines[-1] == f"Open in a browser: {(folder / 'index.html').as_uri()}"
+    assert not any("float32" in line for line in lines)  # there was no choice of precision
+    assert (folder / "index.html").stat().st_size < 2.5e6
     assert {"bass_flute_seed7.wav", "flute_bass_seed7.wav", "source_meow.wav",
             "metal_reconstructed_seed7.wav"} <= {wav.name for wav in folder.glob("*.wav")}
 
@@ -344,7 +347,9 @@ def test_example_02_plays_the_prelude(default_clip):
     folder, lines = default_clip
     check_gansynth(folder)
     assert lines[0].startswith("Weights: shipped starter gansynth_starter")
-    assert any("210 notes, 28.0 s; seed 7" in line for line in lines)
+    assert any("210 notes, 28.0 s, on 5 instruments, 7.0 s apart; seed 7" in line
+               for line in lines)
+    assert (folder / "index.html").stat().st_size < 2.5e6
     assert soundfile.info(folder / "cs1-1pre-short_seed7.wav").frames == 30 * 16000
     assert overview(folder, 7).shape == (1125, 1800, 3)
 
@@ -364,6 +369,7 @@ def test_example_02_previews_instruments_and_places_them(tmp_path):
     lines = good(TWO, "--preview", 3, "--seed", 5, "--output", tmp_path / "preview")
     check_gansynth(tmp_path / "preview", clips=3)
     assert lines[1].startswith("To make: a phrase on each of 3 instruments, 18 notes, and 21 ")
+    assert len(lines) == 5  # none for each instrument
     sheet = overview(tmp_path / "preview", 5)
     assert sheet.shape[1] / sheet.shape[0] == pytest.approx(1.6, rel=0.5)
     words = ["--midi", score, "--seed", 5, "--output"]

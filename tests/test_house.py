@@ -1,6 +1,8 @@
-"""The rooms: arrows one way, no circle, no private name used across files."""
+"""The rooms: arrows one way, no circle, no private name across files, functions of a screen."""
 
 import ast
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,13 +16,18 @@ BELOW = {
     "audio_utils": {"pictures", "synths"},
     "pictures": {"synths"},
     "synths": set(),
-    "sounds": set(),
-    "midi": set(),
+    "sounds": {"synths"},
+    "midi": {"synths"},
     "banks": {"companion", "audio_utils", "pictures", "synths"},
     "training": {"sounds", "midi", "audio_utils", "pictures", "synths"},
     "benchmarks": {"chapter_05_example_01", "chapter_05_example_02", "companion", "audio_utils",
-                   "pictures", "synths", "banks"},
+                   "pictures", "synths", "banks", "training"},
 }
+# Lines of a function without its docstring.
+MOST_LINES = 60
+# Rooms whose public functions have whole docstrings.
+DOCUMENTED = ("chapter_05_example_01", "chapter_05_example_02", "audio_utils", "companion",
+              "pictures", "synths", "banks", "sounds", "midi")
 INSIDE_SYNTHS = {
     "files": set(),
     "engines": {"files"},
@@ -41,12 +48,13 @@ def sources() -> dict[str, Path]:
 
 
 SOURCES = sources()
+TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in SOURCES.items()}
 
 
 def imported(name: str) -> set[str]:
     """Return the modules of ours that the module imports, anywhere in it."""
     found = set()
-    for node in ast.walk(ast.parse(SOURCES[name].read_text("utf-8"))):
+    for node in ast.walk(TREES[name]):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -83,18 +91,86 @@ def test_no_two_modules_import_each_other():
     assert not [name for name in GRAPH if name in reachable(name)]
 
 
+def foreign(tree: ast.Module) -> set[str]:
+    """Return the names that imports of others' packages bind."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {(alias.asname or alias.name).split(".")[0] for alias in node.names
+                      if alias.name.split(".")[0] not in BELOW}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] not in BELOW:
+            found |= {alias.asname or alias.name for alias in node.names}
+    return found
+
+
+def defined(tree: ast.Module) -> set[str]:
+    """Return what a module itself defines or sets, also on objects: functions, fields, names."""
+    found = {node.name for node in ast.walk(tree)
+             if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and (
+                isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")):
+            found.add(node.attr)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
+
+
 @pytest.mark.parametrize("name", sorted(SOURCES))
 def test_no_private_name_is_used_across_files(name):
-    tree = ast.parse(SOURCES[name].read_text("utf-8"))
-    ours = set()
+    tree = TREES[name]
+    own, theirs = defined(tree), foreign(tree)
+    wrong = [alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
+             and (node.module or "").split(".")[0] in BELOW for alias in node.names
+             if alias.name.startswith("_")]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and re.match(r"_(?!_)", node.attr):
+            root: ast.AST = node
+            while isinstance(root, ast.Attribute):
+                root = root.value
+            holder = root.id if isinstance(root, ast.Name) else ""
+            if holder not in ("self", "cls") and holder not in theirs and node.attr not in own:
+                wrong.append(ast.unparse(node))
+    assert not wrong
+
+
+def functions(name: str) -> Iterator[ast.FunctionDef]:
+    """Yield the functions and methods of a module."""
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.FunctionDef):
+            yield node
+
+
+def lines_of_code(function: ast.FunctionDef) -> int:
+    """Count a function's lines without its docstring."""
+    documented = ast.get_docstring(function, clean=False) is not None
+    first = function.body[0]
+    inside = first.end_lineno - first.lineno + 1 if documented else 0
+    return function.end_lineno - function.lineno + 1 - inside
+
+
+@pytest.mark.parametrize("name", sorted(SOURCES))
+def test_a_function_fits_a_screen(name):
+    assert not [f"{function.name}: {lines_of_code(function)} lines" for function in functions(name)
+                if lines_of_code(function) > MOST_LINES]
+
+
+@pytest.mark.parametrize("name", sorted(name for name in SOURCES
+                                        if name.split(".")[0] in DOCUMENTED))
+def test_public_functions_say_what_they_raise(name):
+    """Of those that raise one of our own errors themselves."""
     wrong = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in BELOW:
-            ours |= {alias.asname or alias.name for alias in node.names}
-            wrong += [alias.name for alias in node.names if alias.name.startswith("_")]
-    for node in ast.walk(tree):
-        if (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
-                and node.value.id in ours and node.attr.startswith("_")
-                and not node.attr.startswith("__")):
-            wrong.append(f"{node.value.id}.{node.attr}")
+    private = {id(part) for node in ast.walk(TREES[name]) if isinstance(node, ast.ClassDef)
+               and node.name.startswith("_") for part in node.body}
+    for function in functions(name):
+        if function.name.startswith("_") or id(function) in private:
+            continue
+        inner = {id(node) for part in ast.walk(function) if part is not function
+                 and isinstance(part, (ast.FunctionDef, ast.Lambda)) for node in ast.walk(part)}
+        raises = any(isinstance(node, ast.Raise) and node.exc is not None
+                     and re.match(r"(InputError|CheckpointError|ArchiveError)\(",
+                                  ast.unparse(node.exc))
+                     for node in ast.walk(function) if id(node) not in inner)
+        if raises and "Raises\n" not in (ast.get_docstring(function) or ""):
+            wrong.append(function.name)
     assert not wrong

@@ -103,3 +103,13 @@ def test_decay_is_the_slope_of_an_exponential():
 def test_envelope_follows_the_level():
     levels = measures.envelope(np.concatenate([np.zeros(RATE), np.ones(RATE)]))
     assert levels[:49].max() < -100 and levels[51:].min() == pytest.approx(0, abs=1e-6)
+
+
+def test_noise_floor_follows_the_noise_under_a_tone():
+    noise = np.random.default_rng(0).standard_normal(RATE)
+    clean = tone(220)
+    quiet, loud = (measures.noise_floor(clean + level * noise) for level in (1e-4, 1e-3))
+    assert abs(loud - quiet - 20) < 1
+    assert measures.noise_floor(clean) < quiet < -50
+    assert abs(measures.noise_floor(3 * clean + 3e-3 * noise) - loud) < 0.1
+    assert -25 < measures.noise_floor(noise) < -15

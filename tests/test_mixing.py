@@ -63,6 +63,34 @@ def test_paths_are_named_in_playing_order_and_in_words():
                       "25 % bass, 75 % flute", "100 % flute"]
 
 
+def test_small_shares_are_said_more_exactly():
+    assert [mixing.percent(share) for share in (0.0151515, 0.0999, 0.1, 0.104, 2 / 3, 1)] == [
+        "1.52 %", "9.99 %", "10 %", "10 %", "67 %", "100 %"]
+
+
+def test_clips_say_what_they_are():
+    assert mixing.reconstructions(["bass", "flute"])[1] == mixing.Mix(
+        "flute_reconstructed", "flute, reconstructed", "reconstruction", (1,), (1.0,),
+        "1.000000 flute")
+    assert mixing.mixes(["bass", "flute"], (0.75, 0.25), [(1, 0)]) == [mixing.Mix(
+        "flute_bass", "flute with bass", "mix", (1, 0), (0.75, 0.25),
+        "0.750000 flute + 0.250000 bass")]
+    assert mixing.paths(["bass", "flute"], 5, [(1, 0)])[1] == mixing.Mix(
+        "flute_bass_step2of5", "75 % flute, 25 % bass", "step", (1, 0), (0.75, 0.25),
+        "0.750000 flute + 0.250000 bass")
+    assert mixing.crossfades(["bass", "flute"], [(1, 0)]) == [mixing.Mix(
+        "flute_to_bass", "flute becomes bass", "crossfade", (1, 0), (1.0, 1.0),
+        "flute becomes bass")]
+
+
+def test_a_crossfade_weighs_both_sounds_by_a_hann_windows_flanks():
+    first, second = encodings(2, 5)
+    fade = mixing.crossfade(first, second)
+    share = np.array([0, 0.5 - np.sqrt(0.125), 0.5, 0.5 + np.sqrt(0.125), 1])[:, None]
+    np.testing.assert_allclose(fade, first + share * (second - first), atol=1e-6)
+    assert fade.dtype == np.float32
+
+
 def test_crossfade_goes_from_one_to_the_other_and_never_beyond():
     sounds = np.zeros((31, 16), np.float32), np.ones((31, 16), np.float32)
     mix, = mixing.crossfades(["a", "b"], [(0, 1)])
@@ -92,10 +120,23 @@ def test_chosen_pairs():
     assert mixing.chosen_pairs(names, ["metal hit+83249__zgump__bass-0205__crop",
                                        "flute.wav+metal"], files) == [(1, 0), (2, 1)]
     for bad in ("bass", "bass+bass", "bass+drum", "bass+metal+flute"):
-        with pytest.raises(InputError, match="two of the sounds bass, metal, flute"):
-            mixing.chosen_pairs(names, [bad])
-    with pytest.raises(InputError, match="named twice"):
-        mixing.chosen_pairs(names, ["bass+flute", "BASS+flute"])
+        refused(f"{bad!r} is no pair: join two of the sounds bass, metal, flute by '+', for "
+                 "example "
+                "bass+flute.", mixing.chosen_pairs, names, [bad])
+    refused("The pair BASS+flute is named twice: name each once.", mixing.chosen_pairs, names,
+            ["bass+flute", "BASS+flute"])
+    for count in (12, 13):
+        many = [f"s{place}" for place in range(count)]
+        refused(f"'x' is no pair: join two of the sounds {', '.join(many[:12])}"
+                f"{', ...' if count > 12 else ''} by '+', for example s0+s{count - 1}.",
+                mixing.chosen_pairs, many, ["x"])
+
+
+def refused(message, function, *words):
+    """The function refuses, in exactly this sentence."""
+    with pytest.raises(InputError) as caught:
+        function(*words)
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("files, names", [
@@ -109,10 +150,12 @@ def test_chosen_pairs():
     (["A/Kick.wav", "B/kick.wav"], ["Kick", "kick-2"]),
     (["kick.wav", "kick_snare.wav", "snare_hat.wav", "hat.wav"],
      ["kick", "kick-snare", "snare-hat", "hat"]),
-    (["../my sounds/a b?.wav", "..wav"], ["a-b", "sound"])])
+    (["../my sounds/a b?.wav", "..wav"], ["a-b", "sound"]),
+    (["X-ray.wav", "-.x.-.wav"], ["X-ray", "x"]), (["a,b (1).wav", "c.wav"], ["a-b-1", "c"])])
 def test_short_names_tell_sounds_apart_and_stay_as_they_are(files, names):
     assert mixing.short_names(files) == names
     assert mixing.short_names(names) == names
+    assert mixing.short_names(names[1:]) == names[1:]
     joined = [f"{a}_{b}".casefold() for a in names for b in names if a != b]
     assert len(set(joined)) == len(joined)
 
@@ -132,5 +175,7 @@ def test_ratio_overrides_the_named_weights():
 def test_encodings_of_unlike_length_do_not_stack():
     assert mixing.stacked(list(encodings(3))).shape == (3, 31, 16)
     assert len(mixing.stacked([])) == 0
-    with pytest.raises(InputError, match="have 31 and 62 frames"):
-        mixing.stacked([encodings(1, 62)[0], encodings(1, 31)[0]])
+    assert mixing.stacked([np.ones(3)]).dtype == np.float32
+    refused("Encodings to be mixed need the same length, and these have 31 and 62 frames of 512 "
+            "samples: choose --seconds to fit the saved ones.", mixing.stacked,
+            [encodings(1, 62)[0], encodings(1, 31)[0]])

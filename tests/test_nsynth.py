@@ -12,6 +12,8 @@ import pytest
 import soundfile
 
 from synths import CheckpointError, InputError, nsynth
+from synths.engines import tensorflow_v1
+from synths.nsynth.decode import Uniforms
 
 SOUNDS = Path(__file__).resolve().parent.parent / "sounds"
 SMALL = {"width": 24, "skip_width": 20, "num_layers": 21, "num_z": 5, "ae_width": 12,
@@ -102,9 +104,12 @@ def test_mu_law_is_magentas():
     samples = nsynth.inverse_mu_law(codes)
     assert np.array_equal(nsynth.mu_law(samples), codes)
     assert samples[128] == 0 and np.abs(samples).max() < 0.98
-    y = (codes + 0.5) * 2 / 256
-    expected = np.where(codes == 0, 0, np.sign(y) / 255 * (256 ** np.abs(y) - 1))
-    np.testing.assert_allclose(samples, expected, rtol=1e-5)
+    tf = tensorflow_v1.load()
+    from magenta.models.nsynth import utils
+    np.testing.assert_allclose(samples, utils.inv_mu_law_numpy(codes), rtol=1e-5)
+    audio = np.linspace(-1, 0.999, 9999).astype(np.float32)
+    with tf.Graph().as_default(), tf.Session() as session:
+        assert np.array_equal(nsynth.mu_law(audio), session.run(utils.mu_law(audio)))
     assert list(nsynth.mu_law(np.array([-1, 0, 1, 1e-9, -1e-9]))) == [-128, 0, 127, 0, -1]
 
 
@@ -186,6 +191,16 @@ def test_progress_counts_samples(small):
     calls.clear()
     nsynth.encode(small["audio"], small["prefix"], progress=lambda *call: calls.append(call))
     assert calls == [(8704, 17408), (17408, 17408)]
+
+
+def test_uniforms_are_the_same_drawn_as_they_are_read():
+    for clips in (3, ["a", "b", "c"]):
+        whole = nsynth.draw_uniforms(5, clips, 2048)
+        for first in (0, 512, 1024):
+            drawn = Uniforms(5, clips)
+            assert np.array_equal(drawn[:, first:first + 512], whole[:, first:first + 512])
+            assert np.array_equal(drawn[:, 1536:2048], whole[:, 1536:2048])
+    assert np.array_equal(Uniforms(5, [2, 0])[:, 0:99], nsynth.draw_uniforms(5, 3, 99)[[2, 0]])
 
 
 def test_uniforms_have_a_stream_for_each_clip():
@@ -280,10 +295,118 @@ def test_an_interrupt_keeps_what_is_done(small, tmp_path):
     whole = nsynth.decode(small["given"][:1], small["prefix"], nsynth.draw_uniforms(0, 1, 2048))
     partial = nsynth.partial_path(path)
     assert np.array_equal(read_wav(partial), np.rint(whole[0, :1536] * 32767))
-    assert list(tmp_path.iterdir()) == [partial]
+    assert sorted(tmp_path.iterdir()) == [nsynth.codes_path(path), partial]
     nsynth.synthesize(small["given"][:1], [path], small["prefix"], 1000)
     assert np.array_equal(read_wav(path), np.rint(whole[0] * 32767))
     assert list(tmp_path.iterdir()) == [path]
+
+
+def stopped_at(case, paths, samples, **options):
+    """Synthesize, as far as so many samples of all clips, then as if killed; what was drawn."""
+    calls = []
+
+    def progress(done, total):
+        calls.append(done)
+        if done >= samples:
+            raise RuntimeError("killed")
+    try:
+        nsynth.synthesize(case["given"][[i % 3 for i in range(len(paths))]], paths,
+                          case["prefix"], progress=progress, **options)
+    except RuntimeError:
+        pass
+    return calls
+
+
+@pytest.mark.parametrize("most", [1, 2, 64])
+def test_a_killed_decoding_goes_on_to_the_same_bytes(small, tmp_path, monkeypatch, most):
+    from synths.nsynth import wavenet
+
+    monkeypatch.setattr(wavenet, "_MOST_CLIPS", most)
+    paths = [tmp_path / f"{i}.wav" for i in range(5)]
+    names = [f"clip {i}" for i in range(5)]
+    options = {"seed": 4, "identities": names, "fade": 0.005, "temperature": 0.9}
+    stopped_at(small, paths, 1e9, **options)
+    whole = [path.read_bytes() for path in paths]
+    assert sorted(tmp_path.iterdir()) == paths
+    for path in paths:
+        path.unlink()
+    samples = 512
+    while len([path for path in paths if path.is_file()]) < 5:  # killed over and over
+        finished = {path: path.stat().st_mtime_ns for path in paths if path.is_file()}
+        calls = stopped_at(small, paths, samples, resume=True, **options)
+        assert calls and calls[0] > samples - 512 * 5 or samples == 512     # not from the start
+        assert finished.items() <= {path: path.stat().st_mtime_ns for path in paths
+                                    if path.is_file()}.items()
+        samples = calls[-1] + 1024
+    assert [path.read_bytes() for path in paths] == whole
+    assert sorted(tmp_path.iterdir()) == paths
+
+
+def test_what_is_kept_is_used_as_far_as_it_is_whole_and_of_the_same_call(small, tmp_path):
+    path = tmp_path / "a.wav"
+    codes = nsynth.codes_path(path)
+    stopped_at(small, [path], 1e9, seed=1)
+    whole = path.read_bytes()
+    path.unlink()
+    stopped_at(small, [path], 1536, seed=1)
+    kept = codes.read_bytes()
+    assert len(kept) < 1536 * 1.02 + 100    # 16 kB for each second
+
+    def first(data, seed=1):
+        """How far the first block of a run is that goes on with such a file; its result."""
+        codes.write_bytes(data)
+        path.unlink(missing_ok=True)
+        calls = stopped_at(small, [path], 1e9, seed=seed, resume=True)
+        assert list(tmp_path.iterdir()) == [path]
+        return calls[0], path.read_bytes() == whole
+
+    assert first(kept) == (2048, True)
+    assert first(kept[:-1]) == (1536, True)                 # cut short in a frame
+    assert first(kept + b"more") == (2048, True)
+    assert first(kept[:-600] + b"!" + kept[-599:]) == (1024, True)
+    assert first(kept[:20]) == first(b"") == (512, True)
+    assert first(kept, seed=2) == (512, False)
+    assert first(kept[:50] + kept[50 + 516:]) == (512, True)   # frames in another order
+
+
+def test_a_new_decoding_forgets_the_old_one(small, tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"of an earlier run")
+    stopped_at(small, [path], 512, seed=1)
+    assert not path.exists()    # else a run that goes on would take it for its own
+    stopped_at(small, [path], 1e9, seed=1, resume=True)
+    assert len(read_wav(path)) == 2048
+
+
+def test_a_link_in_the_place_of_what_is_kept_is_not_followed(small, tmp_path):
+    path, victim = tmp_path / "a.wav", tmp_path / "victim"
+    victim.write_bytes(b"mine")
+    nsynth.codes_path(path).symlink_to(victim)
+    nsynth.partial_path(path).symlink_to(victim)
+    stopped_at(small, [path], 1024, samples_per_save=512)
+    assert victim.read_bytes() == b"mine" and not nsynth.codes_path(path).is_symlink()
+
+
+def test_memory_holds_the_clips_being_decoded_and_no_others(small, tmp_path, monkeypatch):
+    """Random numbers and samples of all clips would be 12 bytes for each sample."""
+    import tracemalloc
+
+    from synths.nsynth import wavenet
+
+    monkeypatch.setattr(wavenet, "_MOST_CLIPS", 2)
+    monkeypatch.setattr(wavenet.Decoder, "generate",
+                        lambda self, encodings, uniforms, made=None: (
+                            np.uint8(256 * uniforms[:, 512 * frame:512 * (frame + 1)])
+                            for frame in range(encodings.shape[1])))
+    peaks = []
+    for clips in (4, 24):
+        encodings = np.zeros((clips, 100, 5), np.float32)
+        tracemalloc.start()
+        nsynth.synthesize(encodings, [tmp_path / f"{i}.wav" for i in range(clips)],
+                          small["prefix"])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 20 * 51200      # one byte for each sample of twenty clips
 
 
 # Bad input -----------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ The browser tests need Chromium or Chrome; the one of accessibility also axe-cor
 import base64
 import html.parser
 import http.server
+import importlib
 import io
 import json
 import os
@@ -25,6 +26,8 @@ import numpy as np
 import pytest
 import soundfile
 from PIL import Image
+from test_examples import ONE, TWO, call, midi
+from test_examples import tone as wav
 
 import audio_utils
 from companion import page as room
@@ -315,6 +318,177 @@ def test_a_page_of_twelve_sounds_is_one_board(tmp_path):
     assert text_of(made).count('role="grid"') == 1 and len(data_of(made)) == 144
 
 
+# As the command line makes them ------------------------------------------------------------------
+
+
+def made_by(folder, script, *words):
+    call(importlib.import_module(script.removesuffix(".py")), *words, "--seed", 7,
+         "--output", folder)
+    return folder / "index.html"
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """Two sounds with numbers in their names, as a sampler saves them."""
+    folder = tmp_path_factory.mktemp("recorded")
+    return [wav(folder / "01_kick.wav", 110), wav(folder / "02_snare.wav", 220)]
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory, recorded):
+    return made_by(tmp_path_factory.mktemp("mixed"), ONE, "--sounds", *recorded, "--seconds", 0.3)
+
+
+@pytest.fixture(scope="module")
+def stretched(tmp_path_factory, recorded):
+    return made_by(tmp_path_factory.mktemp("stretched"), ONE, "--sounds", recorded[0],
+                   "--seconds", 0.2, "--stretch", 2)
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory, recorded):
+    return made_by(tmp_path_factory.mktemp("walked"), ONE, "--sounds", *recorded, "--seconds", 0.1,
+                   "--steps", 9)
+
+
+@pytest.fixture(scope="module")
+def encoded(tmp_path_factory, mixed):
+    return made_by(tmp_path_factory.mktemp("encoded"), ONE, "--sounds", mixed.parent / "encodings",
+                   "--seconds", 0.3)
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("played")
+    scores = [midi(folder / f"{name}.mid", [(beat, beat + 1, low + beat, 90) for beat in range(20)])
+              for name, low in (("air", 48), ("song", 60))]
+    return made_by(folder / "out", TWO, "--midi", *scores, "--instruments", "3,7,1@8.0")
+
+
+@pytest.fixture(scope="module")
+def tried(tmp_path_factory):
+    return made_by(tmp_path_factory.mktemp("tried"), TWO, "--preview", 2)
+
+
+MADE = ["mixed", "stretched", "walked", "encoded", "played", "tried"]
+
+
+@pytest.mark.parametrize("page", MADE, indirect=True)
+def test_a_page_is_whole_light_and_says_no_zero_seconds(page):
+    text = text_of(page)
+    assert "0:00" not in text and "http" not in re.sub(r"base64,[^\"]+", "", text)
+    pictures = [image for image in Parsed(text).all("img") if "src" in image]
+    contents = [image["src"] for image in pictures]
+    assert len(set(contents)) == len(contents) == len(data_of(page))
+    for image in pictures:
+        picture = Image.open(io.BytesIO(base64.b64decode(image["src"].split(",")[1])))
+        assert picture.format == "WEBP"
+        assert picture.size == (int(image["width"]), int(image["height"]))
+    titles = [clip["title"] for clip in data_of(page)]
+    assert len(set(titles)) == len(titles)  # a sound and its reconstruction are told apart
+    assert "come from the small network that ships" in text and "--download" in text
+
+
+@pytest.mark.parametrize("page", MADE, indirect=True)
+def test_without_javascript_each_picture_leads_to_a_player(page):
+    tags = Parsed(text_of(page))
+    players = [player["aria-label"] for player in tags.all("audio")]
+    assert players == [clip["title"] for clip in data_of(page)]
+    places = {item["id"] for item in tags.all("li") if "id" in item}
+    links = {link["href"][1:] for link in tags.all("a") if link.get("class") == "jump"}
+    assert links == places and tags.all("details", open=None)
+
+
+def test_sounds_keep_their_words_and_not_their_numbers(mixed):
+    assert [clip["title"] for clip in data_of(mixed)] == [
+        "kick", "snare", "kick, decoded again", "snare, decoded again", "kick with snare",
+        "snare with kick"]
+
+
+def test_settings_are_those_that_played_a_part(mixed, walked, played):
+    def settings(page):
+        table = text_of(page).split('class="settings"')[1].split("</table>")[0]
+        return re.findall(r'<th scope="row">(.*?)</th>', table)
+    assert settings(mixed) == ["sounds", "seconds", "weights", "seed"]
+    assert settings(walked) == ["sounds", "seconds", "steps", "weights", "seed"]
+    assert settings(played) == ["instruments", "weights", "seed"]
+
+
+def test_labels_are_in_the_files_and_not_on_the_page(tmp_path, recorded, mixed):
+    labelled = made_by(tmp_path / "out", ONE, "--sounds", *recorded, "--seconds", 0.3, "--labels")
+    pictures = [[image["src"] for image in Parsed(text_of(page)).all("img") if "src" in image]
+                for page in (mixed, labelled)]
+    assert pictures[0] == pictures[1]
+    assert (labelled.parent / "source_kick.png").read_bytes() != (
+        mixed.parent / "source_kick.png").read_bytes()
+
+
+def test_a_stretched_sound_is_one_sound_and_twice_as_wide(stretched):
+    text = text_of(stretched)
+    assert "two sounds become one" not in text and "1 sound was encoded" in text
+    assert "in every mix" not in text and "2 times as long" in text
+    sound, decoded = data_of(stretched)
+    assert re.findall(r'data-clip="(\d)"[^>]*width: ([\d.]+)%', text) == [
+        ("0", f"{100 * sound['seconds'] / decoded['seconds']:.2f}"), ("1", "100.00")]
+    assert decoded["seconds"] > 1.9 * sound["seconds"] and decoded["sources"] == [0]
+
+
+def test_steps_say_their_shares_and_stand_in_one_line(browse, walked):
+    titles = [clip["title"] for clip in data_of(walked)][2:]
+    assert titles[0] == "kick to snare: 100 % kick"
+    assert titles[2] == "kick to snare: 75 % kick, 25 % snare"
+    answer = browse(walked, """
+      return {tops: $$("tr").map(row => new Set($$(".cell").filter(cell => row.contains(cell))
+                .map(cell => cell.getBoundingClientRect().top)).size),
+              cells: $$(".cell").length};""")
+    assert answer["tops"][0] == 1 and answer["cells"] == 11
+
+
+def test_saved_encodings_are_named_and_compared_with_what_was_decoded(encoded):
+    data = data_of(encoded)
+    assert [clip["title"] for clip in data] == ["kick, decoded again", "snare, decoded again",
+                                                "kick with snare", "snare with kick"]
+    assert [clip["sources"] for clip in data] == [[], [], [0, 1], [1, 0]]
+    assert text_of(encoded).count('<span class="words">kick</span>') == 2  # its row, its column
+
+
+def test_instruments_are_those_that_were_asked_for(played):
+    labels = [button["aria-label"] for button in Parsed(text_of(played)).all("button")
+              if "data-seek-to" in button]
+    assert labels == ["instrument 3 0.0 s", "instrument 7 4.0 s", "instrument 1 8.0 s"] * 2
+    assert [clip["note"] for clip in data_of(played)] == [
+        "20 notes · 3 instruments, 4.0 s apart · 13.0 s"] * 2
+
+
+def test_a_preview_ends_with_its_sound_and_its_keyboard_has_notes(tried):
+    for audio in embedded(tried):
+        assert np.abs(audio[-4000:]).max() > 1e-3  # of at most a quarter of a second of silence
+        assert 4 < len(audio) / 16000 < 5
+    keys = [json.loads(found) for found in re.findall(r'id="keys\d">(.*?)</script>',
+                                                      text_of(tried), re.S)]
+    assert [[pitch for pitch, _ in notes] for notes in keys] == [list(range(36, 85, 8))] * 2
+
+
+def test_what_an_instrument_list_of_the_page_says_is_taken(browse, tried, tmp_path):
+    answer = browse(tried, """
+      for (const name of ["2", "1"]) $(`[data-tick="${name}"]`).click();
+      return {list: $("#list").textContent};""")
+    notes = midi(tmp_path / "air.mid", [(beat, beat + 1, 60, 90) for beat in range(6)])
+    call(importlib.import_module("chapter_05_example_02"), "--midi", notes, "--output",
+         tmp_path / "out", *answer["list"].split())
+    assert "instrument 2 0.0 s" in text_of(tmp_path / "out" / "index.html")
+
+
+def test_a_preview_has_one_bar(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr("companion.progress.bar", lambda talker, label, *_, **__: (
+        shown.append([label]) or (lambda *done: shown[-1].append(done))))
+    made_by(tmp_path / "out", TWO, "--preview", 2)
+    (label, *steps), = [entry for entry in shown if entry[0].startswith("playing")]
+    assert label == "playing 2 instruments" and steps[-1] == (12, 12)
+    assert steps == sorted(steps) and steps[0][1] == 12
+
+
 # In a browser ------------------------------------------------------------------------------------
 
 @pytest.fixture
@@ -381,8 +555,7 @@ def test_a_click_sounds_and_the_playhead_moves(browse, default):
               compare: $$(".compare button").map(button => button.textContent)};""")
     assert answer["title"] == "bass with flute" and answer["head"] == "1"
     assert answer["where"] == "7 of 12"
-    assert answer["compare"] == ["0 bass with flute", "1 bass",
-                                 "2 flute"]
+    assert answer["compare"] == ["0 mix", "1 bass", "2 flute"]
 
 
 def test_arrows_walk_and_digits_compare_in_place(browse, default):
@@ -435,10 +608,19 @@ def test_the_keyboard_plays_and_the_list_is_written(browse, preview):
       $('[data-pitch="49"]').dispatchEvent(
         new PointerEvent("pointerover", {bubbles: true, buttons: 1}));
       await until(() => document.body.dataset.note !== first);
+      const second = document.body.dataset.note;
+      press("z");
+      press("a");
+      await until(() => document.body.dataset.note !== second);
+      const lower = document.body.dataset.note, moved = $('[data-letter="a"]').ariaLabel;
+      $('[data-octave="1"]').click(); $('[data-octave="1"]').click();
       for (const name of ["3", "1"]) $(`[data-tick="${name}"]`).click();
-      return {first, second: document.body.dataset.note, list: $("#list").textContent,
+      return {first, second, lower, moved, list: $("#list").textContent,
+              highest: Math.max(...$$("[data-pitch]").map(key => Number(key.dataset.pitch))),
               down: $$(".down").length};""")
     assert answer["first"] == "60 from 56" and answer["second"] == "49 from 48"
+    assert answer["lower"] == "48 from 48" and answer["moved"] == "C3"
+    assert answer["highest"] == 84 and answer["down"] == 0
     assert answer["list"] == "--instruments 3,1 --seed 7"
 
 
@@ -455,6 +637,47 @@ def test_a_score_is_heard_from_where_it_is_clicked(browse, score):
     assert 1.1 < answer["at"] < 2
 
 
+TAP = """
+      const tap = {}, connect = AudioNode.prototype.connect;
+      AudioNode.prototype.connect = function (to, ...rest) {
+        if (to !== this.context.destination) return connect.call(this, to, ...rest);
+        tap.node ??= new AnalyserNode(this.context, {fftSize: 16384});
+        return connect.call(this, tap.node);
+      };
+      const level = async () => {  // of the last third of a second that went to the loudspeakers
+        await wait(0.5);
+        const samples = new Float32Array(tap.node.fftSize);
+        tap.node.getFloatTimeDomainData(samples);
+        return 10 * Math.log10(samples.reduce((sum, x) => sum + x * x, 0) / samples.length);
+      };
+"""
+
+
+def test_a_mix_and_its_sounds_are_played_at_one_loudness_and_each_sounds(browse, default):
+    answer = browse(default, TAP + """
+      $("#loop").click();
+      $('[data-clip="6"]').click(); await playing(6);
+      const levels = [await level()];
+      for (const key of ["1", "2"]) { press(key); levels.push(await level()); }
+      $("#level").click();
+      const own = [await level()];
+      press("1"); own.push(await level());
+      return {levels, own};""")
+    assert max(answer["levels"]) - min(answer["levels"]) < 1 and min(answer["levels"]) > -40
+    assert answer["own"][1] - answer["own"][0] == pytest.approx(12, abs=1)  # 4 times: the files'
+
+
+def test_a_crossfade_has_one_playhead_over_all_three(browse, crossfade):
+    answer = browse(crossfade, """
+      $('.time [data-clip="3"]').click(); await playing(3);
+      await until(() => Number($("#position").value) > 0.2);
+      const cells = $$(".time .cell");
+      return {shown: cells.map(cell => getComputedStyle(cell.querySelector(".playhead")).opacity),
+              at: cells.map(cell => Number(getComputedStyle(cell).getPropertyValue("--at")))};""")
+    assert answer["shown"] == ["1"] * len(answer["at"]) and len(answer["at"]) >= 2
+    assert min(answer["at"]) > 0.1 and max(answer["at"]) - min(answer["at"]) < 0.05
+
+
 def test_a_download_is_the_sound_itself(browse, default):
     answer = browse(default, """
       const link = $('[data-download="6"]');
@@ -468,7 +691,7 @@ def test_a_download_is_the_sound_itself(browse, default):
 
 
 @pytest.mark.skipif(AXE is None, reason="axe-core is found by the variable AXE_CORE")
-@pytest.mark.parametrize("page", PAGES, indirect=True)
+@pytest.mark.parametrize("page", PAGES + MADE, indirect=True)
 def test_axe_finds_nothing(browse, page):
     answer = browse(page, "return {found: (await axe.run()).violations.map(v => v.id)};",
                     f"<script>{Path(AXE or '').read_text('utf-8')}</script>")

@@ -493,3 +493,39 @@ def test_a_labelled_picture_has_its_scale_only_where_wanted():
     assert not any("gliding" in text.get_text() for text in texts(bare))
     # in a card 320 pixels wide a letter of that size is 9 pixels high or more
     assert min(text.get_fontsize() for text in texts(bare)) * 320 / (6.4 * 72) >= 9
+
+
+# Long sounds, and many ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transform, hop", [(RAINBOWGRAM, 256), (SPECTROGRAM, 2048)])
+def test_a_long_sound_is_transformed_in_parts_with_the_same_result(monkeypatch, transform, hop):
+    times = np.arange(200_000) / 16000
+    audio = np.float32(0.3 * np.sin(2 * np.pi * (100 + 30 * times) * times)
+                       + 0.02 * np.random.default_rng(0).normal(size=len(times)))
+    whole = constant_q(audio, 16000, hop, transform)
+    for columns, samples in ((61, 1 << 30), (1 << 30, 50_000)):
+        monkeypatch.setattr(spectra, "_AT_ONCE", columns)
+        monkeypatch.setattr(spectra, "_SAMPLES_AT_ONCE", samples)
+        assert np.abs(constant_q(audio, 16000, hop, transform) - whole).max() < 1e-5 * np.abs(
+            whole).max()
+
+
+def test_a_smaller_spectrum_shows_the_same():
+    pixels = np.repeat(np.arange(240, dtype=np.uint8)[:, None, None], 640, axis=1).repeat(3, axis=2)
+    small = spectra.smaller(spectra.Spectrum(pixels, 639.5, 10.0, RAINBOWGRAM))
+    assert small.pixels.shape == (120, 160, 3) and small.seconds == 10.0
+    assert small.length == pytest.approx(639.5 / 4)
+    assert np.abs(small.pixels[:, 80, 0] - (2 * np.arange(120) + 0.5)).max() <= 0.5
+
+
+def test_very_many_strips_are_sheets_below_each_other():
+    spectrum = spectra.Spectrum(np.full((240, 9, 3), 200, np.uint8), 8.0, 1.0, RAINBOWGRAM)
+    rows = [[Cell(spectrum, f"{row}"), Cell(spectrum, "with")] for row in range(7)]
+    several = sheets.strips(rows, "a note", most=6)
+    parts = [sheets.strips(rows[first:first + 3], "a note" if first == 6 else "")
+             for first in (0, 3, 6)]
+    assert several.height == sum(part.height for part in parts)
+    assert several.width == max(part.width for part in parts)
+    bottom = several.crop((0, several.height - parts[2].height, parts[2].width, several.height))
+    assert np.array_equal(np.asarray(bottom), np.asarray(parts[2]))

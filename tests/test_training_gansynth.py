@@ -234,6 +234,16 @@ def random_state(fmap=(128, 8), seed=4):
     return state
 
 
+def test_exported_directions_are_read_back(tmp_path):
+    pytest.importorskip("tensorflow")
+    state = random_state()
+    np.savez(tmp_path / "state.npz", **state)
+    back = export.read(export.export(tmp_path / "state.npz", tmp_path / "starter"))
+    assert np.array_equal(back["start_kernel"], state["start_kernel"])
+    for name in back.keys() - {"start_kernel"}:
+        assert np.array_equal(back[name], state[f"average/{name}"]), name
+
+
 def test_export_has_the_official_names_shapes_and_progress(tmp_path):
     pytest.importorskip("tensorflow")
     state = random_state()
@@ -286,15 +296,6 @@ def test_shipped_weights_say_what_the_training_code_says(monkeypatch):
             assert np.abs(said - wanted).max() < 1e-4
 
 
-def test_shipped_weights_hear_z_along_the_instruments_directions_alone():
-    prefix = checkpoints.find("gansynth_starter", "gansynth")
-    name = ("Generator/progressive_gan_generator/progressive_gan_block_1/conv0/conv2d/kernel/"
-            "ExponentialMovingAverage")
-    kernel = checkpoints.read(prefix, [name])[name].transpose(2, 0, 1, 3)[:256].reshape(256, -1)
-    axes = data.directions()
-    assert np.abs(kernel - axes.T @ (axes @ kernel)).max() < 1e-4 * np.abs(kernel).max()
-
-
 def test_shipped_weights_are_in_tune_and_clean():
     model = Model.load_from_path("gansynth_starter")
     pitches = np.array([24, 39, 55, 72, 84])
@@ -307,26 +308,17 @@ def test_shipped_weights_are_in_tune_and_clean():
 def test_shipped_figures_are_those_of_the_card():
     folder = checkpoints.CHECKPOINTS_DIR / "gansynth_starter"
     figures = json.loads((folder / "figures.json").read_text("utf-8"))
-    assert evaluate.table(figures) in (folder / "README.md").read_text("utf-8")
-    assert figures["seeds"] == list(evaluate.SEEDS)
-
-
-def test_the_starters_card_names_all_its_instruments():
-    card = (checkpoints.CHECKPOINTS_DIR / "gansynth_starter" / "README.md").read_text("utf-8")
-    assert all(name in " ".join(card.split()) for name in data.INSTRUMENTS)
-
-
-def test_shipped_weights_are_instruments_that_differ():
-    model = Model.load_from_path("gansynth_starter")
-    audio = model.generate_samples_from_z(model.generate_z(16, 3), np.full(16, 57))
-    assert evaluate.distances(audio).mean() > 7
+    card = (folder / "README.md").read_text("utf-8")
+    assert f"{100 * figures['random notes']['within 50 cents']:.1f} %" in card
+    assert f"{figures['variety']['mean']:.2f}" in card
 
 
 # The training code, where PyTorch is at hand ----------------------------------------------------
 
 @pytest.fixture(scope="module")
 def trainer():
-    torch = pytest.importorskip("torch")
+    import torch
+
     from training.gansynth import train
     torch.set_num_threads(1)
     levels = []
@@ -337,8 +329,9 @@ def trainer():
     return train.Trainer(targets, 128, 8, 0, compiled=False)
 
 
+@pytest.mark.torch
 def test_a_window_is_a_part_of_the_whole(trainer):
-    torch = pytest.importorskip("torch")
+    import torch
     z, pitch = torch.randn(2, 256), torch.tensor([0, 40])
     with torch.no_grad():
         whole = trainer.generator(z, pitch)
@@ -347,8 +340,9 @@ def test_a_window_is_a_part_of_the_whole(trainer):
             assert torch.allclose(part, whole[:, :, first:end], atol=1e-5)
 
 
+@pytest.mark.torch
 def test_torch_targets_are_the_documented_ones(trainer):
-    torch = pytest.importorskip("torch")
+    import torch
     z = np.random.default_rng(6).standard_normal((1, 256))
     pitch = 58
     index, rows = torch.tensor([pitch - 24]), torch.arange(spectra.ROWS)
@@ -366,16 +360,19 @@ def test_torch_targets_are_the_documented_ones(trainer):
     assert np.allclose(phase[1:], wanted[1:, :, 1], atol=1e-5)
 
 
+@pytest.mark.torch
 def test_held_out_pairs_get_no_weight(trainer):
-    torch = pytest.importorskip("torch")
+    import torch
     number, pitch = data.HELD_OUT[3]
     z = data.anchor(number, np.random.default_rng(8))[None]
     assert trainer.targets.timbre(z, torch.tensor([pitch - 24])).usable.item() == 0
     assert trainer.targets.timbre(z, torch.tensor([pitch - 23])).usable.item() == 1
 
 
+@pytest.mark.torch
 def test_stages_learn_and_a_run_goes_on_where_it_was(trainer, tmp_path):
-    torch = pytest.importorskip("torch")
+    import torch
+
     from training.gansynth import train
     for stage in train.STAGES:
         trainer.enter(stage)
@@ -396,8 +393,10 @@ def test_stages_learn_and_a_run_goes_on_where_it_was(trainer, tmp_path):
         train.Trainer(trainer.targets, 256, 8, 0, compiled=False).restore(tmp_path / "state.npz")
 
 
+@pytest.mark.torch
 def test_training_starts_from_exported_weights(trainer, tmp_path):
-    torch = pytest.importorskip("torch")
+    import torch
+
     pytest.importorskip("tensorflow")
     from training.gansynth import train
     trainer.save(tmp_path / "state.npz")

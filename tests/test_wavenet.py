@@ -84,6 +84,21 @@ def test_a_second_run_begins_anew(prefix):
     assert np.array_equal(first, second)
 
 
+@pytest.mark.parametrize("made", [1, 4, 7])
+def test_generation_goes_on_from_codes(prefix, made):
+    """From what the network hears of them, 5 frames here; those before are not looked at."""
+    rng = np.random.default_rng(3)
+    encodings, uniforms = rng.standard_normal([2, 9, 3], dtype=np.float32), rng.random([2, 4608])
+    assert wavenet.frames_heard(12) == 5 and wavenet.frames_heard(30) == 12
+    codes = generate(prefix, encodings, uniforms)
+    known = codes[:, :made * 512].copy()
+    known[:, :max(0, made - 5) * 512] = 7
+    decoder = wavenet.Decoder(prefix, 2)
+    list(decoder.generate(encodings[:, :1], uniforms))
+    rest = np.concatenate(list(decoder.generate(encodings, uniforms, known)), axis=1)
+    assert np.array_equal(rest, codes[:, made * 512:])
+
+
 def test_draw_is_searchsorted_of_cumsum():
     rng = np.random.default_rng(0)
     clips = 300

@@ -151,6 +151,27 @@ def log_spectra(audio: np.ndarray, sample_rate: int = 16000) -> np.ndarray:
     return 20.0 * np.log10(spectrum / (length / 4) + 1e-7)
 
 
+def noise_floor(audio: np.ndarray, sample_rate: int = 16000) -> float:
+    """Return how far the quiet part of a clip's spectrum lies under its peak, in dB.
+
+    In each frame of 128 ms the level that a fifth of the spectrum stays under, relative to the
+    frame's peak; the median over the frames that are less than 40 dB under the loudest.
+
+    Parameters
+    ----------
+    audio : array ``[samples]``
+
+    Returns
+    -------
+    float
+        dB, negative; white noise is near -20.
+    """
+    spectra = log_spectra(audio, sample_rate)
+    peak = spectra.max(axis=1)
+    heard = peak > peak.max() - 40.0
+    return float(np.median((np.percentile(spectra, 20, axis=1) - peak)[heard]))
+
+
 def log_spectral_distance(a: np.ndarray, b: np.ndarray, sample_rate: int = 16000,
                           span: float = 60.0) -> float:
     """Return the log-spectral distance of two clips of one length, in dB.

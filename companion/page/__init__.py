@@ -12,11 +12,12 @@ first played, so that a page of hundreds of clips opens as fast as one of a few.
 from __future__ import annotations
 
 import base64
+import functools
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -29,7 +30,39 @@ SAMPLE_RATE = 16000  # Hz
 LEVEL = 0.1  # root mean square to which playback is levelled, of full scale
 FULL_SCALE = 0.98  # what no sample exceeds after that
 _SILENT = 1e-4  # root mean square below which nothing is levelled
+_BLOCK = 1 << 20  # samples that are measured at a time
+_MARK = "\0"  # stands in no name and no text
 _HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What playback must know of a sound: a page of many holds no samples.
+
+    Parameters
+    ----------
+    samples : int
+        Its length, which `len` gives, too.
+    level, peak : float
+        Root mean square and largest absolute value.
+    """
+
+    samples: int
+    level: float
+    peak: float
+
+    def __len__(self) -> int:
+        return self.samples
+
+    @classmethod
+    def of(cls, audio: np.ndarray | Heard) -> Heard:
+        """Measure a sound, float32 [samples]."""
+        if isinstance(audio, Heard):
+            return audio
+        power = sum(float(np.square(audio[first:first + _BLOCK], dtype=np.float64).sum())
+                    for first in range(0, len(audio), _BLOCK))
+        peak = max(float(audio.max(initial=0.0)), -float(audio.min(initial=0.0)))
+        return cls(len(audio), (power / max(1, len(audio))) ** 0.5, peak)
 
 
 @dataclass(frozen=True)
@@ -40,12 +73,12 @@ class Clip:
     ----------
     title : str
         What it is, in a few words; the name that is spoken, too: no two clips share one.
-    sound : bytes
-        The whole WAV or FLAC file.
+    sound : bytes or Path
+        The whole WAV or FLAC file, or where it is.
     name : str
         Its file's name, for those who download it.
-    audio : float32 [samples]
-        The same sound, to measure it.
+    audio : Heard
+        What is known of it; float32 [samples] is measured.
     picture : bytes
         WebP, all sound from its left edge to its right edge; empty: none.
     size : (int, int)
@@ -69,7 +102,7 @@ class Clip:
     """
 
     title: str
-    sound: bytes
+    sound: bytes | Path
     name: str
     audio: Any
     picture: bytes = b""
@@ -82,6 +115,9 @@ class Clip:
     score: Any = ""
     marks: Sequence[tuple[float, Any]] = ()
     media: str = "audio/wav"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "audio", Heard.of(self.audio))
 
 
 @dataclass(frozen=True)
@@ -178,7 +214,7 @@ def encoded(audio: np.ndarray, kind: str = "WAV") -> bytes:
     return content.getvalue()
 
 
-def playback_gains(audios: Sequence[np.ndarray]) -> list[float]:
+def playback_gains(audios: Sequence[np.ndarray | Heard]) -> list[float]:
     """What each sound is multiplied by in playback, so that all are equally loud.
 
     All reach one root mean square over their length: `LEVEL`, or as much less as keeps every
@@ -186,19 +222,17 @@ def playback_gains(audios: Sequence[np.ndarray]) -> list[float]:
 
     Parameters
     ----------
-    audios : sequence of float32 [samples]
+    audios : sequence of float32 [samples] or Heard
 
     Returns
     -------
     list of float
         1 for silence.
     """
-    levels = [float(np.sqrt(np.mean(np.square(audio, dtype=np.float64)))) if len(audio) else 0.0
-              for audio in audios]
-    peaks = [float(np.abs(audio).max(initial=0.0)) for audio in audios]
-    target = min([LEVEL, *(FULL_SCALE * level / peak for level, peak in zip(levels, peaks)
-                           if level > _SILENT)])
-    return [target / level if level > _SILENT else 1.0 for level in levels]
+    heard = [Heard.of(audio) for audio in audios]
+    target = min([LEVEL, *(FULL_SCALE * one.level / one.peak for one in heard
+                           if one.level > _SILENT)])
+    return [target / one.level if one.level > _SILENT else 1.0 for one in heard]
 
 
 def write_page(path: Path, page: Page) -> Path:
@@ -220,18 +254,42 @@ def write_page(path: Path, page: Page) -> Path:
 
     environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True,
                               undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.globals.update(data_uri=data_uri)
+    sounds: list[Path] = []
+    environment.globals.update(data_uri=functools.partial(_address, sounds),
+                               longest_of=functools.partial(_longest, page))
     gains = playback_gains([clip.audio for clip in page.clips])
     data = [{"title": clip.title, "note": clip.note, "kind": clip.kind, "gain": round(gain, 6),
              "seconds": round(len(clip.audio) / SAMPLE_RATE, 4), "sources": list(clip.sources),
              "name": clip.name, "media": clip.media} for clip, gain in zip(page.clips, gains)]
-    text = environment.get_template("index.html.j2").render(
+    text = environment.get_template("index.html.j2").generate(
         page=page, data=data, first=_first_places(page), piano=_piano(page),
         css=Markup((_HERE / "page.css").read_text("utf-8")),
         script=Markup((_HERE / "page.js").read_text("utf-8")))
     with files.writing(path) as file:
-        file.write(text.encode("utf-8", "replace"))  # names of files that are not
+        for piece in text:
+            for place, part in enumerate(piece.split(_MARK)):
+                if place % 2:
+                    kind, _, number = part.partition(";")
+                    _write_file(file, sounds[int(number)], kind)
+                else:
+                    file.write(part.encode("utf-8", "replace"))  # names of files that are not
     return Path(path)
+
+
+def _address(sounds: list[Path], content: bytes | Path, kind: str) -> str:
+    """The data: address of some bytes; of a file, a mark that becomes it as the page is written."""
+    if isinstance(content, bytes):
+        return data_uri(content, kind)
+    sounds.append(content)
+    return f"{_MARK}{kind};{len(sounds) - 1}{_MARK}"
+
+
+def _write_file(page: BinaryIO, sound: Path, kind: str) -> None:
+    """Write the data: address of a file, some of it at a time."""
+    page.write(data_uri(b"", kind).encode("ascii"))
+    with open(sound, "rb") as file:
+        while block := file.read(3 << 18):      # of three bytes become four letters
+            page.write(base64.b64encode(block))
 
 
 def _first_places(page: Page) -> dict[int, tuple[int, int, int]]:
@@ -245,13 +303,19 @@ def _first_places(page: Page) -> dict[int, tuple[int, int, int]]:
     return first
 
 
+def _longest(page: Page, board: Board) -> float:
+    """Seconds of the longest clip on a board."""
+    return max((len(page.clips[cell].audio) / SAMPLE_RATE for cells in board.rows for cell in cells
+                if isinstance(cell, int)), default=1.0)
+
+
 def _piano(page: Page) -> list[dict[str, object]]:
-    """The keys of the page's keyboard, C3 to C5; none where no clip has notes for it."""
+    """The keys of the page's keyboard, C3 to C5 at first; none where no clip has notes for it."""
     if not any(clip.keys for clip in page.clips):
         return []
     letters = dict(zip(range(60, 73), "awsedftgyhujk"))
     names = ("C", "C sharp", "D", "D sharp", "E", "F", "F sharp", "G", "G sharp", "A", "A sharp",
              "B")
-    return [{"pitch": pitch, "name": f"{names[pitch % 12]} {pitch // 12 - 1}",
+    return [{"pitch": pitch, "name": f"{names[pitch % 12]}{pitch // 12 - 1}",
              "black": "sharp" in names[pitch % 12], "letter": letters.get(pitch, "")}
             for pitch in range(48, 73)]

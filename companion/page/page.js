@@ -6,6 +6,7 @@ const $ = selector => document.querySelector(selector);
 const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 const clips = JSON.parse($("#clips").textContent);
 const stage = $(".stage");
+const WORDS = {mix: "mix", reconstruction: "decoded again", source: "sound", clip: "clip"};
 const FADE = 0.008; // seconds in which one sound gives way to another, so that nothing clicks
 
 let context = null;
@@ -100,7 +101,9 @@ function toggle() {
 
 // One sound for another, at the same place in time.
 function exchange(place) {
-  if (voice) play(place, position()); else play(place);
+  if (!voice) return void play(place);
+  const longer = clips[place].seconds / clips[voice.clip].seconds; // stretched: at the same share
+  play(place, position() * (Math.abs(longer - 1) > 0.05 ? longer : 1));
 }
 
 function seek(place, seconds) {
@@ -153,7 +156,8 @@ function compared() {
     button.type = "button";
     button.dataset.clip = place;
     key.textContent = number;
-    button.append(key, " ", clips[place].title);
+    button.append(key, " ", number ? clips[place].title : WORDS[clips[place].kind]);
+    button.title = clips[place].title;
     button.setAttribute("aria-pressed", String(place === current));
     button.addEventListener("click", () => exchange(place));
     return button;
@@ -177,6 +181,9 @@ function draw() {
   $("#time").textContent = `${there.toFixed(1)} / ${clip.seconds.toFixed(1)} s`;
   for (const root of $$(`.cell[data-clip="${current}"], .piece[data-clip="${current}"], .view`))
     root.style.setProperty("--at", share);
+  for (const board of $$(`.time .board:has(.cell[data-clip="${current}"])`)) // one time for all
+    for (const cell of $$(".cell", board))
+      cell.style.setProperty("--at", Math.min(1, there / clips[cell.dataset.clip].seconds));
 }
 
 function follow() {
@@ -245,7 +252,8 @@ function walk(board, cell, key) {
 for (const board of $$(".board")) {
   const cells = $$(".cell", board);
   if (!cells.length) continue;
-  stand(board, cells.find(cell => cell.classList.contains("mix")) ?? cells[0]);
+  stand(board, cells.find(cell => cell.matches(".mix")) ?? cells.find(
+    cell => cell.matches(".reconstruction")) ?? cells[0]);
   board.addEventListener("click", event => {
     const cell = event.target.closest(".cell");
     if (!cell) return;
@@ -345,7 +353,7 @@ for (const button of $$("[data-copy]")) button.addEventListener("click", async (
 
 const held = new Map(); // pitch: {source, gain}
 const notes = new Map(); // clip: [[pitch, buffer], ...]
-let shift = 0; // octaves that the letters are moved by
+let shift = 0; // octaves that the keys are moved by
 let bus = null;
 
 function notesOf(place) {
@@ -423,21 +431,41 @@ if (piano) {
     if (event.key === " " || event.key === "Enter")
       release(Number(event.target.dataset.pitch));
   });
+  for (const button of $$("[data-octave]"))
+    button.addEventListener("click", () => octave(Number(button.dataset.octave)));
   const midi = $("#midi");
   midi.hidden = !navigator.requestMIDIAccess;
   midi.addEventListener("click", async () => {
     try {
-      const inputs = [...(await navigator.requestMIDIAccess()).inputs.values()];
-      for (const input of inputs) input.onmidimessage = ({data: [status, pitch, velocity]}) => {
-        if ((status & 0xf0) === 0x90 && velocity) press(pitch, velocity / 127);
-        else if ((status & 0xe0) === 0x80) release(pitch);
-      };
-      $("#midi-said").textContent = inputs.length ? `listening to ${inputs.map(input => input.name).join(", ")}`
-        : "no MIDI keyboard is plugged in";
+      const access = await navigator.requestMIDIAccess();
+      listen(access);
+      access.onstatechange = () => listen(access); // one that is plugged in later
     } catch {
-      $("#midi-said").textContent = "the browser does not allow it here";
+      $("#midi-said").textContent = "The browser does not allow it here.";
     }
   });
+}
+
+function listen(access) {
+  const inputs = [...access.inputs.values()];
+  for (const input of inputs) input.onmidimessage = ({data: [status, pitch, velocity]}) => {
+    if ((status & 0xf0) === 0x90 && velocity) press(pitch, velocity / 127);
+    else if ((status & 0xe0) === 0x80) release(pitch);
+  };
+  $("#midi-said").textContent = inputs.length
+    ? `Listening to ${inputs.map(input => input.name).join(", ")}.` : "No MIDI keyboard is plugged in.";
+}
+
+function octave(step) { // the keys move, for the mouse as for the letters
+  if (Math.abs(shift + step) > 1) return;
+  for (const pitch of [...held.keys()]) release(pitch);
+  shift += step;
+  for (const key of $$("[data-pitch]", piano)) {
+    key.dataset.pitch = Number(key.dataset.pitch) + 12 * step;
+    key.setAttribute("aria-label", key.getAttribute("aria-label").replace(/\d+$/, n => Number(n) + step));
+    if (key.dataset.name) key.dataset.name = key.getAttribute("aria-label");
+  }
+  for (const button of $$("[data-octave]")) button.disabled = shift === Number(button.dataset.octave);
 }
 
 // The list of ticked instruments ------------------------------------------------------------------
@@ -454,8 +482,7 @@ for (const box of $$("[data-tick]")) box.addEventListener("change", () => {
 
 // Keys of the whole page --------------------------------------------------------------------------
 
-const letters = new Map($$("[data-letter]").map(
-  key => [key.dataset.letter, Number(key.dataset.pitch)]));
+const letters = new Map($$("[data-letter]").map(key => [key.dataset.letter, key]));
 const down = new Map(); // letter: the pitch it plays, whatever the octave has become since
 
 document.addEventListener("keydown", event => {
@@ -467,10 +494,9 @@ document.addEventListener("keydown", event => {
   else if (/^[0-2]$/.test(key) && places.length > 1 && Number(key) < places.length)
     exchange(places[Number(key)]);
   else if (key === " " && event.target === document.body) { event.preventDefault(); toggle(); }
-  else if (piano && (key === "z" || key === "x"))
-    shift = Math.max(-1, Math.min(1, shift + (key === "x" ? 1 : -1)));
+  else if (piano && (key === "z" || key === "x")) octave(key === "x" ? 1 : -1);
   else if (letters.has(key)) {
-    down.set(key, letters.get(key) + 12 * shift);
+    down.set(key, Number(letters.get(key).dataset.pitch));
     press(down.get(key));
   }
 });
@@ -483,10 +509,12 @@ addEventListener("blur", () => [...held.keys()].forEach(release));
 
 for (const element of $$(".axis[data-seconds]")) axis(element, Number(element.dataset.seconds));
 stage.hidden = false;
-const start = $(".cell.mix") ?? $(".cell, .piece");
+$("details").open = false;
+const start = $(".cell.mix") ?? $(".cell.reconstruction") ?? $(".cell, .piece");
 home = start ? Number(start.dataset.clip) : 0;
 compared();
 show(home);
 marked();
-for (const words of $$(".two")) words.hidden = !clips.some(clip => clip.sources.length);
+for (const words of $$("[data-sources]"))
+  words.hidden = !clips.some(clip => clip.sources.length >= Number(words.dataset.sources));
 })();

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
 
 import audio_utils
-from companion.page import SAMPLE_RATE, Board, Clip, Page, encoded, webp, write_page
+from companion.page import SAMPLE_RATE, Board, Clip, Heard, Page, encoded, webp, write_page
 from companion.page.rolls import instrument_marks, piano_roll
 from companion.progress import bar
 from companion.record import Planned, Record
 from pictures.sheets import Cell, Score, score_sheet, square, strips
-from pictures.spectra import Spectrum, octave_name, rainbowgram, scaled, spectrogram
+from pictures.spectra import Spectrum, octave_name, rainbowgram, scaled, smaller, spectrogram
 from synths.nsynth import partial_path
 
 CELL = (480, 320)  # pixels of a picture on the page
@@ -66,7 +66,7 @@ def nsynth_page(record: Record, names: Sequence[str], audios: Sequence[np.ndarra
     made = [clip for clip in planned if clip.path.is_file()]
     if not made:
         return None
-    sounds: dict[Path, np.ndarray] = {}
+    sounds: dict[Path, np.ndarray | None] = {}
     heard: dict[int, int] = {}  # place of a sound: place of its clip on the page
     for place, (name, audio) in enumerate(zip(names, audios)):
         if audio is not None:
@@ -75,24 +75,31 @@ def nsynth_page(record: Record, names: Sequence[str], audios: Sequence[np.ndarra
             audio_utils.save_wav(audio, wav, SAMPLE_RATE)
             sounds[wav] = audio
     own = {clip.path: len(sounds) + place for place, clip in enumerate(made)}
-    sounds.update((clip.path, audio_utils.load_audio(clip.path)) for clip in made)
-    drawn = _draw_rainbowgrams(record, sounds)
+    # what stands for a sound: itself, or what was decoded from the encoding that was given
+    stands = {clip.sources[0]: own[clip.path] for clip in made if clip.kind == "reconstruction"}
+    stands.update(heard)
+    sounds.update((clip.path, None) for clip in made)
     size = CELL if len(sounds) <= 48 else SMALL_CELL
-    longest = max(len(audio) for audio in sounds.values()) / SAMPLE_RATE
-    clips = [_clip(wav, sounds[wav], drawn[wav], names[place], "source", names[place],
+    drawn = _draw_rainbowgrams(record, sounds, size)
+    longest = max(len(one.audio) for one in drawn.values()) / SAMPLE_RATE
+    clips = [_clip(wav, drawn[wav], names[place], "source", names[place],
                    size, "the sound itself") for place, wav in zip(heard, sounds)]
-    clips += [_decoded(record, clip, names, sounds[clip.path], drawn[clip.path], heard, longest,
-                       size) for clip in made]
-    _save_overview(record, names, made, heard, list(sounds), drawn)
+    clips += [_decoded(record, clip, names, drawn[clip.path],
+                       [stands[place] for place in clip.sources
+                        if stands.get(place, own[clip.path]) != own[clip.path]], longest, size)
+              for clip in made]
+    _save_overview(record, names, made, heard, list(sounds),
+                   {wav: one.spectrum for wav, one in drawn.items()})
     mixed = any(clip.kind != "reconstruction" for clip in made)
     what = (f"{_counted(len(names), 'sound')} {'was' if len(names) == 1 else 'were'} encoded by a "
             "WaveNet autoencoder" + (", the encodings mixed, and the mixes decoded"
                                      if mixed else " and decoded again") + ", sample by sample.")
     return write_page(record.output_dir / "index.html", Page(
         "NSynth: two sounds become one" if mixed else "NSynth: a sound through the network",
-        what + _STOPPED * record.stopped, clips, _nsynth_boards(names, made, heard, own),
+        what + _STOPPED * record.stopped, clips,
+        _nsynth_boards(names, made, heard, own, [len(clip.audio) for clip in clips]),
         _settings(record, sounds=", ".join(names)), record.command, _RAINBOWGRAM,
-        _octaves(next(iter(drawn.values()))), _hints(record, _NSYNTH_HISS)))
+        _octaves(next(iter(drawn.values())).spectrum), _hints(record, _NSYNTH_HISS)))
 
 
 def _counted(count: int, what: str) -> str:
@@ -114,24 +121,26 @@ def _hints(record: Record, hiss: str) -> list[str]:
     return [hiss, levelled] if record.starter else [levelled]
 
 
-def _clip(wav: Path, audio: np.ndarray, spectrum: Spectrum, title: str, kind: str, caption: str,
+def _clip(wav: Path, drawn: _Drawn, title: str, kind: str, caption: str,
           size: tuple[int, int], note: str = "", sources: Sequence[int] = ()) -> Clip:
-    seconds = f"{len(audio) / SAMPLE_RATE:.1f} s"
-    return Clip(title, wav.read_bytes(), wav.name, audio, webp(scaled(spectrum, *size)), size,
+    seconds = f"{len(drawn.audio) / SAMPLE_RATE:.1f} s"
+    return Clip(title, wav, wav.name, drawn.audio, drawn.picture, size,
                 f"{note} · {seconds}" if note else seconds, kind, tuple(sources), caption)
 
 
-def _decoded(record: Record, clip: Planned, names: Sequence[str], audio: np.ndarray,
-             spectrum: Spectrum, heard: Mapping[int, int], longest: float,
-             size: tuple[int, int]) -> Clip:
-    """A clip that the run has decoded."""
-    seconds = len(audio) / SAMPLE_RATE
+def _decoded(record: Record, clip: Planned, names: Sequence[str], drawn: _Drawn,
+             sources: Sequence[int], longest: float, size: tuple[int, int]) -> Clip:
+    """A clip that the run has decoded, and the places of those that it is compared with."""
+    seconds = len(drawn.audio) / SAMPLE_RATE
     if record.stopped and seconds < longest - 0.01:
         note = "as far as it got"
     elif clip.kind == "reconstruction":
-        note = "encoded and decoded again"
+        stretch = record.settings.get("stretch")
+        note = "encoded and decoded again" + (f", {stretch:g} times as long" if stretch else "")
     elif clip.kind == "crossfade":
         note = "one becomes the other over time"
+    elif clip.kind == "step":
+        note = ""  # the title says it
     else:
         note = ", ".join(f"{100 * share:.0f} % {names[place]}"
                          for place, share in zip(clip.sources, clip.shares) if share > 0)
@@ -141,18 +150,18 @@ def _decoded(record: Record, clip: Planned, names: Sequence[str], audio: np.ndar
         title = caption = f"{names[clip.sources[0]]}, decoded again"
     elif clip.kind == "step":
         share = clip.shares[-1]
-        caption = f"{100 * share:.0f} %" if 0 < share < 1 else names[clip.sources[round(share)]]
+        caption = f"{100 * share:.0f} %" if 0 < share < 1 else clip.title
         title = f"{names[clip.sources[0]]} to {names[clip.sources[-1]]}: {clip.title}"
     elif clip.kind in ("crossfade", "mix"):
         caption = clip.title
-    return _clip(clip.path, audio, spectrum, title,
+    return _clip(clip.path, drawn, title,
                  "reconstruction" if clip.kind == "reconstruction" else "mix", caption, size, note,
-                 [heard[place] for place in clip.sources if place in heard])
+                 sources)
 
 
 def _nsynth_boards(names: Sequence[str], made: Sequence[Planned], heard: Mapping[int, int],
-                   own: Mapping[Path, int]) -> list[Board]:
-    """How the clips of a run of example 1 stand on the page."""
+                   own: Mapping[Path, int], lengths: Sequence[int]) -> list[Board]:
+    """How the clips of a run of example 1 stand on the page; `lengths` are in samples."""
     alone = {clip.sources[0]: own[clip.path] for clip in made if clip.kind == "reconstruction"}
     pairs: dict[tuple[int, ...], list[int]] = {}
     for clip in made:
@@ -165,12 +174,17 @@ def _nsynth_boards(names: Sequence[str], made: Sequence[Planned], heard: Mapping
             if place in heard or place in alone]
     both = Board("Each sound alone", [sum(each[start:start + 3], [])
                                       for start in range(0, len(each), 3)],
-                 "The sound itself, and encoded and decoded again. What is lost here is lost in "
-                 "every mix.", "strip")
+                 "The sound itself, and encoded and decoded again." +
+                 (" What is lost here is lost in every mix." if pairs else ""), "strip")
+    if any(place in heard and abs(lengths[heard[place]] / lengths[alone[place]] - 1) > 0.05
+           for place in alone):
+        both = replace(both, layout="time", rows=[[cell] for cells in each for cell in cells
+                                                  if cell is not None])
     if "step" in kinds:
         rows = [[ends[a], *steps, ends[b]] for (a, b), steps in pairs.items()]
         text = ("Each row goes from the sound at its left to the sound at its right. The numbers "
-                "are the right one's share. The slider walks the path.")
+                "are the right one's share; 100 % is a sound encoded and decoded again. The "
+                "slider walks the path.")
         return [Board(f"From {names[a]} to {names[b]}", [row], "" if number else text, "strip",
                       True, 1) for number, ((a, b), row) in enumerate(zip(pairs, rows))]
     if "crossfade" in kinds:
@@ -183,35 +197,52 @@ def _nsynth_boards(names: Sequence[str], made: Sequence[Planned], heard: Mapping
         return [both]
     everyone = len(pairs) >= len(names) * (len(names) - 1) // 2
     if everyone and 2 < len(names) <= _MOST_IN_MATRIX or len(names) == 2 == len(pairs):
-        return [_matrix(names, pairs, ends, alone)]
+        return [_matrix(names, pairs, ends, alone, heard)]
     rows = [[ends[a], *places, ends[b]] for (a, b), places in pairs.items()]
     return [Board("The mixes", rows, "Between two sounds stands their mix; the left one leads.",
                   "strip"), both]
 
 
 def _matrix(names: Sequence[str], pairs: Mapping[tuple[int, ...], Sequence[int]],
-            ends: Mapping[int, int | str], alone: Mapping[int, int]) -> Board:
+            ends: Mapping[int, int | str], alone: Mapping[int, int],
+            heard: Mapping[int, int]) -> Board:
     """All sounds by all sounds, under and beside the sounds themselves."""
     places = range(len(names))
+    # an encoding that was given has no sound: its name heads the row, what was decoded is on it
+    ends = {place: ends[place] if place in heard else names[place] for place in places}
     rows: list[list[int | str | None]] = [["rows lead, columns colour",
                                            *[ends[place] for place in places]]]
     for row in places:
         rows.append([ends[row], *[
             alone.get(row) if row == column else pairs.get((row, column), [None])[0]
             for column in places]])
+    framed = "Framed orange: the sounds; blue: the same" if heard else "Framed blue: a sound alone"
     return Board("Play the mixes", rows, "The sound at the left leads, the one at the "
-                 "top colours it. Framed blue: a sound alone, encoded and decoded again; what is "
-                 "lost there is lost in every mix.")
+                 f"top colours it. {framed}, encoded and decoded again. What is lost there is "
+                 "lost in every mix.")
 
 
-def _draw_rainbowgrams(record: Record, sounds: Mapping[Path, np.ndarray]) -> dict[Path, Spectrum]:
-    """Save a rainbowgram beside each WAV, under its name; returns what was drawn."""
+@dataclass(frozen=True)
+class _Drawn:
+    """What is kept of a sound: its length, the page's picture, and what the overview shows."""
+
+    audio: Heard
+    picture: bytes
+    spectrum: Spectrum
+
+
+def _draw_rainbowgrams(record: Record, sounds: Mapping[Path, np.ndarray | None],
+                       size: tuple[int, int]) -> dict[Path, _Drawn]:
+    """Save a rainbowgram beside each WAV, under its name; a sound that is None is read."""
     drawn = {}
     progress = bar(record, f"drawing {len(sounds)} pictures")
     for done, (wav, audio) in enumerate(sounds.items(), 1):
-        drawn[wav] = rainbowgram(audio, SAMPLE_RATE)
-        audio_utils.save_picture(audio_utils.spectrum_image(drawn[wav], record.labels),
+        audio = audio_utils.load_audio(wav) if audio is None else audio
+        spectrum = rainbowgram(audio, SAMPLE_RATE)
+        audio_utils.save_picture(audio_utils.spectrum_image(spectrum, record.labels),
                                  wav.with_suffix(".png").name, wav.parent, 200)
+        drawn[wav] = _Drawn(Heard.of(audio), webp(scaled(spectrum, *size)),
+                            spectrum if size == CELL else smaller(spectrum))
         progress(done, len(sounds))
     return drawn
 
@@ -233,8 +264,8 @@ def _save_overview(record: Record, names: Sequence[str], made: Sequence[Planned]
     for clip in mixes:
         pairs.setdefault(clip.sources, []).append(clip)
     note = "framed orange: the sounds" if heard else "framed blue: the encodings given, decoded"
-    if mixes and all(clip.kind == "mix" for clip in mixes) and len(pairs) >= len(names) * (
-            len(names) - 1) // 2 > 0:
+    every = 0 < len(names) * (len(names) - 1) // 2 <= len(pairs) and len(names) <= _MOST_IN_MATRIX
+    if every and all(clip.kind == "mix" for clip in mixes):
         image = square([cell(place) for place in range(len(names))], names,
                        {(a, b): drawn[clips[0].path] for (a, b), clips in pairs.items()},
                        f"{note}; elsewhere: the row's sound mixed with the column's")
@@ -334,6 +365,13 @@ def _faded(audio: np.ndarray, seconds: float) -> np.ndarray:
     return note
 
 
+def _apart(times: Sequence[float], names: Sequence[str]) -> str:
+    """How far the instruments of a clip are apart, if there are several, all equally far."""
+    gaps = np.diff(times)
+    several = len(gaps) and len(set(names)) > 1
+    return f", {gaps[0]:.1f} s apart" if several and np.ptp(gaps) < 0.05 else ""
+
+
 def _scores(record: Record, made: Sequence[tuple]) -> Page:
     """A page of scores: the notes in the colours of their instruments, above the sound."""
     clips, sheets = [], []
@@ -348,10 +386,10 @@ def _scores(record: Record, made: Sequence[tuple]) -> Page:
         seconds = len(audio) / SAMPLE_RATE
         width = int(np.clip(40 * seconds, 480, 1200))
         clips.append(Clip(
-            item.title, item.path.read_bytes(), item.path.name, audio,
+            item.title, item.path, item.path.name, audio,
             webp(scaled(score.spectrum, width, 320)), (width, 320),
             f"{_counted(len(notes['pitches']), 'note')} · "
-            f"{_counted(len(set(names)), 'instrument')} · {seconds:.1f} s",
+            f"{_counted(len(set(names)), 'instrument')}{_apart(times, names)} · {seconds:.1f} s",
             score=piano_roll(notes, times, names, seconds),
             marks=instrument_marks(np.clip(times, 0, end), names, seconds)))
         progress(done, len(made))

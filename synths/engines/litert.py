@@ -6,13 +6,14 @@ memory; a `Runner` runs it.  No TensorFlow and no converter: the flatbuffer sche
 https://github.com/google-ai-edge/LiteRT/blob/main/tflite/converter/schema/schema.fbs.
 
 >>> graph = Graph()
->>> x = graph.input([4, 16])
->>> y = graph.tanh(graph.fully_connected(x, weights, bias))    # weights [16, 32], bias [32]
->>> graph.output(y)
->>> runner = Runner(graph.build(), threads=2)
->>> runner.inputs[0][:] = data
+>>> x = graph.input([2, 3])
+>>> y = graph.fully_connected(x, np.eye(3, dtype=np.float32), np.float32([0, -1, 0]))
+>>> graph.output(graph.relu(y))
+>>> runner = Runner(graph.build(), threads=1)
+>>> runner.inputs[0][:] = [[1, 2, 3], [-4, -5, 6]]
 >>> runner.invoke()
->>> runner.outputs[0]                                          # a view, valid until the next invoke
+>>> runner.outputs[0].tolist()    # a view, valid until the next invoke
+[[1.0, 1.0, 3.0], [0.0, 0.0, 6.0]]
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _TYPES = {
     np.dtype(np.int32): schema.TensorType.INT32,
 }
 _ALIGNMENT = 64
-_PLACE = 0x4C5A91D73E000000     # no 8 bytes of a model look like this and what follows it
+_PLACE = 0x4C5A91D73E000000     # offset placeholder, assumed unique in the flatbuffer
 _ACTIVATIONS = {
     None: schema.ActivationFunctionType.NONE,
     "relu": schema.ActivationFunctionType.RELU,
@@ -363,8 +364,8 @@ def _aligned(size: int) -> int:
     return -(-size // _ALIGNMENT) * _ALIGNMENT
 
 
-# stderr and the warnings' settings are the whole process's: one thread at a time may set them aside,
-# or the last to put them back puts back what another had set.
+# stderr and the warnings' settings are the whole process's: one thread at a time may set them
+# aside, or the last to put them back puts back what another had set.
 _ASIDE = threading.RLock()
 
 

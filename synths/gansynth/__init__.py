@@ -8,8 +8,10 @@ from synths.gansynth.score import (
     WHOLE_NOTE_LENGTH,
     choose_instruments,
     combine_notes,
+    generate_notes,
     get_random_instruments,
     get_z_notes,
+    instrument_times,
     load_instruments,
     load_midi,
     preview_phrase,
@@ -19,5 +21,7 @@ from synths.gansynth.score import (
 )
 
 __all__ = ["LOWEST_PITCH", "PITCH_COUNTS", "WHOLE_NOTE_LENGTH", "Model", "choose_instruments",
-           "combine_notes", "get_random_instruments", "get_z_notes", "load_instruments",
-           "load_midi", "preview_phrase", "save_instruments", "summary", "tempo_scale"]
+           "combine_notes", "generate_notes", "get_random_instruments", "get_z_notes",
+           "instrument_times",
+           "load_instruments", "load_midi", "preview_phrase", "save_instruments", "summary",
+           "tempo_scale"]

@@ -8,10 +8,12 @@ listed in the order in which they end, silent notes.  Each difference is describ
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 import warnings
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,9 @@ WHOLE_NOTE_LENGTH = 3.7  # the same, if all of the model's 4 seconds are to be h
 RELEASE = 0.3  # seconds of fade-out after a note is let go
 ATTACK = 0.010  # seconds of fade-in
 MAX_VELOCITY = 127.0
+_BLOCK = 1 << 20  # samples converted at a time
+_AT_ONCE = 256  # notes generated at a time: 65 MB
+_MOST_BYTES = 1 << 26  # of a file of instruments, unpacked: thirty thousand of them
 
 _BEFORE_START = -0.0001  # Magenta's time of the first instrument: just before the first note
 
@@ -49,7 +54,7 @@ def load_midi(path: str | Path, min_pitch: int = MIN_PITCH, max_pitch: int = MAX
     dict
         ``pitches`` (int), ``velocities`` (int, 1 to 127), ``start_times`` and ``end_times``
         (float64, seconds): arrays of one entry per note; and ``left_out``, a dict that counts the
-        notes dropped: ``out_of_range``, ``silent``, ``drums``.
+        notes dropped: ``out_of_range``, ``drums``.
 
     Raises
     ------
@@ -58,27 +63,25 @@ def load_midi(path: str | Path, min_pitch: int = MIN_PITCH, max_pitch: int = MAX
     """
     path = Path(path)
     midi = _parse_midi(path)
-    from note_seq import midi_io  # a second, that only reading a score needs
-    try:
-        sequence = midi_io.midi_to_note_sequence(midi)
-    except midi_io.MIDIConversionError as error:
-        raise InputError(f"{shortened(path)} cannot be read as a score ({shortened(error)}): save "
-                         "it anew.") from None
+    with warnings.catch_warnings():  # pydub, which note_seq imports, asks for ffmpeg
+        warnings.simplefilter("ignore")
+        from note_seq import midi_io  # a second, that only reading a score needs
+    sequence = midi_io.midi_to_note_sequence(midi)
     notes = [(note.pitch, note.velocity, note.start_time, note.end_time, note.is_drum)
              for note in sequence.notes]
     if not notes:
-        raise InputError(f"A score needs notes, and {path} has none: choose another MIDI file.")
+        raise InputError(f"A score needs notes, and {shortened(path)} has none: choose another "
+                         "MIDI file.")
     pitches, velocities, starts, ends, drums = (np.array(column) for column in zip(*notes))
-    silent = ~drums & (velocities < 1)
-    out_of_range = ~drums & ~silent & ((pitches < min_pitch) | (pitches > max_pitch))
-    keep = ~(drums | silent | out_of_range)
-    left_out = {"out_of_range": int(out_of_range.sum()), "silent": int(silent.sum()),
-                "drums": int(drums.sum())}
+    out_of_range = ~drums & ((pitches < min_pitch) | (pitches > max_pitch))
+    keep = ~(drums | out_of_range)
+    left_out = {"out_of_range": int(out_of_range.sum()), "drums": int(drums.sum())}
     if not keep.any():
         raise InputError(
             f"A score needs notes from {min_pitch} to {max_pitch} (MIDI note numbers, drums aside),"
-            f" and {path} has none ({left_out['out_of_range']} outside, {left_out['drums']} drums):"
-            f" choose another MIDI file or transpose this one.")
+            f" and {shortened(path)} has none ({left_out['out_of_range']} outside,"
+            f" {left_out['drums']} drums): choose another MIDI file, or transpose this one in an"
+            " editor.")
     return {"pitches": pitches[keep], "velocities": velocities[keep],
             "start_times": starts[keep].astype(np.float64),
             "end_times": ends[keep].astype(np.float64), "left_out": left_out}
@@ -94,7 +97,8 @@ def _parse_midi(path: Path):
     except FileNotFoundError:
         raise InputError(f"{shortened(path)} does not exist.") from None
     except OSError as error:
-        raise InputError(f"{shortened(path)} cannot be read: {error.strerror}.") from error
+        raise InputError(f"The score must be a MIDI file, and {shortened(path)} cannot be read "
+                         f"({error.strerror}): choose another file.") from error
     try:
         start = data.find(b"MThd", 0, 256)  # some files are wrapped in a RIFF chunk
         if start < 0:
@@ -110,8 +114,9 @@ def _parse_midi(path: Path):
     except Exception as error:  # mido and pretty_midi raise nearly everything on a damaged file
         reason = str(error) or ("it ends too early" if isinstance(error, EOFError)
                                 else type(error).__name__)
-        raise InputError(f"The score must be a MIDI file, and {path} cannot be read as one"
-                         f" ({reason}): choose another file or save it anew.") from error
+        raise InputError(f"The score must be a MIDI file, and {shortened(path)} cannot be read as "
+                         f"one ({shortened(reason)}): choose another file or save it anew."
+                         ) from error
 
 
 def _notes_and_tempo_only(parsed):
@@ -243,13 +248,19 @@ def get_random_instruments(model, total_time: float, secs_per_instrument: float 
                          f" {secs_per_instrument}.")
     if not (np.isfinite(total_time) and total_time > 0):
         raise InputError(f"A piece must be longer than 0 seconds, not {total_time}.")
-    count = max(2, int(total_time / secs_per_instrument))
+    times = instrument_times(total_time, secs_per_instrument)
+    count = len(times)
     z_instruments = model.generate_z(count) if rng is None else model.generate_z(count, rng)
-    return z_instruments, np.linspace(_BEFORE_START, total_time, count)
+    return z_instruments, times
 
 
-def place_instruments(z: np.ndarray, times: Sequence[float | None] | None, total_time: float
-                      ) -> tuple[np.ndarray, np.ndarray]:
+def instrument_times(total_time: float, secs_per_instrument: float) -> np.ndarray:
+    """Seconds at which random instruments are reached, from just before 0 to `total_time`; [k]."""
+    return np.linspace(_BEFORE_START, total_time, max(2, int(total_time / secs_per_instrument)))
+
+
+def place_instruments(z: np.ndarray, times: Sequence[float | None] | np.ndarray | None,
+                      total_time: float) -> tuple[np.ndarray, np.ndarray]:
     """Place chosen instruments at chosen times.
 
     Between two instruments the timbre moves from one to the other; before the first and after the
@@ -290,8 +301,8 @@ def place_instruments(z: np.ndarray, times: Sequence[float | None] | None, total
         placed[0] = _BEFORE_START
     if placed[-1] is None:
         placed[-1] = max(float(total_time), max(t for t in placed if t is not None))
-    known = [i for i, t in enumerate(placed) if t is not None]
-    t_instruments = np.interp(np.arange(count), known, [placed[i] for i in known])
+    known = {i: t for i, t in enumerate(placed) if t is not None}
+    t_instruments = np.interp(np.arange(count), list(known), list(known.values()))
     if not np.isfinite(t_instruments).all() or (np.diff(t_instruments) < 0).any():
         raise InputError("The times of the instruments must ascend, in seconds, not be"
                          f" {', '.join(f'{t:g}' for t in t_instruments)}.")
@@ -349,6 +360,44 @@ def get_z_notes(start_times: np.ndarray, z_instruments: np.ndarray, t_instrument
     return z_notes
 
 
+def generate_notes(model, z_notes: np.ndarray, notes: dict,
+                   max_note_length: float = MAX_NOTE_LENGTH,
+                   progress: Callable[[int, int], None] | None = None) -> Iterator[np.ndarray]:
+    """Generate the notes of a score, some at a time: memory does not grow with the score.
+
+    Parameters
+    ----------
+    model
+        Anything with ``generate_samples_from_z``, such as `synths.gansynth.Model`.
+    z_notes : ndarray [n, d]
+        As `get_z_notes` returns it.
+    notes : dict
+        As `load_midi` returns it.
+    max_note_length : float
+        As for `combine_notes`.
+    progress : callable, optional
+        Called with notes done and notes in total.
+
+    Yields
+    ------
+    float32 [samples]
+        A note, in the order of the score: for `combine_notes`.
+    """
+    pitches, count = np.asarray(notes["pitches"]), len(z_notes)
+    lengths = np.subtract(notes["end_times"], notes["start_times"])
+
+    def tell(first: int, done: int, _: int) -> None:
+        if progress:
+            progress(first + done, count)
+
+    for first in range(0, count, _AT_ONCE):
+        group = slice(first, first + _AT_ONCE)
+        yield from model.generate_samples_from_z(
+            z_notes[group], pitches[group], note_lengths=lengths[group],
+            progress=functools.partial(tell, first),
+            max_note_length=max_note_length)
+
+
 def note_samples(note_length: float, sr: int = 16000,
                  max_note_length: float = MAX_NOTE_LENGTH) -> int:
     """Samples heard of a note: held for at most `max_note_length` seconds, then the release."""
@@ -385,7 +434,7 @@ def get_envelope(note_length: float, sr: int = 16000,
     return envelope
 
 
-def combine_notes(audio_notes: np.ndarray | Sequence[np.ndarray], start_times: np.ndarray,
+def combine_notes(audio_notes: np.ndarray | Iterable[np.ndarray], start_times: np.ndarray,
                   end_times: np.ndarray, velocities: np.ndarray, sr: int = 16000,
                   max_note_length: float = MAX_NOTE_LENGTH) -> np.ndarray:
     """Mix the notes' audio into one clip.
@@ -400,7 +449,7 @@ def combine_notes(audio_notes: np.ndarray | Sequence[np.ndarray], start_times: n
 
     Parameters
     ----------
-    audio_notes : ndarray [n, samples] or sequence of n arrays [samples]
+    audio_notes : ndarray [n, samples] or iterable of n arrays [samples]
         The notes' audio; each may be cut to what is heard of it (see `note_samples`).
     start_times, end_times : ndarray [n]
         Seconds.
@@ -424,9 +473,10 @@ def combine_notes(audio_notes: np.ndarray | Sequence[np.ndarray], start_times: n
     """
     starts, ends = np.asarray(start_times, np.float64), np.asarray(end_times, np.float64)
     velocities = np.asarray(velocities)
-    if not len(audio_notes) == len(starts) == len(ends) == len(velocities):
+    count = len(audio_notes) if isinstance(audio_notes, Sized) else len(starts)
+    if not count == len(starts) == len(ends) == len(velocities):
         raise InputError(
-            f"Every note needs audio, a start, an end and a velocity: got {len(audio_notes)},"
+            f"Every note needs audio, a start, an end and a velocity: got {count},"
             f" {len(starts)}, {len(ends)} and {len(velocities)} of them.")
     if not len(starts):
         raise InputError("A clip needs at least one note.")
@@ -447,7 +497,19 @@ def combine_notes(audio_notes: np.ndarray | Sequence[np.ndarray], start_times: n
     level = _level(clip)
     if level > 0.0:
         clip /= 2.0 * level
-    return clip.astype(np.float32)
+    return _as_float32(clip)
+
+
+def _as_float32(clip: np.ndarray) -> np.ndarray:
+    """The clip as float32 in its own memory: beside it there may be no room for an hour's."""
+    count = len(clip)
+    halves = clip.view(np.float32)
+    for first in range(0, count, _BLOCK):   # never writes where it has still to read
+        block = clip[first:first + _BLOCK].astype(np.float32)
+        halves[first:first + len(block)] = block
+    del halves
+    clip.resize((count + 1) // 2, refcheck=False)
+    return clip.view(np.float32)[:count]
 
 
 def _level(audio: np.ndarray) -> float:
@@ -474,15 +536,13 @@ def save_instruments(path: str | Path, z_instruments: np.ndarray,
     """
     path = Path(path)
     z_instruments = np.atleast_2d(np.asarray(z_instruments))
-    arrays = {"z": z_instruments}
-    if t_instruments is not None:
-        arrays["t"] = np.asarray(t_instruments, np.float64)
+    times = {} if t_instruments is None else {"t": np.asarray(t_instruments, np.float64)}
     suffix = path.suffix.lower()
     if suffix not in (".npy", ".npz"):
         raise InputError(f"Instruments are saved as .npz or .npy, not as {path.name}.")
     with writing(path) as file:
         if suffix == ".npz":
-            np.savez(file, **arrays)
+            np.savez(file, allow_pickle=False, z=z_instruments, **times)
         else:
             np.save(file, z_instruments, allow_pickle=False)
 
@@ -510,6 +570,8 @@ def load_instruments(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     if not path.is_file():
         raise InputError(f"{rule} is not there.")
     try:
+        if _size_unpacked(path) > _MOST_BYTES:
+            raise InputError(f"{rule} holds over {_MOST_BYTES >> 20} MB, more than any should.")
         with open(path, "rb") as file:
             loaded = np.load(file, allow_pickle=False)
             times = None
@@ -517,6 +579,8 @@ def load_instruments(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
                 z, times = loaded["z"], loaded["t"] if "t" in loaded.files else None
             else:
                 z = loaded
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise InputError(f"{rule} cannot be read ({shortened(error)}).") from error
     except Exception as error:  # zipfile and zlib have errors of their own
@@ -525,8 +589,17 @@ def load_instruments(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     if z.ndim != 2 or not z.size or z.dtype.kind not in "fiu" or not np.isfinite(z).all():
         raise InputError(f"{rule} holds {shortened(z.dtype)} of shape {shortened(list(z.shape))}.")
     if times is not None and (times.shape != z.shape[:1] or times.dtype.kind not in "fiu"):
-        raise InputError(f"{rule} has {len(z)} instruments and times of shape {list(times.shape)}.")
+        raise InputError(f"{rule} has {len(z)} instruments and times of shape "
+                         f"{shortened(list(times.shape))}.")
     return z.astype(np.float64), None if times is None else times.astype(np.float64)
+
+
+def _size_unpacked(path: Path) -> int:
+    """Bytes that reading a file takes, known before they are asked for."""
+    if not zipfile.is_zipfile(path):
+        return path.stat().st_size
+    with zipfile.ZipFile(path) as zipped:
+        return sum(member.file_size for member in zipped.infolist())
 
 
 def choose_instruments(model, chosen: str, total_time: float, rng: np.random.Generator
@@ -557,13 +630,14 @@ def choose_instruments(model, chosen: str, total_time: float, rng: np.random.Gen
         If `chosen` is neither, or the times do not ascend.
     """
     if Path(chosen).suffix.lower() in (".npz", ".npy"):
-        z, times = load_instruments(chosen)
+        z, saved_times = load_instruments(chosen)
         width = model.generate_z(1).shape[1]
         if z.shape[1] != width:
             raise InputError(f"This model's instruments are {width} numbers each, and those in "
                              f"{chosen} are {z.shape[1]}: use the checkpoint they were made with.")
-        return place_instruments(z, times, total_time)
-    numbers, times = [], []
+        return place_instruments(z, saved_times, total_time)
+    numbers: list[int] = []
+    times: list[float | None] = []
     for word in chosen.split(","):
         match = re.fullmatch(r"\s*(\d{1,4})\s*(?:@\s*(\d+(?:\.\d*)?|\.\d+)\s*)?", word)
         if not match or int(match[1]) < 1:
@@ -595,7 +669,7 @@ def summary(notes: dict) -> str:
     count = len(notes["pitches"])
     words = f"{count} note{'' if count == 1 else 's'}, {max(notes['end_times']):.1f} s"
     reasons = {"out_of_range": f"outside pitches {MIN_PITCH} to {MAX_PITCH}",
-               "silent": "of velocity 0", "drums": "of drums"}
+               "drums": "of drums"}
     left_out = [f"{count} {reasons[reason]}"
                 for reason, count in notes["left_out"].items() if count]
     return words + (f" (left out: {', '.join(left_out)})" if left_out else "")

@@ -16,15 +16,12 @@ from synths.nsynth.decode import (
     decode_blocks,
     draw_uniforms,
     encode,
-    faded,
     inverse_mu_law,
     mu_law,
     nll,
-    partial_path,
-    synthesize,
 )
+from synths.nsynth.saving import codes_path, faded, partial_path, synthesize
 
 __all__ = ["HOP_LENGTH", "PRECISIONS", "SAMPLE_RATE", "TOLERANCE", "Block", "Choice",
-           "choose_precision", "decode", "decode_blocks", "draw_uniforms", "encode", "faded",
-           "inverse_mu_law", "mu_law", "nll", "partial_path",
-           "synthesize"]
+           "choose_precision", "codes_path", "decode", "decode_blocks", "draw_uniforms", "encode",
+           "faded", "inverse_mu_law", "mu_law", "nll", "partial_path", "synthesize"]

@@ -12,16 +12,14 @@ Magenta 2.1.4, `magenta/models/nsynth/wavenet/h512_bo16.py`, `fastgen.py`, `mask
 from __future__ import annotations
 
 import hashlib
-import os
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from synths import InputError, files
+from synths import InputError
 from synths.weights import checkpoints
 
 HOP_LENGTH = 512        # samples per frame of an encoding
@@ -100,13 +98,42 @@ def draw_uniforms(seed: int, clips: int | Sequence[str], samples: int) -> np.nda
         In [0, 1); a row depends on `seed` and on its place or identity alone, and a longer row
         begins with the shorter.
     """
+    streams = _streams(seed, clips)
+    return np.array([stream.random(samples) for stream in streams]).reshape(len(streams), samples)
+
+
+def _streams(seed: int, clips: int | Sequence[int | str]) -> list[np.random.Generator]:
     if seed < 0:
         raise InputError(f"A seed is a whole number of at least 0, not {seed}.")
-    keys = [(place,) for place in range(clips)] if isinstance(clips, int) else [
-        tuple(np.frombuffer(hashlib.sha256(clip.encode("utf-8", "surrogateescape")).digest(),
-                            "<u4").tolist()) for clip in clips]
-    return np.array([np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
-                     .random(samples) for key in keys]).reshape(len(keys), samples)
+    keys = [(clip,) if isinstance(clip, int) else
+            tuple(np.frombuffer(hashlib.sha256(clip.encode("utf-8", "surrogateescape")).digest(),
+                                "<u4").tolist())
+            for clip in (range(clips) if isinstance(clips, int) else clips)]
+    return [np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
+            for key in keys]
+
+
+class Uniforms:
+    """The array of `draw_uniforms`, drawn as it is read: its memory does not grow with the clips.
+
+    Parameters
+    ----------
+    seed : int
+    clips : int or sequence of int or str
+        As for `draw_uniforms`; or the places of some clips.
+    """
+
+    def __init__(self, seed: int, clips: int | Sequence[int | str]) -> None:
+        self._drawn = 0
+        self._rows = _streams(seed, clips)
+
+    def __getitem__(self, places: tuple[slice, slice]) -> np.ndarray:
+        """The columns [:, first:last], none of them before those that were read last."""
+        first, last = places[1].start, places[1].stop
+        for row in self._rows:
+            row.bit_generator.advance(first - self._drawn)  # type: ignore[attr-defined]
+        self._drawn = last
+        return np.array([row.random(last - first) for row in self._rows])
 
 
 # Encoding ------------------------------------------------------------------------------------
@@ -177,7 +204,17 @@ class Block:
 
     clips: slice                # rows of the batch
     samples: slice
-    audio: np.ndarray           # float32 [clips, samples]
+    codes: np.ndarray           # uint8 [clips, samples], mu-law codes 0..255
+
+    @property
+    def audio(self) -> np.ndarray:
+        """The sound, float32 [clips, samples]."""
+        return sound_of(self.codes)
+
+
+def sound_of(codes: np.ndarray) -> np.ndarray:
+    """Samples, float32, of mu-law codes counted from 0."""
+    return _SAMPLES[codes]
 
 
 def decode_blocks(encodings: np.ndarray, checkpoint_path: str | Path | None,
@@ -193,10 +230,33 @@ def decode_blocks(encodings: np.ndarray, checkpoint_path: str | Path | None,
     Block
         In order of time within each group of clips; groups may alternate.
     """
+    encodings = check_encodings(encodings)
+    uniforms = _check_uniforms(uniforms, encodings)
+    return stream(encodings, checkpoint_path, lambda clips: uniforms[clips], precision,
+                  temperature, threads)
+
+
+def stream(encodings: np.ndarray, checkpoint_path: str | Path | None,
+           uniforms: Callable[[slice], np.ndarray | Uniforms], precision: str, temperature: float,
+           threads: int | None, made: np.ndarray | None = None) -> Iterator[Block]:
+    """As `decode_blocks`, for encodings that are checked.
+
+    Parameters
+    ----------
+    encodings, checkpoint_path, precision, temperature, threads
+        As for `decode_blocks`.
+    uniforms : callable
+        Takes a group of clips; returns its random numbers.
+    made : uint8 [clips, frames * 512], optional
+        Codes that are made already, of the clips' beginnings: what follows them is yielded.
+
+    Raises
+    ------
+    InputError
+        An argument's value is not as above.
+    """
     from synths.nsynth import wavenet
 
-    encodings = _check_encodings(encodings)
-    uniforms = _check_uniforms(uniforms, encodings)
     if precision not in PRECISIONS[1:]:
         raise InputError(f"The precision is float32 or int8, not {precision!r}.")
     if not temperature > 0 or not np.isfinite(temperature):
@@ -210,11 +270,11 @@ def decode_blocks(encodings: np.ndarray, checkpoint_path: str | Path | None,
     lanes = wavenet.lanes(width, len(encodings), threads)
     groups = wavenet.groups(width, layers, len(encodings), lanes)
     return _decode_groups(prefix, encodings, uniforms, precision, temperature, threads, groups,
-                          lanes)
+                          lanes, made)
 
 
 def _decode_groups(prefix, encodings, uniforms, precision, temperature, threads, groups,
-                   lanes) -> Iterator[Block]:
+                   lanes, made) -> Iterator[Block]:
     from synths.nsynth import wavenet
 
     def lane(groups: list[slice]) -> Iterator[Block]:
@@ -224,9 +284,10 @@ def _decode_groups(prefix, encodings, uniforms, precision, temperature, threads,
                 decoder = None      # give the old one's memory back first
                 decoder = wavenet.decoder(prefix, clips.stop - clips.start, precision,
                                           temperature, threads)
-            start = 0
-            for codes in decoder.generate(encodings[clips], uniforms[clips]):
-                yield Block(clips, slice(start, start + HOP_LENGTH), _SAMPLES[codes])
+            start = 0 if made is None else made.shape[1]
+            for codes in decoder.generate(encodings[clips], uniforms(clips),
+                                          None if made is None else made[clips]):
+                yield Block(clips, slice(start, start + HOP_LENGTH), codes)
                 start += HOP_LENGTH
 
     if lanes == 1:
@@ -260,8 +321,8 @@ def decode(encodings: np.ndarray, checkpoint_path: str | Path | None, uniforms: 
     precision : str
         "float32": Magenta's samples, as far as float32 goes (where a random number comes within
         about 1e-6 of the edge between two codes, rounding decides, here as there, and from that
-        sample on two runs of the two programs may differ).  "int8": several times faster on large networks.  "auto":
-        see `choose_precision`; float32 where there is no `reference_audio`.
+        sample on two runs of the two programs may differ).  "int8": several times faster on large
+        networks.  "auto": see `choose_precision`; float32 where there is no `reference_audio`.
     temperature : float
         Below 1 the likely samples become likelier (less noise, less life).
     threads : int, optional
@@ -285,9 +346,9 @@ def decode(encodings: np.ndarray, checkpoint_path: str | Path | None, uniforms: 
     CheckpointError
         The checkpoint cannot be used.
     """
-    encodings = _check_encodings(encodings)
+    encodings = check_encodings(encodings)
     uniforms = _check_uniforms(uniforms, encodings)
-    precision = _settle(precision, checkpoint_path, reference_audio, threads, report)
+    precision = settle(precision, checkpoint_path, reference_audio, threads, report)
     blocks = decode_blocks(encodings, checkpoint_path, uniforms, precision,
                            temperature=temperature, threads=threads)
     audio = np.zeros([len(encodings), encodings.shape[1] * HOP_LENGTH], np.float32)
@@ -300,7 +361,14 @@ def decode(encodings: np.ndarray, checkpoint_path: str | Path | None, uniforms: 
     return audio
 
 
-def _check_encodings(encodings: np.ndarray) -> np.ndarray:
+def check_encodings(encodings: np.ndarray) -> np.ndarray:
+    """Return encodings as float32 [batch, frames, channels].
+
+    Raises
+    ------
+    InputError
+        They are of another shape, or not finite.
+    """
     try:
         encodings = np.asarray(encodings, np.float32)
     except (TypeError, ValueError) as error:
@@ -393,8 +461,14 @@ def choose_precision(wav_data: np.ndarray, checkpoint_path: str | Path | None, *
     return Choice("int8" if good else "float32", reason, exact, quick)
 
 
-def _settle(precision: str, checkpoint_path, reference_audio, threads, report) -> str:
-    """"auto" to what it stands for."""
+def settle(precision: str, checkpoint_path, reference_audio, threads, report) -> str:
+    """What "auto" stands for: see `choose_precision`.
+
+    Raises
+    ------
+    InputError
+        There is no such precision.
+    """
     if precision not in PRECISIONS:
         raise InputError(f"The precision is {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}, not "
                          f"{precision!r}.")
@@ -432,6 +506,11 @@ def nll(wav_data: np.ndarray, checkpoint_path: str | Path | None, precision: str
     -------
     float64 [batch]
         Mean nats per sample; guessing evenly among 256 codes would give ln 256 = 5.545.
+
+    Raises
+    ------
+    InputError
+        An argument's value is not as above.
     """
     wav_data = _check_audio(wav_data)
     if precision not in PRECISIONS[1:]:
@@ -452,121 +531,3 @@ def _nll(wav_data, encodings, checkpoint_path, precision, threads, progress=None
         if progress:
             progress((i + 1) * wav.size, wav_data.size)
     return result
-
-
-# Sounds in files -----------------------------------------------------------------------------
-
-
-def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
-               checkpoint_path: str | Path | None = "model.ckpt-200000",
-               samples_per_save: int = 10000, *, seed: int = 0,
-               identities: Sequence[str] | None = None, precision: str = "auto",
-               temperature: float = 1.0, threads: int | None = None, fade: float = 0.0,
-               resume: bool = False, progress: Progress | None = None, reference_audio: np.ndarray | None = None,
-               report: Callable[[str], None] | None = None) -> None:
-    """Sounds of encodings as WAV files, as `fastgen.synthesize`: 16-bit PCM, 16 kHz.
-
-    A clip that is not finished is saved under a name that says so (`partial_path`), as long as what
-    has been made of it: first after `samples_per_save` samples, then after every as many more, and
-    when interrupted (KeyboardInterrupt).  It takes its own name when it is whole.  (Magenta writes
-    files of full length and silence from the start.)
-
-    Parameters
-    ----------
-    encodings : float [batch, frames, channels] or [frames, channels]
-    save_paths : iterable of str or Path
-        One file for each clip; its folder must exist.
-    checkpoint_path : str, Path or None
-        A checkpoint of NSynth: whatever `checkpoints.find` takes.
-    samples_per_save : int
-        How often what is done is made safe; at least 512 in effect.
-    seed : int
-        The same seed gives the same sounds.
-    identities : sequence of str, optional
-        What each clip is: its random numbers come from the seed and this.  None: from its place.
-    precision, temperature, threads, progress, reference_audio, report
-        As for `decode`.
-    fade : float
-        Seconds faded in at the beginning and out at the end of each file, so that nothing clicks;
-        0 leaves the samples as they are, as Magenta does.
-    resume : bool
-        Leave out the clips whose files are there, made by an earlier call that was interrupted.
-
-    Raises
-    ------
-    InputError
-        As for `decode`; or the paths are not as many as the encodings, or not all different.
-    CheckpointError
-        The checkpoint cannot be used.
-    """
-    encodings = _check_encodings(encodings)
-    if isinstance(save_paths, (str, Path)):
-        save_paths = [save_paths]
-    paths = [Path(path) for path in save_paths]
-    if len(paths) != len(encodings):
-        raise InputError(f"There are {len(encodings)} encodings and {len(paths)} paths to save "
-                         "to: give one for each.")
-    if len(set(paths)) != len(paths):
-        raise InputError("Two clips would be saved to the same file: give each its own path.")
-    for path in paths:
-        if not path.absolute().parent.is_dir():
-            raise InputError(f"The folder of {path} does not exist: make it first.")
-    if samples_per_save < 1:
-        raise InputError(f"samples_per_save is at least 1, not {samples_per_save}.")
-    length = encodings.shape[1] * HOP_LENGTH
-    if identities is None:
-        uniforms = draw_uniforms(seed, len(encodings), length)
-    else:
-        uniforms = draw_uniforms(seed, identities, length)
-    if resume:
-        todo = [i for i, path in enumerate(paths) if not path.is_file()]
-        if not todo:
-            return
-        encodings, uniforms, paths = encodings[todo], uniforms[todo], [paths[i] for i in todo]
-    precision = _settle(precision, checkpoint_path, reference_audio, threads, report)
-    blocks = decode_blocks(encodings, checkpoint_path, uniforms, precision,
-                           temperature=temperature, threads=threads)
-
-    audio = np.zeros([len(encodings), length], np.float32)
-    made = np.zeros(len(encodings), int)        # samples of each clip
-    saved = np.zeros(len(encodings), int)
-
-    def save(clips: Iterable[int]) -> None:
-        for i in clips:
-            if made[i] > saved[i]:
-                whole = made[i] == length
-                files.write_wav(paths[i] if whole else partial_path(paths[i]),
-                                faded(audio[i, :made[i]], fade))
-                if whole:
-                    partial_path(paths[i]).unlink(missing_ok=True)
-                saved[i] = made[i]
-
-    try:
-        for block in blocks:
-            audio[block.clips, block.samples] = block.audio
-            made[block.clips] = block.samples.stop
-            clips = range(block.clips.start, block.clips.stop)
-            last = saved[clips.start]
-            if (block.samples.stop == length
-                    or block.samples.stop // samples_per_save > last // samples_per_save):
-                save(clips)
-            if progress:
-                progress(int(made.sum()), audio.size)
-    except KeyboardInterrupt:
-        save(range(len(paths)))
-        raise
-
-
-def partial_path(path: str | Path) -> Path:
-    """Return the file of a clip that is not finished: bass.partial.wav for bass.wav."""
-    path = Path(path)
-    return path.with_name(f"{path.stem}.partial{path.suffix}")
-
-
-def faded(audio: np.ndarray, seconds: float) -> np.ndarray:
-    """A copy with `seconds` (at most half of it) faded in at the beginning and out at the end."""
-    audio, length = audio.copy(), min(round(seconds * SAMPLE_RATE), audio.size // 2)
-    ramp = np.arange(length, dtype=np.float32) / max(1, length)
-    audio[:length] *= ramp
-    audio[audio.size - length:] *= ramp[::-1]
-    return audio

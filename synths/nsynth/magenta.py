@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from synths import InputError, files
+from synths.engines import tensorflow_v1
 from synths.engines.litert import silent_stderr
 from synths.weights import checkpoints
 
 HOP_LENGTH = 512
-_WIDTH = 512  # channels of the decoder's dilated layers, h512_bo16.py
+WIDTH = 512  # channels of the decoder's dilated layers, h512_bo16.py
 
 
 def official(checkpoint_path: str | Path | None, temperature: float = 1.0) -> str:
@@ -30,29 +31,46 @@ def official(checkpoint_path: str | Path | None, temperature: float = 1.0) -> st
         asked for, which it does not have.
     """
     if temperature != 1:
-        raise InputError(f"Magenta's own engine samples at temperature 1 only, not {temperature:g}: "
-                         "leave out --temperature or --engine.")
+        raise InputError(f"Magenta's own engine samples at temperature 1 only, not {temperature:g}:"
+                         " leave out --temperature or --engine.")
     prefix = checkpoints.find(checkpoint_path, "nsynth")
     width = checkpoints.shapes(prefix)["res_1/W"][-1]
-    if width != _WIDTH:
-        raise InputError(f"Magenta's own engine loads only decoders {_WIDTH} channels wide, and "
+    if width != WIDTH:
+        raise InputError(f"Magenta's own engine loads only decoders {WIDTH} channels wide, and "
                          f"{prefix} has {width}: leave out --engine, or give --checkpoint "
                          "wavenet-ckpt.")
     return str(prefix)
 
 
 def _fastgen():
-    """Import fastgen with TensorFlow's chatter turned down."""
+    """TensorFlow and Magenta's fastgen."""
+    tf = tensorflow_v1.load()
     with silent_stderr():
-        import tensorflow as tf
-        tf.compat.v1.logging.set_verbosity("ERROR")
         from magenta.models.nsynth.wavenet import fastgen
     return tf, fastgen
 
 
 def encode(wav_data: np.ndarray, checkpoint_path: str | Path | None = None,
-           sample_length: int = 64000, *, progress=None) -> np.ndarray:
-    """`fastgen.encode`: float32 [batch, frames, 16]; it says nothing of its progress."""
+           sample_length: int = 64000, *, progress: Callable[[int, int], None] | None = None,
+           ) -> np.ndarray:
+    """Encodings of sounds, by `fastgen.encode`.
+
+    Parameters
+    ----------
+    wav_data, checkpoint_path, sample_length
+        As for `synths.nsynth.encode`.
+    progress : callable, optional
+        Not used: fastgen says nothing of its progress.
+
+    Returns
+    -------
+    float32 [batch, frames, 16]
+
+    Raises
+    ------
+    InputError
+        As for `official`.
+    """
     prefix = official(checkpoint_path)
     tf, fastgen = _fastgen()
     with tf.Graph().as_default(), silent_stderr():

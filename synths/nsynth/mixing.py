@@ -63,7 +63,7 @@ def short_names(filenames: Sequence[str | Path]) -> list[str]:
     Each name is the first word of the file's name (of a Freesound file's, the title's first word),
     where these words tell the sounds apart; else the whole name without its ending, with a number
     where two still agree.  Case does not tell names apart, for it does not on every disk.  Short
-    names given again come back unchanged.
+    names given again, all of them or some, come back unchanged.
 
     Parameters
     ----------
@@ -86,6 +86,9 @@ def short_names(filenames: Sequence[str | Path]) -> list[str]:
     ['kick', 'snare']
     """
     stems = [_tame(_stem(name)) for name in filenames]
+    if (stems == list(filenames) and _differ(stems) and not _joined_names_clash(stems)
+            and all(_freesound_title(stem) == "" for stem in stems)):
+        return stems
     for part in (_freesound_word, _freesound_title, _first_word, _whole):
         names = [part(stem) for stem in stems]
         if all(names) and _differ(names) and not _joined_names_clash(names):

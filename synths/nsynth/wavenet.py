@@ -7,9 +7,9 @@ One step of it reads every layer at three moments: now (t), and t - d and t - 2d
 layer's dilation.  The two older ones are known up to d steps ahead, so their product with the
 weights is computed for a whole block of steps at once; a step is left with the present, a third
 of the work.  The conditioning is computed once per frame of 512 samples.  The products themselves
-are XNNPACK's (`synths.engines.litert`), in float32, or in int8 with one scale per output channel and per
-row of activations.  `decoder` prefers code of our own (`synths.nsynth.wavenet_compiled`) for a large
-network on a processor that there is such code for.
+are XNNPACK's (`synths.engines.litert`), in float32, or in int8 with one scale per output channel
+and per row of activations.  `decoder` prefers code of our own (`synths.nsynth.wavenet_compiled`)
+for a large network on a processor that there is such code for.
 
 A row of a product never depends on the rows beside it, so a clip's samples are the same alone, in
 a batch, and in any order.
@@ -18,195 +18,46 @@ a batch, and in any order.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synths import CheckpointError
 from synths.engines.litert import Graph, Runner, Tensor, build, runners
+from synths.nsynth.conditioning import Conditioning
+from synths.nsynth.wavenet_variables import (
+    BLOCK_ROWS,
+    CODES,
+    HOP_LENGTH,
+    SMALL,
+    TOGETHER,
+    Layer,
+    Weights,
+    compile_target,
+    dilation,
+    frames_heard,
+    known_codes,
+    load,
+    quantise,
+    sizes,
+)
 from synths.weights import checkpoints
 
 if TYPE_CHECKING:
-    from synths.engines.kernels import Processor
     from synths.nsynth import wavenet_compiled
 
-HOP_LENGTH = 512    # samples per frame of an encoding
-STAGES = 10         # dilations 1, 2, ... 512, over and over
-CODES = 256         # mu-law codes 0..255 stand for -128..127
-TOGETHER = 5        # layers whose skips are one product: as many as XNNPACK joins at a time
+__all__ = ["CODES", "HOP_LENGTH", "INT8_WIDTH", "SMALL", "Decoder", "Scorer", "Weights",
+           "decoder", "frames_heard", "groups", "lanes", "load", "quantise", "sizes"]
 
-# How many rows the product of a block of past moments should have, clips times steps: enough to
-# keep the arithmetic units busy, and little enough to stay in the cache.
-_BLOCK_ROWS = 384
-# Up to this width a network is small: its steps are a matter of overheads, not of arithmetic.
-SMALL = 96
 # Clips at once: the memory of the past moments of one more would do more harm than good.
 _MEMORY = 160 << 20     # bytes
 _MOST_CLIPS = 64
+_LAST_CODE = np.full([1, 1], CODES - 1, np.float32)
 # From this width on int8 is faster than float32.
 INT8_WIDTH = 128
 
 
-@dataclass
-class Layer:
-    """One residual block; matrices are [inputs, outputs]."""
-
-    dilation: int                   # steps
-    taps: np.ndarray                # [3, width, 2 width]: t - 2d, t - d, t
-    bias: np.ndarray                # [2 width]
-    cond: np.ndarray                # [channels of the encoding, 2 width]
-    cond_bias: np.ndarray           # [2 width]
-    res: np.ndarray                 # [width, width]
-    res_bias: np.ndarray
-    skip: np.ndarray                # [width, skip width]
-    skip_bias: np.ndarray
-
-
-@dataclass
-class Weights:
-    """The decoder's variables, float32, under Magenta's names in their order."""
-
-    start: np.ndarray               # [3, width]
-    start_bias: np.ndarray
-    skip_start: np.ndarray          # [width, skip width]
-    skip_start_bias: np.ndarray
-    out1: np.ndarray                # [skip width, skip width]
-    out1_bias: np.ndarray
-    cond_out1: np.ndarray           # [channels of the encoding, skip width]
-    cond_out1_bias: np.ndarray
-    logits: np.ndarray              # [skip width, 256]
-    logits_bias: np.ndarray
-    layers: list[Layer] = field(default_factory=list)
-
-    @property
-    def width(self) -> int:
-        """Channels of the residual path."""
-        return self.start.shape[1]
-
-    @property
-    def skip_width(self) -> int:
-        """Channels of the skip path."""
-        return self.skip_start.shape[1]
-
-    @property
-    def channels(self) -> int:
-        """Channels of an encoding."""
-        return self.cond_out1.shape[0]
-
-
-def sizes(prefix: Path) -> tuple[int, int, int]:
-    """Width, layers and channels of the encoding of a checkpoint's decoder, all shapes checked.
-
-    Raises
-    ------
-    CheckpointError
-        A variable is missing or its shape does not fit the others'.
-    """
-    shapes = checkpoints.shapes(prefix)
-    check_layers(prefix, shapes, _expected(shapes))
-    return (shapes["startconv/W"][3], count_layers(shapes, "dilatedconv_"),
-            shapes["cond_map_out1/W"][2])
-
-
-def _expected(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """The shapes that the decoder's kernels must have, by layer."""
-    width, skip, channels = (shapes.get(name, (0,))[axis] for name, axis in
-                             (("startconv/W", -1), ("skip_start/W", -1), ("cond_map_out1/W", -2)))
-    expected = {"startconv": (1, 3, 1, width), "skip_start": (1, 1, width, skip),
-                "out1": (1, 1, skip, skip), "cond_map_out1": (1, 1, channels, skip),
-                "logits": (1, 1, skip, CODES)}
-    for i in range(1, max(count_layers(shapes, "dilatedconv_"), 1) + 1):
-        expected |= {f"dilatedconv_{i}": (1, 3, width, 2 * width),
-                     f"cond_map_{i}": (1, 1, channels, 2 * width),
-                     f"res_{i}": (1, 1, width, width), f"skip_{i}": (1, 1, width, skip)}
-    return expected
-
-
-def dilation(layer: int) -> int:
-    """Of a layer, counted from 0, in steps."""
-    return 2 ** (layer % STAGES)
-
-
-def load(prefix: Path) -> Weights:
-    """Read the decoder's variables.
-
-    As Magenta's `fastgen` does, the variables themselves are read, not their moving averages.
-
-    Parameters
-    ----------
-    prefix : Path
-        From `checkpoints.find` or `checkpoints.resolve`.
-
-    Raises
-    ------
-    CheckpointError
-        A variable is missing or its shape does not fit the others'.
-    """
-    shapes = checkpoints.shapes(prefix)
-    variables = read_layers(prefix, shapes, _expected(shapes))
-
-    def matrix(name: str) -> tuple[np.ndarray, np.ndarray]:
-        kernel, bias = variables[name]
-        return kernel.reshape(kernel.shape[-2:]), bias
-
-    start, start_bias = variables["startconv"]
-    weights = Weights(start.reshape(3, -1), start_bias, *matrix("skip_start"), *matrix("out1"),
-                      *matrix("cond_map_out1"), *matrix("logits"))
-    for i in range(1, count_layers(shapes, "dilatedconv_") + 1):
-        taps, bias = variables[f"dilatedconv_{i}"]
-        weights.layers.append(Layer(dilation(i - 1), taps[0], bias,
-                                    *matrix(f"cond_map_{i}"), *matrix(f"res_{i}"),
-                                    *matrix(f"skip_{i}")))
-    return weights
-
-
-def count_layers(shapes: dict[str, tuple[int, ...]], scope: str) -> int:
-    """How many layers `<scope>1`, `<scope>2`, ... a checkpoint has."""
-    n = 0
-    while f"{scope}{n + 1}/W" in shapes:
-        n += 1
-    return n
-
-
-def check_layers(prefix: Path, shapes: dict[str, tuple[int, ...]],
-                 expected: dict[str, tuple[int, ...]]) -> None:
-    """Compare shapes of variables with those expected of kernels, by layer.
-
-    Raises
-    ------
-    CheckpointError
-        A variable is missing, or has another shape.
-    """
-    for name, kernel in expected.items():
-        for variable, shape in ((f"{name}/W", kernel), (f"{name}/biases", kernel[-1:])):
-            if variable not in shapes:
-                raise CheckpointError(f"The checkpoint {prefix} lacks the variable {variable}: "
-                                      "it is not of NSynth's WaveNet autoencoder.")
-            if shape != shapes[variable] or 0 in shape:
-                raise CheckpointError(
-                    f"The variable {variable} of the checkpoint {prefix} has shape "
-                    f"{shapes[variable]}, and its neighbours ask for {shape}.")
-
-
-def read_layers(prefix: Path, shapes: dict[str, tuple[int, ...]],
-                expected: dict[str, tuple[int, ...]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Kernels and biases by layer, after `check_layers`."""
-    check_layers(prefix, shapes, expected)
-    arrays = checkpoints.read(prefix, [f"{name}/{part}" for name in expected
-                                       for part in ("W", "biases")])
-    return {name: (arrays[f"{name}/W"], arrays[f"{name}/biases"]) for name in expected}
-
-
 # Parts of the network ------------------------------------------------------------------------
-
-
-def quantise(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A matrix [inputs, outputs] as int8 and one scale for each output channel."""
-    scale = np.abs(matrix).max(axis=0) / np.float32(127)
-    scale[scale == 0] = 1
-    return np.rint(matrix / scale).astype(np.int8), scale
 
 
 def _product(graph: Graph, x: Tensor, matrix: np.ndarray, bias: np.ndarray | None,
@@ -278,27 +129,9 @@ def _draw(graph: Graph, odds: Tensor, uniforms: Tensor) -> Tensor:
     below = graph.relu(graph.op("CEIL", [graph.subtract(left, within)], within.shape))
     code = graph.sum(graph.reshape(below, [clips, CODES]), [1])
     # Rounded sums may end below 1, and a number above all of them: that means the last code.
-    code = graph.op("MINIMUM", [code, graph.constant(np.float32([[CODES - 1]]))], code.shape,
+    code = graph.op("MINIMUM", [code, graph.constant(_LAST_CODE)], code.shape,
                     options="MaximumMinimum")
-    return graph.subtract(code, np.float32([[128]]))
-
-
-class Conditioning:
-    """What an encoding adds to every layer, for one frame of all clips."""
-
-    def __init__(self, weights: Weights, batch: int) -> None:
-        graph = Graph()
-        encoding = graph.input([batch, weights.channels])
-        for layer in weights.layers:
-            graph.output(graph.fully_connected(encoding, layer.cond, layer.cond_bias))
-        graph.output(graph.fully_connected(encoding, weights.cond_out1, weights.cond_out1_bias))
-        self._runner = Runner(graph.build(), 1)
-
-    def __call__(self, encoding: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-        """From an encoding [batch, channels] to the layers' terms, and the output's."""
-        self._runner.inputs[0][:] = encoding
-        self._runner.invoke()
-        return self._runner.outputs[:-1], self._runner.outputs[-1]
+    return graph.subtract(code, np.array([[128]], np.float32))
 
 
 def lanes(width: int, batch: int, threads: int) -> int:
@@ -329,7 +162,7 @@ class _Past:
         self.dilation = layer.dilation
         width = layer.res.shape[0]
         self._shape = (-1, batch, width)
-        rows = max(_BLOCK_ROWS // batch, 4)
+        rows = max(BLOCK_ROWS // batch, 4)
         self.block = min(layer.dilation, HOP_LENGTH, 1 << (rows.bit_length() - 1))
         self.graph = graph = Graph()
         older, newer = (graph.input([self.block * batch, width]) for _ in range(2))
@@ -353,14 +186,6 @@ class _Past:
         self._older[:] = ring[older:older + self.block]
         self._newer[:] = ring[newer:newer + self.block]
         self._invoke()
-
-
-def compile_target(width: int, *widths: int, dots: bool = False) -> Processor | None:
-    """`kernels.processor` of a large network's channels; None for a small one."""
-    if width <= SMALL:
-        return None
-    from synths.engines import kernels  # takes a third of a second
-    return kernels.processor(width, *widths, dots=dots)
 
 
 def decoder(prefix: Path, batch: int, precision: str = "float32", temperature: float = 1.0,
@@ -403,6 +228,7 @@ class Decoder:
                  shortest_block: int | None = None) -> None:
         weights = load(prefix)
         self.batch = batch
+        self._heard = frames_heard(len(weights.layers))
         width = weights.width
         if shortest_block is None:
             shortest_block = 8 if width <= SMALL else 2
@@ -447,7 +273,8 @@ class Decoder:
         for past, runner in zip(far, others):
             past.attach(runner)
 
-    def generate(self, encodings: np.ndarray, uniforms: np.ndarray) -> Iterator[np.ndarray]:
+    def generate(self, encodings: np.ndarray, uniforms: np.ndarray,
+                 made: np.ndarray | None = None) -> Iterator[np.ndarray]:
         """Generate clips from silence, one frame at a time.
 
         Parameters
@@ -455,13 +282,18 @@ class Decoder:
         encodings : float32 [batch, frames, channels]
         uniforms : float [batch, frames * 512]
             In [0, 1): sample i of clip b is the first code whose cumulated probability reaches
-            `uniforms[b, i]`, as in Magenta's `fastgen.sample_categorical`.
+            `uniforms[b, i]`, as in Magenta's `fastgen.sample_categorical`.  Only columns of it are
+            asked for, [:, first:last], in order.
+        made : uint8 [batch, frames * 512], optional
+            Codes of the first frames, made already: only what follows them is generated.  As many
+            of them as the network hears run through it once more.
 
         Yields
         ------
         uint8 [batch, 512]
             Codes 0..255 of one frame.
         """
+        first = 0 if made is None else made.shape[1] // HOP_LENGTH
         recent, number, output_condition, *rest = self._step.inputs
         drawn, *inputs = self._step.outputs
         invoke = self._step.invoke
@@ -470,21 +302,22 @@ class Decoder:
         recent[:] = 0
         # For the loop over steps: what it copies where, free of look-ups.
         near, far, conditions = [], [], []
-        rest = iter(rest)
+        more = iter(rest)
         for ring, past in zip(self._rings, self._far):
             if past is None:
-                near.append((next(rest), next(rest), list(ring), len(ring) // 2, len(ring)))
-                conditions.append(next(rest))
+                near.append((next(more), next(more), list(ring), len(ring) // 2, len(ring)))
+                conditions.append(next(more))
             else:
-                far.append((past, past.block, list(past.gates), next(rest), ring))
+                far.append((past, past.block, list(past.gates), next(more), ring))
                 conditions.append(past.condition)
         memory = [(ring, len(ring), x) for ring, x in zip(self._rings, inputs)]
 
         drawings = np.empty([HOP_LENGTH, self.batch, 1], np.float32)
-        for frame in range(encodings.shape[1]):
+        for frame in range(max(0, first - self._heard), encodings.shape[1]):
             terms, output_condition[:] = self._conditioning(encodings[:, frame])
             for condition, term in zip(conditions, terms):
                 condition[:] = term
+            known = known_codes(made, frame) if frame < first else None
             numbers = uniforms[:, frame * HOP_LENGTH:(frame + 1) * HOP_LENGTH].T
             numbers = numbers.astype(np.float32).repeat(16, axis=1)[:, :, None]
             for i in range(HOP_LENGTH):
@@ -502,9 +335,10 @@ class Decoder:
                 for ring, length, x in memory:
                     ring[t % length] = x
                 recent[:, :2] = recent[:, 1:]
-                recent[:, 2:] = drawn
+                recent[:, 2:] = drawn if known is None else known[i]
                 drawings[i] = drawn
-            yield (drawings[:, :, 0].T + 128).astype(np.uint8)
+            if known is None:
+                yield (drawings[:, :, 0].T + 128).astype(np.uint8)
 
 
 # Scoring -------------------------------------------------------------------------------------

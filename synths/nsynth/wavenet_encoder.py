@@ -15,7 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from synths.engines.litert import Graph, Runner
-from synths.nsynth.wavenet import HOP_LENGTH, compile_target, count_layers, dilation, read_layers
+from synths.nsynth.wavenet_variables import (
+    HOP_LENGTH,
+    compile_target,
+    count_layers,
+    dilation,
+    read_layers,
+)
 from synths.weights import checkpoints
 
 _CHUNK_FRAMES = 32      # kept of each chunk
@@ -103,7 +109,8 @@ def load(prefix: Path) -> Encoder:
     n_layers = max(count_layers(shapes, "ae_dilatedconv_"), 1)
     width, channels = (shapes.get(f"{name}/W", (0,))[-1]
                        for name in ("ae_startconv", "ae_bottleneck"))
-    expected = {"ae_startconv": (1, 3, 1, width), "ae_bottleneck": (1, 1, width, channels)}
+    expected: dict[str, tuple[int, ...]] = {
+        "ae_startconv": (1, 3, 1, width), "ae_bottleneck": (1, 1, width, channels)}
     for i in range(1, n_layers + 1):
         expected |= {f"ae_dilatedconv_{i}": (1, 3, width, width),
                      f"ae_res_{i}": (1, 1, width, width)}

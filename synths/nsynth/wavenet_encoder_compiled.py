@@ -1,8 +1,8 @@
 """The encoder of NSynth's WaveNet autoencoder as code compiled for the processor it runs on.
 
-`Network` computes what `synths.nsynth.wavenet_encoder`'s graph computes on XNNPACK, in up to two thirds of
-the time where the network is large: the rows of a few moments go through a whole layer while they
-lie in the nearest caches.
+`Network` computes what `synths.nsynth.wavenet_encoder`'s graph computes on XNNPACK, in as little as
+two thirds of the time where the network is large: the rows of a few moments go through a whole
+layer while they lie in the nearest caches.
 """
 
 from __future__ import annotations
@@ -12,30 +12,20 @@ from collections.abc import Iterable
 import llvmlite.ir as ir
 import numpy as np
 
-from synths.engines.kernels import (
-    F32,
-    I64,
-    LOWEST,
-    PTR,
-    Code,
-    Crew,
-    Function,
-    Processor,
-    Run,
-    aligned,
-    packed,
-    zeros,
-)
-from synths.nsynth.wavenet import HOP_LENGTH, dilation
+from synths.engines.crew import Crew, Field, aligned, zeros
+from synths.engines.kernels import Code, EntryPoint, packed
+from synths.engines.llvm import F32, I64, LOWEST, PTR, Function
+from synths.engines.processors import Processor
+from synths.nsynth.wavenet_variables import HOP_LENGTH, dilation
 
 _PASSES = 4     # of a product's rows, in the moments that go through a layer together
 
 
-class _EncoderCode(Code):
+class EncoderCode(Code):
     """The encoder's layers `first` to `last`, each for all moments."""
 
     # `moments[0]` is what even layers read and odd ones write, and `moments[1]` the other.
-    STATE = ("meeting", "threads", "layers", "n", "even", "odd", "zeros", "taps", "hidden")
+    STATE = ("barrier", "threads", "layers", "n", "even", "odd", "zeros", "taps", "hidden")
     LAYER = ("dilation", "taps", "taps_bias", "residual", "residual_bias")
 
     def __init__(self, processor: Processor, width: int, shares: Iterable[int]) -> None:
@@ -72,8 +62,8 @@ class _EncoderCode(Code):
         b.ret_void()
 
     def _write_layers(self) -> None:
-        f = Run(self)
-        b, get, of, width = f.b, f.get, f.of, self.width
+        f = EntryPoint(self)
+        b, get, of, width = f.b, f.state, f.layer, self.width
         n, silence, taps, hidden = get("n", I64), get("zeros"), f.own("taps"), f.own("hidden")
         first, last = f.share(n)
         tiles = I64(0), I64(width // self.tile)
@@ -96,7 +86,7 @@ class _EncoderCode(Code):
                        of(i, "residual_bias"), I64(0), hidden, PTR(None), of(i, "residual"),
                        I64(width), rows, *tiles, LOWEST)
             f.loop(first, last, self.block, block)
-            f.meet()
+            f.barrier()
         f.loop(f.first, f.last, 1, layer)
         b.ret_void()
 
@@ -111,7 +101,7 @@ class Network:
     frames : int
     threads : int
     target : Processor
-        What to compile for, from `kernels.processor`.
+        What to compile for, from `processors.processor`.
     """
 
     def __init__(self, start: tuple, layers: list[tuple], bottleneck: tuple, frames: int,
@@ -124,17 +114,18 @@ class Network:
         self._buffers = [zeros(n, width) for _ in range(2)]
         self._layers = len(layers)
         edges = [n * k // threads for k in range(threads + 1)]
-        code = _EncoderCode(target, width, np.diff(edges).tolist())
+        code = EncoderCode(target, width, np.diff(edges).tolist())
         room = code.block, code.pitch // 4
-        state = {"n": n, "even": self._buffers[0], "odd": self._buffers[1],
-                 "zeros": zeros(3 * width), "taps": [zeros(*room) for _ in range(threads)],
-                 "hidden": [zeros(*room) for _ in range(threads)]}
-        entries = [{"dilation": dilation(i),
-                    "taps": aligned(packed(taps.reshape(3 * width, width), code.lanes)),
-                    "taps_bias": taps_bias,
-                    "residual": aligned(packed(residual[0, 0], code.lanes)),
-                    "residual_bias": residual_bias}
-                   for i, (taps, taps_bias, residual, residual_bias) in enumerate(layers)]
+        state: dict[str, Field] = {
+            "n": n, "even": self._buffers[0], "odd": self._buffers[1], "zeros": zeros(3 * width),
+            "taps": [zeros(*room) for _ in range(threads)],
+            "hidden": [zeros(*room) for _ in range(threads)]}
+        entries: list[dict[str, Field]] = [
+            {"dilation": dilation(i),
+             "taps": aligned(packed(taps.reshape(3 * width, width), code.lanes)),
+             "taps_bias": taps_bias, "residual": aligned(packed(residual[0, 0], code.lanes)),
+             "residual_bias": residual_bias}
+            for i, (taps, taps_bias, residual, residual_bias) in enumerate(layers)]
         self._crew = Crew(code, state, entries, threads)
 
     def __call__(self, samples: np.ndarray) -> np.ndarray:

@@ -94,7 +94,13 @@ def sweep(target_dir: Path) -> None:
 
 @contextlib.contextmanager
 def storing(target: Path) -> Iterator[None]:
-    """Make the folder of a target, and put what the system refuses there into words."""
+    """Make the folder of a target, and put what the system refuses there into words.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be made, or what is done there is refused.
+    """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield

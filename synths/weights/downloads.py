@@ -107,7 +107,11 @@ def fetch(url: str, target: str | Path, *, sha256: str | None = None,
     part = target.with_name(target.name + ".part")
     state_file = target.with_name(target.name + ".part.json")
     if present():
-        _remove(part, state_file)
+        # a killed download leaves its lock as well, which goes as it is given back
+        held = target.with_name(target.name + ".lock")
+        if any(left.exists() for left in (part, state_file, held)):
+            with contextlib.suppress(InputError), lock(target):
+                _remove(part, state_file)
         return target
     with storing(target), lock(target):
         if present():             # another run may have brought it between the two looks

@@ -25,8 +25,9 @@ def find(name_or_path: str | Path | None, model: str, *,
     Parameters
     ----------
     name_or_path : str, Path or None
-        A name in `CHECKPOINTS`, or whatever `resolve` takes.  None: official weights if there are
-        any, in the order of `CHECKPOINTS`, else the shipped starter.
+        A name in `CHECKPOINTS`, whatever `resolve` takes, or the name of a folder in `target_dir`.
+        None: official weights if there are any, in the order of `CHECKPOINTS`, else the shipped
+        starter.
     model : str
         "nsynth" or "gansynth".
     target_dir : str or Path, optional
@@ -39,7 +40,7 @@ def find(name_or_path: str | Path | None, model: str, *,
     """
     target_dir = Path(target_dir or names.CHECKPOINTS_DIR)
     known = _known(name_or_path, model, target_dir)
-    prefix = (_any_path(name_or_path or "", model) if known is None
+    prefix = (_any_path(name_or_path or "", model, target_dir) if known is None
               else _by_name(known, model, target_dir))
     found = schema.kind(prefix)
     if found is None:
@@ -82,12 +83,14 @@ def _by_name(known: names.Checkpoint, model: str, target_dir: Path) -> Path:
     return prefix
 
 
-def _any_path(path: str | Path, model: str) -> Path:
+def _any_path(path: str | Path, model: str, target_dir: Path) -> Path:
     try:
         return resolve(path)
     except CheckpointError as error:
         if len(Path(path).parts) > 1 or os.path.exists(path):
             raise
+        if len(Path(path).parts) == 1 and os.path.isdir(target_dir / path):
+            return resolve(target_dir / path)   # weights of one's own
         raise CheckpointError(
             f"There is no checkpoint {quoted(path)}: give one of the names {names.listed(model)}, "
             "or the path of a TensorFlow checkpoint.") from error

@@ -113,17 +113,28 @@ def experiment(prefix: str | Path) -> dict:
     CheckpointError
         There is no such file, it is not a JSON object, or a setting makes no sense.
     """
+    file = experiment_file(prefix)
+    try:
+        with open(file, "rb") as opened:
+            text = opened.read(_MOST_SETTINGS + 1)
+    except OSError as error:
+        raise CheckpointError(f"{shortened(file)} cannot be read ({error.strerror or error}): "
+                              "copy it anew.") from None
+    return _settings(file, text)
+
+
+def experiment_file(prefix: str | Path) -> Path:
+    """Return the `experiment.json` of a GANSynth checkpoint: above its stage's folder, or in it.
+
+    Raises
+    ------
+    CheckpointError
+        There is none.
+    """
     folder = Path(prefix).resolve().parent
     for file in (folder.parent / "experiment.json", folder / "experiment.json"):
-        try:
-            with open(file, "rb") as opened:
-                text = opened.read(_MOST_SETTINGS + 1)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise CheckpointError(f"{shortened(file)} cannot be read ({error.strerror or error}): "
-                                  "copy it anew.") from None
-        return _settings(file, text)
+        if file.exists():
+            return file
     raise CheckpointError(
         f"The GANSynth checkpoint {shortened(prefix)} lacks "
         f"{shortened(folder.parent / 'experiment.json')}, which says how the network was built: "

@@ -22,6 +22,8 @@ from scipy.ndimage import gaussian_filter1d
 
 from training.gansynth import spectra
 
+# What exported weights say of the targets they were trained on: other targets, another name.
+NAME = "training.gansynth.data, 24 instruments"
 PITCHES = np.arange(24, 85)
 # Names and General MIDI programs (counted from 0), as they lie on a grid of 3 x 2 x 2 x 2:
 # chosen to be unlike, and neighbours on the grid are those least unlike (``shares``).
@@ -182,7 +184,7 @@ def build(path: Path, progress: Callable[[int, int], None] | None = None) -> Pat
     synths.InputError
         If fluidsynth or the font is missing.
     """
-    from training.render import render_notes
+    from sounds.render import render_notes
     levels = np.empty((sum(map(harmonics, PITCHES)), len(INSTRUMENTS), spectra.ROWS), np.uint8)
     for done, program in enumerate(INSTRUMENTS.values()):
         notes = render_notes(program, PITCHES.tolist(), hold=HOLD,

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from synths import InputError
+from synths.files import writing
 from synths.gansynth import Model
 from synths.gansynth.specgrams import SpecgramInverter
 from synths.weights import checkpoints
@@ -60,8 +60,8 @@ class Pictures:
     """
 
     def __init__(self, model: Model) -> None:
-        self._inverter, self.kept = model._inverter, []
-        model._inverter = self
+        self._inverter, self.kept = model.inverter, []
+        model.inverter = self
 
     def __getattr__(self, name: str):
         return getattr(self._inverter, name)
@@ -77,7 +77,7 @@ class Pictures:
 
     def give_back(self, model: Model) -> None:
         """Let the model's own inverter do its work alone again."""
-        model._inverter = self._inverter
+        model.inverter = self._inverter
 
 
 def at_peak(audio: np.ndarray) -> np.ndarray:
@@ -233,6 +233,11 @@ def evaluate(prefix: Path, seeds: Sequence[int], output: Path, levels: list[np.n
     return figures
 
 
+def targets_of(levels: list[np.ndarray], z: np.ndarray, pitches: Sequence[int]) -> np.ndarray:
+    """Return the normalised spectrograms that notes were to have, ``[notes, 128, 1024, 2]``."""
+    return np.stack([data.target(levels, each, pitch) for each, pitch in zip(z, pitches)])
+
+
 def random_notes(model: Model, seed: int, levels: list[np.ndarray] | None,
                  quick: bool) -> tuple[dict, list]:
     """Play one random z at every pitch: pitch and noise."""
@@ -250,8 +255,7 @@ def random_notes(model: Model, seed: int, levels: list[np.ndarray] | None,
         "cents": [round(error, 1) for error in errors],
         "harmonic to residual, dB": [round(ratio, 1) for ratio in ratios]}
     if levels is not None:
-        sounds = from_targets(np.stack([data.target(levels, each, pitch)
-                                        for each, pitch in zip(z, pitches)]))
+        sounds = from_targets(targets_of(levels, z, pitches))
         figures[_TARGETS_RATIO] = float(np.median(
             [noise_ratio(note, pitch) for note, pitch in zip(sounds, pitches)]))
         figures["log-spectral distance to target, dB"] = float(np.mean(
@@ -268,8 +272,8 @@ def apart(model: Model, seed: int, levels: list[np.ndarray] | None, quick: bool)
     figures = {"notes": len(z), _APART: float(found.mean()),
                "dB, tenth of pairs": float(np.quantile(found, 0.1))}
     if levels is not None:
-        figures[_TARGETS_APART] = float(distances(from_targets(np.stack(
-            [data.target(levels, each, APART_PITCH) for each in z]))).mean())
+        figures[_TARGETS_APART] = float(distances(from_targets(
+            targets_of(levels, z, [APART_PITCH] * len(z)))).mean())
         shares = data.shares(z).max(axis=1)
         figures["largest share, median"] = float(np.median(shares))
     return figures
@@ -286,7 +290,7 @@ def variety(model: Model, seed: int, levels: list[np.ndarray], quick: bool) -> d
         z = z[np.argsort(z[:, 0])]
         pictures.kept.clear()
         made = model.generate_samples_from_z(z, np.full(len(z), pitch))
-        aims = np.stack([data.target(levels, each, pitch) for each in z])
+        aims = targets_of(levels, z, [pitch] * len(z))
         wanted = (aims[..., 0] - spectra.MAGNITUDE_SHIFT) / spectra.MAGNITUDE_SCALE
         said.append(explained(pictures.taken()[..., 0], wanted))
         heard.append(explained(log_mel(made), log_mel(from_targets(aims))))
@@ -306,8 +310,7 @@ def anchors(model: Model, levels: list[np.ndarray], number: int,
     rng = np.random.default_rng([7, number])
     z = np.stack([data.anchor(number, rng) for _ in pitches])
     return (model.generate_samples_from_z(z, list(pitches)),
-            from_targets(np.stack([data.target(levels, each, pitch)
-                                   for each, pitch in zip(z, pitches)])))
+            from_targets(targets_of(levels, z, pitches)))
 
 
 def vibrato(model: Model, levels: list[np.ndarray]) -> dict:
@@ -390,7 +393,7 @@ def held_out(model: Model, levels: list[np.ndarray]) -> tuple[dict, list]:
 
 def recordings() -> np.ndarray | None:
     """Render the held-out notes from the font; None if it cannot be done here."""
-    from training.render import render_notes
+    from sounds.render import render_notes
     programs = list(data.INSTRUMENTS.values())
     try:
         return np.concatenate([
@@ -417,9 +420,8 @@ def sheet(path: Path, clips: list[tuple[str, np.ndarray]], columns: int = 4) -> 
             axes.set_ylabel("kHz", fontsize=8)
         if index >= len(clips) - columns:
             axes.set_xlabel("s", fontsize=8)
-    part = path.with_name(f".{path.stem}.part.png")
-    figure.savefig(part, dpi=80)
-    os.replace(part, path)
+    with writing(path) as file:
+        figure.savefig(file, dpi=80, format="png")
 
 
 def table(figures: dict) -> str:
@@ -487,9 +489,8 @@ def write_card(card: Path, figures: dict) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(part, path)
+    with writing(path) as file:
+        file.write(text.encode())
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -509,8 +510,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         prefix = checkpoints.find(options.checkpoint, "gansynth")
-        # Our targets mean something to weights of our training alone: their experiment says so.
-        ours = "targets" in checkpoints.experiment(prefix)
+        # The targets of now mean something to weights trained on them alone: their experiment
+        # says so.
+        ours = checkpoints.experiment(prefix).get("targets") == data.NAME
         if ours and not options.data.is_file():
             data.build(options.data)
         levels = data.load(options.data) if ours else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from synths import InputError
+from synths.files import writing
+from training.gansynth import data
 
 # Images that count as seen at the end of the last stage, as in the official checkpoints: with the
 # schedule below it makes the progress 6.0, the last of seven resolutions alone.
@@ -96,7 +97,7 @@ def experiment(state: Mapping[str, np.ndarray]) -> dict:
             "stable_stage_num_images": 800_000, "transition_stage_num_images": 800_000,
             "batch_size_schedule": [8], "fmap_base": base, "fmap_decay": 1.0, "fmap_max": most,
             "fake_batch_size": 61, "latent_vector_size": 256, "kernel_size": 3,
-            "dataset_name": "nsynth_tfds", "targets": "training.gansynth.data",
+            "dataset_name": "nsynth_tfds", "targets": data.NAME,
             "g_fn": "specgram", "d_fn": "specgram",
             "scale_mode": "ALL", "scale_base": 2, "num_resolutions": 7, "start_height": 2,
             "start_width": 16}
@@ -135,9 +136,8 @@ def export(state: Path, folder: Path) -> Path:
                         f'model_checkpoint_path: "{prefix.name}"\n'
                         f'all_model_checkpoint_paths: "{prefix.name}"\n'),
                        (folder / "experiment.json", json.dumps(config, indent=1) + "\n")):
-        part = file.with_name(file.name + ".part")
-        part.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(part, file)
+        with writing(file) as target:
+            target.write(text.encode())
     return prefix
 
 
@@ -147,10 +147,8 @@ def export_golden(state: Path, file: Path) -> Path:
         golden = {name[7:]: arrays[name] for name in arrays.files if name.startswith("golden/")}
     if not golden:
         raise InputError(f"{state} holds no outputs of the training code: let a run finish first.")
-    part = file.with_name(file.name + ".part")
-    with open(part, "wb") as target:
+    with writing(file) as target:
         np.savez_compressed(target, **golden)
-    os.replace(part, file)
     return file
 
 

@@ -24,8 +24,8 @@ from scipy.io import wavfile
 from scipy.signal import fftconvolve
 
 from sounds import make_sounds
+from sounds.render import render_notes
 from synths import InputError
-from training.render import render_notes
 
 SAMPLE_RATE = 16000
 SAMPLES = 17600
@@ -41,7 +41,9 @@ BROAD_MORPHS = 300
 # The morph goes somewhat further towards the second sound than the encodings' weights say, so
 # that a mix is heard as one.
 REACH = 2.4
-SHIPPED_SHARES = (0.2, 1 / 3, 0.4)
+SHIPPED_SHARES = (0.1, 0.2, 0.27, 1 / 3, 0.4, 0.45)
+# How often a morph is drawn: more where mixes broke up, and at the share that the default plays.
+HARD_LEADS, HARDER, DEFAULT_SHARE = ("bass", "metal"), 2.0, 1 / 3
 UNPITCHED, TUNING, RING = "metal", 2.0, 0.25
 
 
@@ -150,11 +152,11 @@ def _normalise(audio: np.ndarray) -> np.ndarray:
     return audio
 
 
-def _notes(program: int, pitches: tuple[int, ...]) -> np.ndarray:
+def notes(program: int, pitches: tuple[int, ...]) -> np.ndarray:
     """Notes trimmed to 5 ms before they are heard, at one peak level: [len(pitches), SAMPLES]."""
-    notes = render_notes(program, pitches, hold=0.95, length=1.3)
+    played = render_notes(program, pitches, hold=0.95, length=1.3)
     out = np.zeros((len(pitches), SAMPLES))
-    for row, note in zip(out, notes):
+    for row, note in zip(out, played):
         if np.abs(note).max() < 1e-3:
             continue
         onset = int(np.argmax(np.abs(note) > 0.02 * np.abs(note).max()))
@@ -204,14 +206,15 @@ def render(progress: Callable[[int, int], None] | None = None, seed: int = 0) ->
         shipped sounds in the order of `make_sounds.SOUNDS`, pitch 0); `track` float32
         [n, SAMPLES / TRACK_HOP], the MIDI pitch over time, NaN for none; `morph_audio` int16
         [m, SAMPLES], `morph_sources` int32 [m, 2] rows of `audio`, leading one first,
-        `morph_share` float32 [m] the second's share of the mix of encodings.
+        `morph_share` float32 [m] the second's share of the mix of encodings, `morph_weight`
+        float32 [m] how often it is drawn beside the others.
     """
     rng = np.random.default_rng(seed)
     audio, labels = [], []
     jobs = [(p, False) for p in PROGRAMS] + [(p, True) for p in HELD_OUT_PROGRAMS]
     for done, (program, held_out) in enumerate(jobs):
         pitches = HELD_OUT_PITCHES if held_out else PITCHES + HELD_OUT_PITCHES
-        for pitch, note in zip(pitches, _notes(program, pitches)):
+        for pitch, note in zip(pitches, notes(program, pitches)):
             if np.any(note):
                 audio.append(note)
                 labels.append((program, pitch, HELD_OUT_INSTRUMENT if held_out else
@@ -232,7 +235,7 @@ def render(progress: Callable[[int, int], None] | None = None, seed: int = 0) ->
             found[i] = _harmonics(audio[i], np.full(SAMPLES, f0))
         return found[i]
 
-    morphs, sources, shares = [], [], []
+    morphs, sources, shares, weights = [], [], [], []
     # Few sounds, each in many pairs: splitting a sound into partials is the slow part.
     pool = rng.choice(train, 40, replace=False)
     while len(morphs) < BROAD_MORPHS:
@@ -243,6 +246,7 @@ def render(progress: Callable[[int, int], None] | None = None, seed: int = 0) ->
         morphs.append(_normalise(morph(note_partials(a), note_partials(b), REACH * share)))
         sources.append((a, b))
         shares.append(share)
+        weights.append(1.0)
         if progress:
             progress(len(jobs) + len(morphs), len(jobs) + BROAD_MORPHS)
     shipped_found = {name: split for name, (_, split) in shipped.items()}
@@ -252,13 +256,16 @@ def render(progress: Callable[[int, int], None] | None = None, seed: int = 0) ->
             morphs.append(_normalise(shipped_morph(pair, shipped_found, share)))
             sources.append((first + i, first + j))
             shares.append(share)
+            weights.append((HARDER if pair[0] in HARD_LEADS else 1.0)
+                           * (HARDER if share == DEFAULT_SHARE else 1.0))
     program, pitch, split = np.array(labels, np.int16).T
     track = np.repeat(pitch[:, None].astype(np.float32), SAMPLES // TRACK_HOP, axis=1)
     for k, name in enumerate(shipped):
         track[first + k] = shipped_track(name)
     return dict(audio=_int16(audio), program=program, pitch=pitch, split=split, track=track,
                 morph_audio=_int16(morphs), morph_sources=np.array(sources, np.int32),
-                morph_share=np.array(shares, np.float32))
+                morph_share=np.array(shares, np.float32),
+                morph_weight=np.array(weights, np.float32))
 
 
 def _int16(rows: list[np.ndarray]) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""What an NSynth checkpoint sounds like, in figures and pictures.
+"""What an NSynth checkpoint sounds like, in figures and pictures, at several seeds.
 
-`python -m training.nsynth.evaluate [--checkpoint NAME|PATH] [--seed N] [--output DIR]` runs the
-checkpoint through `synths.nsynth`, free-running from encodings (never teacher-forced, but for the
-likelihood), and writes `figures.json`, the sounds and two sheets of pictures.  It takes the shipped
-starter and the official weights alike.
+`python -m training.nsynth.evaluate [--checkpoint NAME|PATH] [--seeds N ...] [--output DIR]` runs
+the checkpoint through `synths.nsynth`, free-running from encodings (never teacher-forced, but for
+the likelihood), and writes `figures.json`, the sounds and sheets of pictures.  It takes the shipped
+starter and the official weights alike.  What it prints is the worst of the seeds.
 
 Pitch and noise are those of `training.measures.f0_track`: a frame counts where the source is voiced
 (clarity over 0.9, level over -34 dB); the harmonic-to-noise ratio is 10 log10(c / (1 - c)) of the
@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,14 +26,16 @@ import numpy as np
 from scipy.io import wavfile
 
 from pictures.spectra import note_name
-from synths import InputError
+from synths import InputError, nsynth
+from synths.nsynth import mixing
 from training import measures
 
 SAMPLE_RATE = 16000
 HOP = 512
 FRAMES = 31
 PITCHED = ("bass", "meow", "flute")
-LEAN = (2 / 3, 1 / 3)
+SEEDS = (0, 1, 2, 3, 4)
+BROKEN = 0.5  # a mix with a smaller share of clear frames has broken up
 
 
 @dataclass
@@ -67,7 +70,8 @@ def compare(decoded: np.ndarray, source: np.ndarray) -> dict[str, float]:
     -------
     dict
         `within_50_cents` (share of voiced frames), `median_cents`, `hnr` and `source_hnr` (dB),
-        `distance` (dB), `envelope_correlation`, `level` (dB louder), `decay_error` (dB).
+        `noise_floor` (dB under the peak), `distance` (dB), `envelope_correlation`, `level`
+        (dB louder), `decay_error` (dB).
     """
     f, c, _ = measures.f0_track(decoded)
     f0, c0, level = measures.f0_track(source)
@@ -88,17 +92,41 @@ def compare(decoded: np.ndarray, source: np.ndarray) -> dict[str, float]:
         median_cents=float(np.median(off)) if voiced.any() else none,
         hnr=float(np.median(_ratio(c[:n][voiced]))) if voiced.any() else none,
         source_hnr=float(np.median(_ratio(c0[:n][voiced]))) if voiced.any() else none,
-        distance=distance(decoded, source),
+        noise_floor=measures.noise_floor(decoded), distance=distance(decoded, source),
         envelope_correlation=float(np.corrcoef(heard[audible], wanted[audible])[0, 1]),
         level=20 * np.log10(rms[0] / rms[1]), decay_error=fall(decoded) - fall(source))
 
 
-def _mean(rows: list[dict[str, float]], key: str) -> float:
-    return float(np.nanmean([row[key] for row in rows])) if rows else float("nan")
+def through_mu_law(audio: np.ndarray) -> np.ndarray:
+    """Return the sound as 8 bits of mu-law leave it: the best that a decoder can do."""
+    return nsynth.inverse_mu_law(nsynth.mu_law(audio))
+
+
+def _mix_figures(mixes: dict[tuple[str, str], np.ndarray], sounds: dict[str, np.ndarray]) -> dict:
+    """Figures of the mixes of one seed, by name."""
+    found = {}
+    for (a, b), audio in mixes.items():
+        frequency, clarity, level = measures.f0_track(audio)
+        heard = level > 0.02
+        found[f"{a}_{b}"] = dict(
+            rms=float(np.sqrt(np.mean(audio ** 2))),
+            f0=float(np.nanmedian(frequency[heard])) if heard.any() else float("nan"),
+            clarity=float(np.median(clarity[heard])) if heard.any() else 0.0,
+            clear_frames=float(np.mean(clarity[heard] > 0.8)) if heard.any() else 0.0,
+            to_first=distance(audio, sounds[a]), to_second=distance(audio, sounds[b]),
+            to_nearest_mix=min(distance(audio, other) for pair, other in mixes.items()
+                               if pair != (a, b)))
+    return found
+
+
+def _gathered(seeds: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, list[float]]]:
+    """Figures by seed, name and kind as lists over the seeds, by name and kind."""
+    return {name: {kind: [seed[name][kind] for seed in seeds] for kind in seeds[0][name]}
+            for name in seeds[0]}
 
 
 def evaluate(engine: Engine, sounds: dict[str, np.ndarray], notes: dict[str, np.ndarray],
-             strangers: dict[str, np.ndarray], seed: int = 0,
+             strangers: dict[str, np.ndarray], seeds: Sequence[int] = SEEDS,
              keep: Callable[[str, np.ndarray], None] = lambda name, audio: None) -> dict:
     """All figures of a checkpoint.
 
@@ -109,82 +137,88 @@ def evaluate(engine: Engine, sounds: dict[str, np.ndarray], notes: dict[str, np.
         The shipped sounds by name.
     notes, strangers : dict of arrays [15872]
         Held-out notes of the instruments it was trained on, and notes of other instruments.
-    seed : int
+    seeds : sequence of int
         Of the uniforms that the decoder draws with.
     keep : callable
-        Called with every decoded sound.
+        Called with the name and audio of every sound decoded at the first seed.
 
     Returns
     -------
     dict
-        `sounds`, `mixes`, `notes`, `strangers`: figures by name; `rows`: what the model card's
-        table says.
+        `sounds`, `mixes`, `notes`, `strangers`: figures by name, lists have one entry for each
+        seed; `rows`: what the model card's table says, of the worst seed.
     """
-    rng = np.random.default_rng(seed)
-    figures: dict = {}
-
-    def decode(encodings: np.ndarray) -> np.ndarray:
-        uniforms = rng.random((len(encodings), encodings.shape[1] * HOP))
-        return np.asarray(engine.decode(encodings.astype(np.float32), uniforms))
-
-    encodings = {}
-    for title, clips in (("sounds", sounds), ("notes", notes), ("strangers", strangers)):
-        if not clips:
-            continue
-        stack = np.stack(list(clips.values())).astype(np.float32)
-        found, nll = engine.encode(stack), engine.nll(stack, "float32")
-        figures[title] = {}
-        for name, encoding, source, decoded, nats in zip(clips, found, stack, decode(found), nll):
-            if title == "sounds":
-                encodings[name] = encoding
-            keep(f"{title}_{name}", decoded)
-            figures[title][name] = dict(compare(decoded, source), nll=float(nats))
-        if title == "sounds":
-            for name, nats in zip(clips, engine.nll(stack, "int8")):
-                figures[title][name]["nll_int8"] = float(nats)
-    pairs = [(a, b) for a in sounds for b in sounds if a != b]
-    mixed = decode(np.stack([LEAN[0] * encodings[a] + LEAN[1] * encodings[b] for a, b in pairs]))
-    mixes = {f"{a}_{b}": audio for (a, b), audio in zip(pairs, mixed)}
-    figures["mixes"] = {}
-    for (a, b), (name, audio) in zip(pairs, mixes.items()):
-        keep(f"mixes_{name}", audio)
-        frequency, clarity, level = measures.f0_track(audio)
-        heard = level > 0.02
-        figures["mixes"][name] = dict(
-            rms=float(np.sqrt(np.mean(audio ** 2))),
-            f0=float(np.nanmedian(frequency[heard])) if heard.any() else float("nan"),
-            clarity=float(np.median(clarity[heard])) if heard.any() else 0.0,
-            clear_frames=float(np.mean(clarity[heard] > 0.8)) if heard.any() else 0.0,
-            to_first=distance(audio, sounds[a]), to_second=distance(audio, sounds[b]),
-            to_nearest_mix=min(distance(audio, other) for key, other in mixes.items()
-                               if key != name),
-            pitched=bool({a, b} <= set(PITCHED)))
-    shipped = [figures["sounds"][name] for name in sounds if name in PITCHED]
-    table = figures["mixes"].values()
-    pitched = [mix["clarity"] for mix in table if mix["pitched"]]
-    figures["rows"] = dict(
-        sounds_within_50_cents=_mean(shipped, "within_50_cents"),
-        sounds_within_50_cents_lowest=min((r["within_50_cents"] for r in shipped), default=None),
-        sounds_hnr=_mean(shipped, "hnr"),
-        sounds_hnr_lowest=min((r["hnr"] for r in shipped), default=None),
-        sounds_source_hnr=_mean(shipped, "source_hnr"),
-        sounds_nll=_mean(list(figures["sounds"].values()), "nll"),
-        sounds_int8_gap_largest=max(abs(row["nll_int8"] - row["nll"])
-                                    for row in figures["sounds"].values()),
-        mixes_audible=float(np.mean([mix["rms"] > 1e-3 for mix in table])),
-        pitched_mixes_clear=float(np.mean(np.array(pitched) > 0.8)) if pitched else None,
-        pitched_mixes_clarity_lowest=min(pitched, default=None),
-        pitched_mixes_clear_frames=_mean([m for m in table if m["pitched"]], "clear_frames"),
-        mixes_distance_lowest=min(min(m["to_first"], m["to_second"], m["to_nearest_mix"])
-                                  for m in table),
-        mixes_distance=float(np.mean([min(m["to_first"], m["to_second"], m["to_nearest_mix"])
-                                      for m in table])),
-        notes_within_50_cents=_mean(list(figures.get("notes", {}).values()), "within_50_cents"),
-        notes_hnr=_mean(list(figures.get("notes", {}).values()), "hnr"),
-        notes_source_hnr=_mean(list(figures.get("notes", {}).values()), "source_hnr"),
-        strangers_within_50_cents=_mean(list(figures.get("strangers", {}).values()),
-                                        "within_50_cents"))
+    parts = {"sounds": sounds, "notes": notes, "strangers": strangers}
+    parts = {title: clips for title, clips in parts.items() if clips}
+    stacks = {title: np.stack(list(clips.values())).astype(np.float32)
+              for title, clips in parts.items()}
+    encodings = {title: engine.encode(stack) for title, stack in stacks.items()}
+    pairs = [(i, j) for i in range(len(sounds)) for j in range(len(sounds)) if i != j]
+    first, second = mixing.WEIGHTS["lean"]
+    mixed = np.stack([first * encodings["sounds"][i] + second * encodings["sounds"][j]
+                      for i, j in pairs])
+    names = list(sounds)
+    by_seed: dict[str, list] = {title: [] for title in (*parts, "mixes")}
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        for title in (*parts, "mixes"):
+            wanted = np.float32(mixed if title == "mixes" else encodings[title])
+            uniforms = rng.random((len(wanted), wanted.shape[1] * HOP))
+            decoded = np.asarray(engine.decode(wanted, uniforms))
+            if title == "mixes":
+                clips = {(names[i], names[j]): audio for (i, j), audio in zip(pairs, decoded)}
+                by_seed[title].append(_mix_figures(clips, sounds))
+            else:
+                by_seed[title].append({name: compare(audio, source) for (name, source), audio in
+                                       zip(parts[title].items(), decoded)})
+            if seed == seeds[0]:
+                for name, audio in zip(by_seed[title][0], decoded):
+                    keep(f"{title}_{name}", audio)
+    figures: dict = {title: _gathered(found) for title, found in by_seed.items()}
+    for title, stack in stacks.items():
+        for name, nats in zip(parts[title], engine.nll(stack, "float32")):
+            figures[title][name]["nll"] = float(nats)
+    for (name, source), nats in zip(sounds.items(), engine.nll(stacks["sounds"], "int8")):
+        figures["sounds"][name]["nll_int8"] = float(nats)
+        figures["sounds"][name]["mu_law_floor"] = measures.noise_floor(through_mu_law(source))
+    figures["rows"] = rows(figures)
     return figures
+
+
+def _over(found: dict[str, dict], kind: str) -> np.ndarray:
+    """A kind of figure as an array [names, seeds]; empty if there are no names."""
+    return np.array([np.atleast_1d(row[kind]) for row in found.values()], float)
+
+
+def rows(figures: dict) -> dict[str, float | int | None]:
+    """What the model card's first table says, of the worst seed, from the figures of all."""
+    sounds, mixes = figures["sounds"], figures["mixes"]
+    shipped = {name: row for name, row in sounds.items() if name in PITCHED}
+    pitched = {name: row for name, row in mixes.items() if set(name.split("_")) <= set(PITCHED)}
+    nearest = np.minimum.reduce([_over(mixes, kind) for kind in
+                                 ("to_first", "to_second", "to_nearest_mix")])
+    floor = _over(sounds, "noise_floor") - _over(sounds, "mu_law_floor")
+    gap = np.abs(_over(sounds, "nll_int8") - _over(sounds, "nll"))
+    found = {}
+    for title in ("notes", "strangers"):
+        within = _over(figures.get(title, {}), "within_50_cents")
+        found[f"{title}_within_50_cents"] = float(within.mean(0).min()) if within.size else None
+    return dict(
+        sounds_noise_above_mu_law=float(floor.mean(0).max()),
+        sounds_nll=float(_over(sounds, "nll").mean()),
+        sounds_within_50_cents=float(_over(shipped, "within_50_cents").mean(0).min()),
+        sounds_within_50_cents_lowest=float(_over(shipped, "within_50_cents").min()),
+        sounds_hnr=float(_over(shipped, "hnr").mean(0).min()),
+        sounds_hnr_lowest=float(_over(shipped, "hnr").min()),
+        sounds_source_hnr=float(_over(shipped, "source_hnr").mean()),
+        sounds_int8_gap_largest=float(gap.max()),
+        mixes_audible=float(np.mean(_over(mixes, "rms") > 1e-3)),
+        pitched_mixes_clear_frames=float(_over(pitched, "clear_frames").mean(0).min()),
+        pitched_mixes_clear_frames_lowest=float(_over(pitched, "clear_frames").min()),
+        mixes_broken=int(np.sum(_over(mixes, "clear_frames") < BROKEN)),
+        mixes_decoded=int(_over(mixes, "clear_frames").size),
+        mixes_distance=float(nearest.mean(0).min()), mixes_distance_lowest=float(nearest.min()),
+        **found)
 
 
 def shipped_sounds(folder: Path) -> dict[str, np.ndarray]:
@@ -213,62 +247,89 @@ PROGRAMS = {32: "acoustic bass", 33: "fingered electric bass", 11: "vibraphone",
 _MARKS = ("<!-- figures -->\n", "<!-- /figures -->")
 
 
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(head)} |", "|---" * len(head) + "|",
+            *(f"| {' | '.join(line)} |" for line in lines)]
+
+
 def tables(figures: dict) -> str:
     """The figures of `figures.json` as the model card's tables, in Markdown."""
-    def share(value: float | None) -> str:
-        return "-" if value is None else f"{100 * value:.0f} %"
+    return "\n".join([*_summary(figures), "", *_sounds_table(figures["sounds"]), "",
+                      *_mixes_table(figures["mixes"], figures["seeds"]), "",
+                      *_notes_table(figures["notes"])]) + "\n"
 
-    rows, sounds, notes, strangers = (figures[key] for key in
-                                      ("rows", "sounds", "notes", "strangers"))
-    nll = [float(np.mean([row["nll"] for row in part.values()])) for part in
-           (sounds, notes, strangers)]
-    lines = [
-        "| | this checkpoint | wanted at least |", "|---|---|---|",
-        "| shipped pitched sounds reconstructed: voiced frames within 50 cents (mean; lowest sound) "
-        f"| {share(rows['sounds_within_50_cents'])}; "
-        f"{share(rows['sounds_within_50_cents_lowest'])} | 90 % |",
-        f"| their harmonic-to-noise ratio (mean; lowest), sources {rows['sounds_source_hnr']:.1f} dB "
-        f"| {rows['sounds_hnr']:.1f} dB; {rows['sounds_hnr_lowest']:.1f} dB | 12 dB |",
-        f"| mixes audible | {share(rows['mixes_audible'])} | 100 % |",
-        "| mixes of two pitched sounds with clarity over 0.8 (lowest clarity) "
-        f"| {share(rows['pitched_mixes_clear'])} ({rows['pitched_mixes_clarity_lowest']:.2f}) "
-        "| 100 % |",
-        "| their frames that are so clear (a median hides a moment) "
-        f"| {share(rows['pitched_mixes_clear_frames'])} | |",
-        "| held-out notes of the training instruments: voiced frames within 50 cents "
-        f"| {share(rows['notes_within_50_cents'])} | 60 % |",
-        f"| notes of held-out instruments: the same | {share(rows['strangers_within_50_cents'])} | |",
-        "| a mix's log-spectral distance to its sources and the other mixes: the nearest, mean of "
-        f"12 (lowest) | {rows['mixes_distance']:.1f} dB ({rows['mixes_distance_lowest']:.1f} dB) "
-        "| 6 dB |",
-        "| negative log likelihood, nats per sample (guessing: 5.55): shipped sounds; held-out notes; "
-        f"other instruments | {nll[0]:.2f}; {nll[1]:.2f}; {nll[2]:.2f} | |",
-        "| int8 beside float32, the shipped sounds, largest difference "
-        f"| {rows['sounds_int8_gap_largest']:.4f} nats | |", "",
-        "| sound | within 50 cents | median cents | HNR (source), dB | spectral distance, dB "
-        "| envelope correlation | decay error, dB | NLL (int8) |", "|---|---|---|---|---|---|---|---|"]
+
+def _summary(figures: dict) -> list[str]:
+    rows = figures["rows"]
+    nll = [float(np.mean([row["nll"] for row in figures[part].values()]))
+           for part in ("sounds", "notes", "strangers")]
+    return _table(["", "this checkpoint", "aim"], [
+        ("shipped sounds: noise floor above that of 8 bits of mu-law, mean of the four",
+         f"{rows['sounds_noise_above_mu_law']:.1f} dB", "4 dB"),
+        ("negative log likelihood, nats per sample (guessing: 5.55): shipped sounds; held-out "
+         "notes; other instruments", f"{nll[0]:.2f}; {nll[1]:.2f}; {nll[2]:.2f}", "0.95"),
+        ("shipped pitched sounds: voiced frames within 50 cents (mean; lowest sound)",
+         f"{_share(rows['sounds_within_50_cents'])}; "
+         f"{_share(rows['sounds_within_50_cents_lowest'])}",
+         "99 %"),
+        ("their harmonic-to-noise ratio (mean; lowest), sources "
+         f"{rows['sounds_source_hnr']:.1f} dB",
+         f"{rows['sounds_hnr']:.1f} dB; {rows['sounds_hnr_lowest']:.1f} dB", "25 dB"),
+        ("mixes audible", _share(rows["mixes_audible"]), "100 %"),
+        ("mixes of two pitched sounds: clear frames (mean; lowest mix)",
+         f"{_share(rows['pitched_mixes_clear_frames'])}; "
+         f"{_share(rows['pitched_mixes_clear_frames_lowest'])}", "95 %"),
+        (f"mixes that break up (under half of their frames clear), of {rows['mixes_decoded']}",
+         f"{rows['mixes_broken']}", "0"),
+        ("a mix's log-spectral distance to its nearest, its sources or another mix (mean; lowest)",
+         f"{rows['mixes_distance']:.1f} dB; {rows['mixes_distance_lowest']:.1f} dB", "6 dB"),
+        ("held-out notes of the training instruments: voiced frames within 50 cents",
+         _share(rows["notes_within_50_cents"]), "85 %"),
+        ("notes of held-out instruments: the same", _share(rows["strangers_within_50_cents"]), ""),
+        ("int8 beside float32, the shipped sounds, largest difference",
+         f"{rows['sounds_int8_gap_largest']:.4f} nats", "")])
+
+
+def _sounds_table(sounds: dict) -> list[str]:
+    lines = []
     for name, row in sounds.items():
-        pitch = (f"{share(row['within_50_cents'])} | {row['median_cents']:.0f}"
-                 if name in PITCHED else "- | -")
-        lines.append(f"| {name} | {pitch} | {row['hnr']:.1f} ({row['source_hnr']:.1f}) "
-                     f"| {row['distance']:.1f} | {row['envelope_correlation']:.2f} "
-                     f"| {row['decay_error']:+.1f} | {row['nll']:.4f} ({row['nll_int8']:.4f}) |")
-    lines += ["", "| mix (2/3, 1/3) | f0, Hz | clarity | clear frames | distance to first, dB "
-              "| to second | to the nearest other mix |", "|---|---|---|---|---|---|---|"]
-    for name, row in figures["mixes"].items():
-        f0 = "-" if row["f0"] is None else f"{row['f0']:.0f}"
-        lines.append(f"| {name} | {f0} | {row['clarity']:.2f} | {share(row['clear_frames'])} "
-                     f"| {row['to_first']:.1f} | {row['to_second']:.1f} "
-                     f"| {row['to_nearest_mix']:.1f} |")
+        pitch = ((_share(min(row["within_50_cents"])), f"{max(row['median_cents']):.0f}")
+                 if name in PITCHED else ("-", "-"))
+        lines.append((name, *pitch, f"{min(row['hnr']):.1f} ({row['source_hnr'][0]:.1f})",
+                      f"{max(row['noise_floor']):.1f} ({row['mu_law_floor']:.1f})",
+                      f"{max(row['distance']):.1f}", f"{min(row['envelope_correlation']):.2f}",
+                      f"{max(row['decay_error'], key=abs):+.1f}",
+                      f"{row['nll']:.4f} ({row['nll_int8']:.4f})"))
+    return _table(["sound", "within 50 cents", "median cents", "HNR (source), dB",
+                   "noise floor (mu-law's), dB", "spectral distance, dB", "envelope correlation",
+                   "decay error, dB", "NLL (int8)"], lines)
+
+
+def _mixes_table(mixes: dict, seeds: Sequence[int]) -> list[str]:
+    lines = []
+    for name, row in mixes.items():
+        f0 = ["-" if value is None else f"{value:.0f}" for value in row["f0"]]
+        lines.append((name, " ".join(f0), " ".join(f"{100 * x:.0f}" for x in row["clear_frames"]),
+                      f"{min(row['to_first']):.1f}", f"{min(row['to_second']):.1f}",
+                      f"{min(row['to_nearest_mix']):.1f}"))
+    each = f"at seeds {', '.join(map(str, seeds))}"
+    return _table(["mix (2/3, 1/3)", f"f0, Hz, {each}", f"clear frames, %, {each}",
+                   "distance to first, dB", "to second", "to the nearest other mix"], lines)
+
+
+def _notes_table(notes: dict) -> list[str]:
     pitches = sorted({int(name.split("_")[1]) for name in notes})
-    lines += ["", "| held-out note, within 50 cents | " + " | ".join(
-        f"{note_name(pitch)} ({pitch})" for pitch in pitches) + " |",
-              "|---" * (1 + len(pitches)) + "|"]
+    lines = []
     for program in dict.fromkeys(int(name.split("_")[0]) for name in notes):
         found = (notes.get(f"{program}_{pitch}") for pitch in pitches)
-        lines.append(f"| {PROGRAMS.get(program, program)} | " + " | ".join(
-            share(row["within_50_cents"] if row else None) for row in found) + " |")
-    return "\n".join(lines) + "\n"
+        lines.append((str(PROGRAMS.get(program, program)), *(
+            _share(min(row["within_50_cents"]) if row else None) for row in found)))
+    return _table(["held-out note, within 50 cents", *(f"{note_name(pitch)} ({pitch})"
+                                                       for pitch in pitches)], lines)
 
 
 def write_card(card: Path, figures: dict) -> None:
@@ -297,6 +358,8 @@ def _clean(value):
     """Figures as JSON has them: rounded, no NaN."""
     if isinstance(value, dict):
         return {key: _clean(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean(item) for item in value]
     if isinstance(value, (float, np.floating)):
         return round(float(value), 4) if np.isfinite(value) else None
     return value
@@ -333,13 +396,37 @@ def sheet(path: Path, clips: dict[str, np.ndarray], columns: int, title: str,
     return path
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Evaluate; see the module's head."""
+def draw_sheets(folder: Path, sounds: dict[str, np.ndarray], notes: dict[str, np.ndarray],
+                decoded: dict[str, np.ndarray]) -> None:
+    """Draw the sounds and their mixes, and some held-out notes, each beside its source."""
+    import audio_utils
+
+    clips = {**{f"{name} (source)": audio for name, audio in sounds.items()},
+             **{f"{name} (decoded)": decoded[f"sounds_{name}"] for name in sounds},
+             **{name[6:]: audio for name, audio in decoded.items() if name[:6] == "mixes_"}}
+    title = "Sources, reconstructions, mixes (2/3, 1/3)"
+    sheet(folder / "sounds_and_mixes.png", clips, len(sounds), title)
+    sheet(folder / "rainbowgrams.png", clips, len(sounds), title, audio_utils.draw_rainbowgram)
+    names = list(notes)[:24]
+    clips = {key: audio for name in names for key, audio in (
+        (f"{name} (source)", notes[name]), (f"{name} (decoded)", decoded[f"notes_{name}"]))}
+    sheet(folder / "held_out_notes.png", clips, 6, "Held-out notes: program_pitch")
+
+
+def _lines(figures: dict) -> str:
+    """Figures as JSON; a list, one figure for each seed, is a line."""
+    text = json.dumps(figures, indent=1)
+    return re.sub(r"\[\s+([^\[\]]*?)\s+\]", lambda found: "[" + re.sub(
+        r"\s+", " ", found[1]) + "]", text) + "\n"
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.nsynth.evaluate", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default=None, metavar="NAME|PATH",
                         help="default: the shipped starter")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, metavar="N",
+                        help="of decoding; the worst counts (default: 0 to 4)")
     parser.add_argument("--output", type=Path, default=Path("training/runs/nsynth/evaluation"),
                         metavar="DIR", help="default: %(default)s")
     parser.add_argument("--temperature", type=float, default=1.0,
@@ -349,11 +436,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--card", type=Path, metavar="FILE",
                         help="model card to write the tables into; figures.json goes beside it")
     parser.add_argument("--data", type=Path, default=Path("training/runs/nsynth/data.npz"),
-                        metavar="FILE", help="data set with the held-out notes, rendered if missing")
-    options = parser.parse_args(arguments)
+                        metavar="FILE",
+                        help="data set with the held-out notes, rendered if missing")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Evaluate; see the module's head."""
+    options = _parser().parse_args(arguments)
     try:
-        import audio_utils
-        from synths import nsynth
         from synths.weights import checkpoints
 
         prefix = checkpoints.find(options.checkpoint or "nsynth_starter", "nsynth")
@@ -376,25 +467,15 @@ def main(arguments: list[str] | None = None) -> int:
             wavfile.write(options.output / f"{name}.wav", SAMPLE_RATE,
                           np.round(np.clip(audio, -1, 1) * 32767).astype(np.int16))
 
-        figures = evaluate(engine, sounds, notes, strangers, options.seed, keep)
-        figures.update(checkpoint=Path(prefix).name, seed=options.seed,
+        figures = evaluate(engine, sounds, notes, strangers, options.seeds, keep)
+        figures.update(checkpoint=Path(prefix).name, seeds=list(options.seeds),
                        temperature=options.temperature)
         figures = _clean(figures)
         for folder in {options.output, options.card.parent if options.card else options.output}:
-            _write(folder / "figures.json", json.dumps(figures, indent=1) + "\n")
+            _write(folder / "figures.json", _lines(figures))
         if options.card:
             write_card(options.card, figures)
-        clips = {**{f"{name} (source)": audio for name, audio in sounds.items()},
-                 **{f"{name} (decoded)": decoded[f"sounds_{name}"] for name in sounds},
-                 **{name[6:]: audio for name, audio in decoded.items() if name[:6] == "mixes_"}}
-        title = "Sources, reconstructions, mixes (2/3, 1/3)"
-        sheet(options.output / "sounds_and_mixes.png", clips, len(sounds), title)
-        sheet(options.output / "rainbowgrams.png", clips, len(sounds), title,
-              audio_utils.draw_rainbowgram)
-        names = list(notes)[:24]
-        clips = {key: audio for name in names for key, audio in (
-            (f"{name} (source)", notes[name]), (f"{name} (decoded)", decoded[f"notes_{name}"]))}
-        sheet(options.output / "held_out_notes.png", clips, 6, "Held-out notes: program_pitch")
+        draw_sheets(options.output, sounds, notes, decoded)
     except (InputError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,9 +1,9 @@
 /* One WaveNet autoencoder clip at a time: forward and hand-written backward pass, float32.
  *
- * Compiled on the training machine by fused.py with -DWIDTH, -DSKIP, -DENC_WIDTH (multiples of 16;
- * SKIP of 64) and called through ctypes.  Clips are rows of channels in time order, so that a
- * dilated tap is the same matrix a few rows earlier; each layer's three taps, gate, residual and
- * skip are done while its rows are in registers.
+ * Compiled on the training machine by fused.py with -DWIDTH, -DSKIP, -DENC_WIDTH (multiples
+ * of 32) and called through ctypes.  Clips are rows of channels in time order, so that a dilated
+ * tap is the same matrix a few rows earlier; each layer's three taps, gate, residual and skip are
+ * done while its rows are in the nearest cache.
  */
 #include <math.h>
 #include <string.h>
@@ -17,7 +17,17 @@
 #define STAGES 10
 #define PAD 1024 /* rows of silence before (after, for gradients) a clip: twice the widest dilation */
 
-typedef float vf __attribute__((vector_size(64), aligned(4)));
+/* VL floats are one register.  A tile of TR rows and TN registers stays in registers while a
+ * product runs along its depth: wider ones would spill. */
+#if defined(__AVX512F__)
+enum { VL = 16, TR = 8, TN = 2 };
+#elif defined(__AVX__)
+enum { VL = 8, TR = 4, TN = 2 };
+#else
+enum { VL = 4, TR = 4, TN = 2 };
+#endif
+enum { TC = VL * TN }; /* columns of a tile */
+typedef float vf __attribute__((vector_size(4 * VL), aligned(4)));
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE vf load(const float *p) { return *(const vf *)p; }
@@ -41,95 +51,62 @@ INLINE float fast_exp(float x)
     return p * scale;
 }
 
-/* acc [R][16 N] += a [R][K] (row stride lda) times b [K][...] (row stride ldb) */
-#define DEFINE_MULTIPLY(NAME, R, N)                                                              \
-    INLINE void NAME(vf acc[R][N], const float *a, long lda, const float *b, long ldb, int K)     \
-    {                                                                                             \
-        for (int k = 0; k < K; k++) {                                                             \
-            vf w[N];                                                                              \
-            for (int j = 0; j < N; j++) w[j] = load(b + k * ldb + 16 * j);                        \
-            for (int r = 0; r < R; r++) {                                                         \
-                float x = a[r * lda + k];                                                         \
-                for (int j = 0; j < N; j++) acc[r][j] += x * w[j];                                \
-            }                                                                                     \
-        }                                                                                         \
-    }
-DEFINE_MULTIPLY(multiply4x4, 4, 4)
-DEFINE_MULTIPLY(multiply8x2, 8, 2)
-
-/* c [rows][n] (=, or += where add) a [rows][k] times b [k][n]; rows a multiple of 8, n of 32 */
-INLINE void matmul(const float *a, long lda, const float *b, float *c, long ldc, long rows, int k,
-                   int n, int add)
+/* acc [TR][TC] += a [TR][k] (row stride lda) times b [k][...] (row stride ldb) */
+INLINE void multiply(vf acc[TR][TN], const float *a, long lda, const float *b, long ldb, int k)
 {
-    for (int j = 0; j < n;) {
-        if (n - j >= 64) {
-            for (long t = 0; t < rows; t += 4) {
-                vf acc[4][4];
-                for (int r = 0; r < 4; r++)
-                    for (int i = 0; i < 4; i++)
-                        acc[r][i] = add ? load(c + (t + r) * ldc + j + 16 * i) : (vf){0};
-                multiply4x4(acc, a + t * lda, lda, b + j, n, k);
-                for (int r = 0; r < 4; r++)
-                    for (int i = 0; i < 4; i++) store(c + (t + r) * ldc + j + 16 * i, acc[r][i]);
-            }
-            j += 64;
-        } else {
-            for (long t = 0; t < rows; t += 8) {
-                vf acc[8][2];
-                for (int r = 0; r < 8; r++)
-                    for (int i = 0; i < 2; i++)
-                        acc[r][i] = add ? load(c + (t + r) * ldc + j + 16 * i) : (vf){0};
-                multiply8x2(acc, a + t * lda, lda, b + j, n, k);
-                for (int r = 0; r < 8; r++)
-                    for (int i = 0; i < 2; i++) store(c + (t + r) * ldc + j + 16 * i, acc[r][i]);
-            }
-            j += 32;
+    for (int i = 0; i < k; i++) {
+        vf w[TN];
+        for (int j = 0; j < TN; j++) w[j] = load(b + i * ldb + VL * j);
+        for (int r = 0; r < TR; r++) {
+            float x = a[r * lda + i];
+            for (int j = 0; j < TN; j++) acc[r][j] += x * w[j];
         }
     }
 }
 
-/* dw [k][n] += sum over rows of a [rows][k] outer d [rows][n]; k a multiple of 8, n of 32 */
+INLINE void load_tile(vf acc[TR][TN], const float *c, long ldc)
+{
+    for (int r = 0; r < TR; r++)
+        for (int j = 0; j < TN; j++) acc[r][j] = load(c + r * ldc + VL * j);
+}
+
+INLINE void store_tile(vf acc[TR][TN], float *c, long ldc)
+{
+    for (int r = 0; r < TR; r++)
+        for (int j = 0; j < TN; j++) store(c + r * ldc + VL * j, acc[r][j]);
+}
+
+/* c [rows][n] (=, or += where add) a [rows][k] times b [k][n]; rows a multiple of TR, n of TC */
+INLINE void matmul(const float *a, long lda, const float *b, float *c, long ldc, long rows, int k,
+                   int n, int add)
+{
+    for (int j = 0; j < n; j += TC)
+        for (long t = 0; t < rows; t += TR) {
+            vf acc[TR][TN] = {{{0}}};
+            if (add) load_tile(acc, c + t * ldc + j, ldc);
+            multiply(acc, a + t * lda, lda, b + j, n, k);
+            store_tile(acc, c + t * ldc + j, ldc);
+        }
+}
+
+/* dw [k][n] += sum over rows of a [rows][k] outer d [rows][n]; k a multiple of TR, n of TC */
 INLINE void outer(const float *a, long lda, const float *d, long ldd, float *dw, long rows, int k,
                   int n)
 {
-    for (int j = 0; j < n;) {
-        int wide = n - j >= 64;
-        if (wide) {
-            for (int i = 0; i < k; i += 4) {
-                vf acc[4][4];
-                for (int p = 0; p < 4; p++)
-                    for (int q = 0; q < 4; q++) acc[p][q] = load(dw + (i + p) * n + j + 16 * q);
-                for (long t = 0; t < rows; t++) {
-                    vf v[4];
-                    for (int q = 0; q < 4; q++) v[q] = load(d + t * ldd + j + 16 * q);
-                    for (int p = 0; p < 4; p++) {
-                        float x = a[t * lda + i + p];
-                        for (int q = 0; q < 4; q++) acc[p][q] += x * v[q];
-                    }
+    for (int j = 0; j < n; j += TC)
+        for (int i = 0; i < k; i += TR) {
+            vf acc[TR][TN];
+            load_tile(acc, dw + i * n + j, n);
+            for (long t = 0; t < rows; t++) {
+                vf v[TN];
+                for (int q = 0; q < TN; q++) v[q] = load(d + t * ldd + j + VL * q);
+                for (int p = 0; p < TR; p++) {
+                    float x = a[t * lda + i + p];
+                    for (int q = 0; q < TN; q++) acc[p][q] += x * v[q];
                 }
-                for (int p = 0; p < 4; p++)
-                    for (int q = 0; q < 4; q++) store(dw + (i + p) * n + j + 16 * q, acc[p][q]);
             }
-            j += 64;
-        } else {
-            for (int i = 0; i < k; i += 8) {
-                vf acc[8][2];
-                for (int p = 0; p < 8; p++)
-                    for (int q = 0; q < 2; q++) acc[p][q] = load(dw + (i + p) * n + j + 16 * q);
-                for (long t = 0; t < rows; t++) {
-                    vf v[2];
-                    for (int q = 0; q < 2; q++) v[q] = load(d + t * ldd + j + 16 * q);
-                    for (int p = 0; p < 8; p++) {
-                        float x = a[t * lda + i + p];
-                        for (int q = 0; q < 2; q++) acc[p][q] += x * v[q];
-                    }
-                }
-                for (int p = 0; p < 8; p++)
-                    for (int q = 0; q < 2; q++) store(dw + (i + p) * n + j + 16 * q, acc[p][q]);
-            }
-            j += 32;
+            store_tile(acc, dw + i * n + j, n);
         }
-    }
 }
 
 static void transpose(const float *a, float *b, int rows, int columns)
@@ -140,7 +117,7 @@ static void transpose(const float *a, float *b, int rows, int columns)
 
 INLINE void add_rows(const float *a, long lda, float *sum, long rows, int n)
 {
-    for (int c = 0; c < n; c += 16) {
+    for (int c = 0; c < n; c += VL) {
         vf total = load(sum + c);
         for (long t = 0; t < rows; t++) total += load(a + t * lda + c);
         store(sum + c, total);
@@ -174,29 +151,18 @@ void encoder_forward(const float *start_w, const float *start_b, const float *di
         memset(u - d * E, 0, sizeof(float) * d * E);
         memset(u + T * E, 0, sizeof(float) * d * E);
         for (long n = 0; n < T * E; n++) u[n] = x[n] > 0.f ? x[n] : 0.f;
-        for (long t = 0; t < T; t += 8) {
-            for (int j = 0; j < E; j += 32) {
-                vf acc[8][2];
-                for (int r = 0; r < 8; r++)
-                    for (int q = 0; q < 2; q++) acc[r][q] = load(dil_b + i * E + j + 16 * q);
+        for (long t = 0; t < T; t += TR) {
+            for (int j = 0; j < E; j += TC) {
+                vf acc[TR][TN];
+                load_tile(acc, dil_b + i * E + j, 0);
                 for (int k = 0; k < 3; k++)
-                    multiply8x2(acc, u + (t + (k - 1) * d) * E, E, wd + k * E * E + j, E, E);
-                for (int r = 0; r < 8; r++)
-                    for (int q = 0; q < 2; q++) {
-                        float *p = v + (t + r) * E + j + 16 * q;
-                        store(p, acc[r][q]);
-                        for (int c = 0; c < 16; c++) p[c] = p[c] > 0.f ? p[c] : 0.f;
-                    }
+                    multiply(acc, u + (t + (k - 1) * d) * E, E, wd + k * E * E + j, E, E);
+                store_tile(acc, v + t * E + j, E);
             }
-            for (int j = 0; j < E; j += 32) {
-                vf acc[8][2];
-                for (int r = 0; r < 8; r++)
-                    for (int q = 0; q < 2; q++)
-                        acc[r][q] = load(x + (t + r) * E + j + 16 * q) + load(res_b + i * E + j + 16 * q);
-                multiply8x2(acc, v + t * E, E, wr + j, E, E);
-                for (int r = 0; r < 8; r++)
-                    for (int q = 0; q < 2; q++) store(x + (t + r) * E + j + 16 * q, acc[r][q]);
-            }
+            for (long n = t * E; n < (t + TR) * E; n++) v[n] = v[n] > 0.f ? v[n] : 0.f;
+            for (long r = t; r < t + TR; r++)
+                for (int e = 0; e < E; e++) x[r * E + e] += res_b[i * E + e];
+            matmul(v + t * E, E, wr, x + t * E, E, TR, E, E, 1);
         }
     }
     for (long f = 0; f < T / HOP; f++) {
@@ -234,21 +200,16 @@ void encoder_backward(const float *dil_w, const float *res_w, const float *signa
             add_rows(g + b * E, E, g_res_b + i * E, 64, E);
             add_rows(dz + b * E, E, g_dil_b + i * E, 64, E);
         }
-        for (long t = 0; t < T; t += 8)
-            for (int j = 0; j < E; j += 32) {
-                vf acc[8][2];
-                for (int r = 0; r < 8; r++)
-                    for (int q = 0; q < 2; q++) acc[r][q] = (vf){0};
+        for (long t = 0; t < T; t += TR) {
+            float du[TR * E];
+            for (int j = 0; j < E; j += TC) {
+                vf acc[TR][TN] = {{{0}}};
                 for (int k = 0; k < 3; k++)
-                    multiply8x2(acc, dz + (t - (k - 1) * d) * E, E, wdt + k * E * E + j, E, E);
-                for (int r = 0; r < 8; r++)
-                    for (int q = 0; q < 2; q++) {
-                        float du[16];
-                        long at = (t + r) * E + j + 16 * q;
-                        store(du, acc[r][q]);
-                        for (int c = 0; c < 16; c++) g[at + c] += u[at + c] > 0.f ? du[c] : 0.f;
-                    }
+                    multiply(acc, dz + (t - (k - 1) * d) * E, E, wdt + k * E * E + j, E, E);
+                store_tile(acc, du + j, E);
             }
+            for (int n = 0; n < TR * E; n++) g[t * E + n] += u[t * E + n] > 0.f ? du[n] : 0.f;
+        }
     }
     for (long t = 0; t < T; t++) {
         float a = t ? signal[t - 1] : 0.f, b = signal[t], c = t + 1 < T ? signal[t + 1] : 0.f;
@@ -308,17 +269,13 @@ double decoder(const float *start_w, const float *start_b, const float *skip0_w,
         for (long t = 0; t < T; t += B) {
             const float *c = cond + (i * F + t / HOP) * W2;
             float *zb = z + t * W2;
-            for (int j = 0; j < W2; j += 32)
-                for (long r0 = 0; r0 < B; r0 += 8) {
-                    vf acc[8][2];
-                    for (int r = 0; r < 8; r++)
-                        for (int q = 0; q < 2; q++) acc[r][q] = load(c + j + 16 * q);
+            for (int j = 0; j < W2; j += TC)
+                for (long r = 0; r < B; r += TR) {
+                    vf acc[TR][TN];
+                    load_tile(acc, c + j, 0);
                     for (int k = 0; k < 3; k++)
-                        multiply8x2(acc, x + (t + r0 - (2 - k) * d) * W, W, wd + k * W * W2 + j, W2,
-                                    W);
-                    for (int r = 0; r < 8; r++)
-                        for (int q = 0; q < 2; q++)
-                            store(zb + (r0 + r) * W2 + j + 16 * q, acc[r][q]);
+                        multiply(acc, x + (t + r - (2 - k) * d) * W, W, wd + k * W * W2 + j, W2, W);
+                    store_tile(acc, zb + r * W2 + j, W2);
                 }
             for (long r = 0; r < B; r++) {
                 float *restrict a = zb + r * W2, *restrict b = a + W, *restrict o = h + r * W;

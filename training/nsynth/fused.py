@@ -1,7 +1,7 @@
 """The network on a CPU through `fused.c`, several times faster than PyTorch's own operations.
 
-Needs a C compiler (cc, gcc or clang; the CC environment variable wins) and layers of widths that are
-multiples of 32 (decoder, encoder) and of 64 (skip).  `Fused.build` returns None where that is not
+Needs a C compiler (cc, gcc or clang; the CC environment variable wins) and layers of widths that
+are multiples of 32.  `Fused.build` returns None where that is not
 so, and training goes on without it.
 """
 
@@ -33,7 +33,7 @@ _DECODER = ("startconv_w", "startconv_b", "skip_start_w", "skip_sum_b", "dilated
 def _compile(size: Size) -> ctypes.CDLL | None:
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which(
         "clang")
-    if not compiler or size.width % 32 or size.encoder_width % 32 or size.skip % 64:
+    if not compiler or size.width % 32 or size.encoder_width % 32 or size.skip % 32:
         return None
     flags = [*_FLAGS, f"-DWIDTH={size.width}", f"-DSKIP={size.skip}",
              f"-DENC_WIDTH={size.encoder_width}"]
@@ -107,6 +107,16 @@ class Fused:
                               layers.contiguous(), out.contiguous(), *self._decoder_weights())
 
     @torch.no_grad()
+    def nats(self, history: Tensor, targets: Tensor, encoding: Tensor) -> float:
+        """As `Autoencoder.nats`: the loss alone, in a third of the time."""
+        layers, out = (x.contiguous() for x in self.model.conditioning(encoding))
+        history, targets = history.contiguous(), targets.int().contiguous()
+        weights = [w.detach().contiguous() for w in self._decoder_weights()]
+        losses = self._each(len(history), lambda b, slot: self._decode(
+            weights, history[b], targets[b], layers[b], out[b], 1.0, slot))
+        return float(np.sum(losses)) / targets.numel()
+
+    @torch.no_grad()
     def sample_once(self, history: Tensor, encoding: Tensor, uniforms: Tensor) -> Tensor:
         """As `Autoencoder.sample_once`."""
         layers, out = (x.contiguous() for x in self.model.conditioning(encoding))
@@ -129,8 +139,8 @@ class Fused:
 
         return list(self.pool.map(run, range(clips)))
 
-    def _decode(self, weights, history, targets, layers, out, scale, slot, grads=None, g_layers=None,
-                g_out=None, uniforms=None) -> float:
+    def _decode(self, weights, history, targets, layers, out, scale, slot, grads=None,
+                g_layers=None, g_out=None, uniforms=None) -> float:
         samples = history.shape[-1]
         return self.library.decoder(
             *map(_pointer, weights), _pointer(history), _pointer(targets), _pointer(uniforms),

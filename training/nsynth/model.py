@@ -74,7 +74,8 @@ class Autoencoder(nn.Module):
         for name, shape in size.shapes().items():
             value = torch.zeros(shape)
             if name.endswith("_w"):
-                stacked = name.startswith(("ae_dil", "ae_res", "dil", "res", "cond_map_w", "skip_w"))
+                stacked = name.startswith(("ae_dil", "ae_res", "dil", "res", "cond_map_w",
+                                           "skip_w"))
                 fan_in = int(np.prod(shape[1 if stacked else 0:-1]))
                 value = (torch.rand(shape, generator=generator) * 2 - 1) * (3 / fan_in) ** 0.5
             self.register_parameter(name, nn.Parameter(value))
@@ -134,6 +135,11 @@ class Autoencoder(nn.Module):
         """Mean nats per sample of targets [B, T] (codes 0..255)."""
         logits = self.logits(history, encoding)
         return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten().long())
+
+    @torch.no_grad()
+    def nats(self, history: Tensor, targets: Tensor, encoding: Tensor) -> float:
+        """`loss` as a number, without gradients."""
+        return float(self.loss(history, targets, encoding))
 
     @torch.no_grad()
     def sample_once(self, history: Tensor, encoding: Tensor, uniforms: Tensor) -> Tensor:

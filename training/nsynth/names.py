@@ -1,7 +1,7 @@
 """The official names of the network's variables: there and back.
 
-`training.nsynth.model` stacks the parameters of all layers of a kind; Magenta's checkpoints have one
-variable for each layer (`magenta/models/nsynth/wavenet/h512_bo16.py`, `masked.py`).
+`training.nsynth.model` stacks the parameters of all layers of a kind; Magenta's checkpoints have
+one variable for each layer (`magenta/models/nsynth/wavenet/h512_bo16.py`, `masked.py`).
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-
-from synths.weights import checkpoints
 
 _STACKED = ("ae_dilatedconv", "ae_res", "dilatedconv", "cond_map", "res", "skip")
 _SINGLE = ("ae_startconv", "ae_bottleneck", "startconv", "skip_start", "out1", "cond_map_out1",
@@ -62,6 +60,8 @@ def state_of(checkpoint: Path) -> dict[str, np.ndarray]:
     CheckpointError
         If there is no whole checkpoint of NSynth.
     """
+    from synths.weights import checkpoints  # a machine that only trains need not have its packages
+
     prefix = checkpoints.find(checkpoint, "nsynth")
     names = [name for name in checkpoints.shapes(prefix) if name.endswith(("/W", "/biases"))]
     state = {"samples": np.array(0), "seconds": np.array(0.0),

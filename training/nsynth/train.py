@@ -38,6 +38,9 @@ TRAIN, HELD_OUT_NOTE, HELD_OUT_INSTRUMENT, SHIPPED = 0, 1, 2, 3
 PITCH_WEIGHT = 0.5
 # Share of crops whose pitch strays from what the encoding says, and comes back.
 WOBBLES = 0.4
+# Mixed encodings get noise of up to this many standard deviations: a mix that is played is never
+# quite one that was taught.
+ENCODING_NOISE = 0.15
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,13 @@ class Stage:
     shipped_semitones: float
     rate: float             # learning rate at its highest
     ema: float
+    exact: float = 0.2      # share of crops that are not moved in pitch
+    quietest: float = 0.5   # times as loud as the sound; the loudest are 1.15 times
 
 
 STAGES = {
     "broad": Stage(0.42, 0.03, 0.30, 0.25, 1.0, 0.5, 3e-3, 0.999),
-    "near": Stage(0.58, 0.03, 0.17, 0.22, 1.5, 0.35, 1.5e-3, 0.999),
+    "near": Stage(0.25, 0.02, 0.28, 0.45, 1.5, 0.35, 1.5e-3, 0.999),
 }
 
 # Windowed-sinc interpolation, 12 taps at 512 positions between two samples.
@@ -127,7 +132,7 @@ class Crops:
         return float(self.rng.integers(0, self.data["audio"].shape[1] - self.length // 2))
 
     def _rate(self, semitones: float) -> float:
-        if self.rng.random() < 0.2:
+        if self.rng.random() < self.stage.exact:
             return 1.0
         return float(2 ** (self.rng.uniform(-1, 1) * semitones / 12))
 
@@ -158,7 +163,7 @@ class Crops:
     def __call__(self) -> tuple[np.ndarray, list[Source], list[float]]:
         """A crop of audio [length], and the crops, with shares, whose encodings are its own."""
         rng, stage, start = self.rng, self.stage, self._start()
-        level = float(rng.uniform(0.5, 1.15)) if rng.random() < 0.7 else 1.0
+        level = float(rng.uniform(stage.quietest, 1.15)) if rng.random() < 0.7 else 1.0
         kind = rng.choice(4, p=np.array([stage.notes, stage.morphs, stage.shipped,
                                          stage.shipped_morphs]))
         if kind in (0, 2):
@@ -170,7 +175,9 @@ class Crops:
             audio = source.audio if np.ndim(wobble) == 0 else level * crop(
                 self.data["audio"][i], positions(start, rate * wobble, self.length))
             return audio, [source], [1.0]
-        k = rng.choice(self.morphs if kind == 1 else self.shipped_morphs)
+        rows = self.morphs if kind == 1 else self.shipped_morphs
+        weight = self.data["morph_weight"][rows]
+        k = rng.choice(rows, p=weight / weight.sum())
         semitones = stage.semitones if kind == 1 else stage.shipped_semitones
         lead, other = self.data["morph_sources"][k]
         rate, share = self._rate(semitones), float(self.data["morph_share"][k])
@@ -240,8 +247,8 @@ def pitch_features(pitch: torch.Tensor) -> torch.Tensor:
 
 
 def read_state(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a state file, `ema/...`, `raw/...`, `exp_avg/...`, and counts; or of an exported
-    checkpoint, whose weights stand for both `raw` and `ema`.
+    """The arrays of a state file, `ema/...`, `raw/...`, `exp_avg/...`, and counts; or of an
+    exported checkpoint, whose weights stand for both `raw` and `ema`.
     """
     if path.suffix != ".npz":
         return state_of(path)
@@ -329,6 +336,10 @@ class Trainer:
         with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
             own = self.model.encode(signals, self.network.pooled)
             encoding = torch.einsum("bc,cfz->bfz", mixing, own.float())
+            mixed = (mixing > 0).sum(1) > 1
+            spread = ENCODING_NOISE * torch.rand(len(mixed), device=self.device) * mixed
+            encoding = encoding + spread[:, None, None] * own.detach().float().std((0, 1)) * (
+                torch.randn(encoding.shape, device=self.device))
             heard = history(targets, encoding, self.network, noise, self.rng)
             loss = self.network.loss(heard, targets, encoding)
             voiced = torch.isfinite(pitch)
@@ -358,8 +369,10 @@ class Trainer:
         """Nats per sample of the averaged weights on fixed crops: true past, noisy past."""
         rng = np.random.default_rng(1)
         rows = np.flatnonzero(self.data["split"] == split)
-        codes = np.stack([mu_law(crop(self.data["audio"][i], positions(s, 1.0, length))) for i, s in zip(
-            rng.choice(rows, count), rng.integers(0, self.data["audio"].shape[1] - length, count))])
+        latest = self.data["audio"].shape[1] - length
+        starts = rng.choice(rows, count), rng.integers(0, latest, count)
+        codes = np.stack([mu_law(crop(self.data["audio"][i], positions(start, 1.0, length)))
+                          for i, start in zip(*starts)])
         targets = torch.from_numpy(codes).to(self.device)
         true = (targets.float() - 128) / 128
         noisy = true + 0.03 * torch.from_numpy(
@@ -368,7 +381,8 @@ class Trainer:
         for value, average in zip(self.values, self.ema):
             value.copy_(average)
         encoding = self.model.encode(true, self.network.pooled)
-        losses = tuple(float(self.network.loss(heard, targets, encoding)) for heard in (true, noisy))
+        losses = tuple(float(self.network.loss(heard, targets, encoding))
+                       for heard in (true, noisy))
         for value, old in zip(self.values, kept):
             value.copy_(old)
         return losses
@@ -398,8 +412,9 @@ class Trainer:
 
     def _show(self, losses: list[float], length: int, speed: float, report) -> None:
         notes, shipped = self.validate(HELD_OUT_NOTE, length), self.validate(SHIPPED, length)
-        line = (f"{self.seconds / 60:.1f} min, {self.steps} steps, {self.samples / 1e6:.1f} M samples "
-                f"({speed:.0f}/s): loss {np.nanmean(losses[-300:]):.3f}, pitch {self.pitch_loss:.4f}; "
+        line = (f"{self.seconds / 60:.1f} min, {self.steps} steps, "
+                f"{self.samples / 1e6:.1f} M samples ({speed:.0f}/s): "
+                f"loss {np.nanmean(losses[-300:]):.3f}, pitch {self.pitch_loss:.4f}; "
                 f"held-out notes "
                 f"{notes[0]:.3f} (noisy past {notes[1]:.3f}), shipped sounds {shipped[0]:.3f} "
                 f"({shipped[1]:.3f})")
@@ -420,10 +435,13 @@ def main(arguments: list[str] | None = None) -> int:
                         help="state, or exported checkpoint, to go on from (default: state.npz in "
                              "the folder, if there)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N")
-    parser.add_argument("--clips", type=int, metavar="N", help="crops per step (default: 2, on a GPU 48)")
-    parser.add_argument("--length", type=int, default=6144, help="samples per crop (default: %(default)s)")
+    parser.add_argument("--clips", type=int, metavar="N",
+                        help="crops per step (default: 2, on a GPU 48)")
+    parser.add_argument("--length", type=int, default=6144,
+                        help="samples per crop (default: %(default)s)")
     parser.add_argument("--rate", type=float, help="peak learning rate (default: the stage's)")
-    parser.add_argument("--width", type=int, default=32, help="of a new network (default: %(default)s)")
+    parser.add_argument("--width", type=int, default=32,
+                        help="of a new network (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
@@ -445,8 +463,8 @@ def main(arguments: list[str] | None = None) -> int:
     trainer = Trainer(size, data, options.folder, options.threads, options.seed,
                       start if options.start or start.is_file() else None)
     clips = options.clips or (48 if trainer.device.type == "cuda" else max(2, options.threads))
-    print(f"{asdict(trainer.model.size)} on {trainer.device}"
-          f"{' (fused)' if trainer.network is not trainer.model else ''}, from step {trainer.steps}",
+    fused = " (fused)" if trainer.network is not trainer.model else ""
+    print(f"{asdict(trainer.model.size)} on {trainer.device}{fused}, from step {trainer.steps}",
           flush=True)
     stages = [(options.stage, 1.0)] if options.stage else [("broad", 0.55), ("near", 0.45)]
     for name, share in stages:

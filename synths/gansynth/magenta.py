@@ -1,0 +1,218 @@
+"""Magenta's own GANSynth networks behind the interface of `synths.gansynth.Model`: the reference.
+
+Magenta's `Model` cannot be built on a current TensorFlow (it needs tensorflow_gan, tf.estimator and
+the training data set), so this puts together what `Model` samples with, from Magenta's own
+functions: `network_functions`, `networks`, `data_normalizer` and `SpecgramsHelper`.  Every note is
+computed whole, four seconds of it, in float32 on all cores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from synths import InputError
+from synths.engines import tensorflow_v1
+from synths.engines.litert import silent_stderr
+from synths.gansynth import model, score, variables
+from synths.weights import checkpoints, schema
+
+# What set_flags in Magenta's `model.py` adds to an experiment.json, beside `variables.DEFAULTS`.
+_DEFAULTS = {
+    "normalizer_margin": 0.8, "normalizer_num_examples": 1000, "kernel_size": 3, "start_height": 4,
+    "start_width": 8, "fmap_base": 512, "fmap_decay": 1.0, "fmap_max": 128,
+}
+_PITCHES = len(model.PITCH_COUNTS)
+
+
+def settings(folder: Path, experiment: dict, num_blocks: int) -> dict[str, Any]:
+    """Return the keyword arguments of Magenta's network functions.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the `experiment.json`.
+    experiment : dict
+        What it holds.
+    num_blocks : int
+        Blocks of the growing network that are there.
+    """
+    tensorflow_v1.load()
+    with silent_stderr():
+        from magenta.models.gansynth.lib import networks
+    config = {**variables.DEFAULTS, **_DEFAULTS, **experiment}
+    return {**config, "num_blocks": num_blocks, "train_root_dir": str(folder),
+            "resolution_schedule": networks.ResolutionSchedule(
+                config["scale_mode"], (config["start_height"], config["start_width"]),
+                config["scale_base"], config["num_resolutions"])}
+
+
+class Model:
+    """A GANSynth generator in Magenta's code.  `load_from_path` makes one.
+
+    Attributes
+    ----------
+    path : Path
+        The checkpoint's prefix.
+    batch_size : int
+        Notes computed at once; the last batch is filled up with silence.
+    latent_size : int
+        Random numbers that make an instrument.
+    pitches : range
+        MIDI notes that the model knows.
+    """
+
+    @classmethod
+    def load_from_path(cls, path: str | Path | None = None, batch_size: int = 16,
+                       threads: int | None = None) -> Model:
+        """Load a generator, as `synths.gansynth.Model.load_from_path`.
+
+        Parameters
+        ----------
+        path : str, Path or None
+            Whatever `synths.weights.checkpoints.find` takes.
+        batch_size : int
+            Notes computed at once.
+        threads : int, optional
+            None alone: TensorFlow uses all cores.
+
+        Raises
+        ------
+        CheckpointError
+            If there are no such weights, or they are damaged.
+        InputError
+            If Magenta's code cannot build the network that they are of, or threads are asked for.
+        """
+        if threads is not None:
+            raise InputError("Magenta's own engine computes on all cores: leave out the threads.")
+        return cls(checkpoints.find(path, "gansynth"), batch_size)
+
+    def __init__(self, prefix: Path, batch_size: int = 16) -> None:
+        self.path, self.batch_size = Path(prefix), batch_size
+        experiment = checkpoints.experiment(prefix)
+        num_blocks = variables.count_blocks(checkpoints.shapes(prefix))
+        if num_blocks < 1:
+            raise InputError(f"The GANSynth checkpoint {prefix} lacks the averaged weights that "
+                             "Magenta's code plays: choose another one.")
+        config = settings(schema.experiment_file(prefix).parent, experiment, num_blocks)
+        self.latent_size = int(config["latent_vector_size"])
+        self.pitches = range(model.LOWEST_PITCH, model.LOWEST_PITCH + _PITCHES)
+        tf = tensorflow_v1.load()
+        with tf.Graph().as_default(), silent_stderr():
+            try:
+                self._build(tf, config, num_blocks)
+            except (tf.errors.OpError, ValueError, KeyError) as error:
+                reason = str(error).strip().partition("\n")[0][:200]
+                raise InputError(f"Magenta's own engine cannot load {prefix} ({reason}): leave out "
+                                 "--engine.") from error
+
+    def _build(self, tf: Any, config: dict[str, Any], num_blocks: int) -> None:
+        """From labels and numbers to waves, as in Magenta's `Model.__init__`, and the weights."""
+        from magenta.models.gansynth.lib import network_functions
+        from magenta.models.gansynth.lib.specgrams_helper import SpecgramsHelper
+
+        saved: dict[str, Any] = {}
+        config["progress"] = self._progress(tf, config, num_blocks, saved)
+        self._labels = tf.placeholder(tf.int32, [self.batch_size])
+        self._noises = tf.placeholder(tf.float32, [self.batch_size, self.latent_size])
+        with tf.variable_scope("Generator"):
+            data, _ = network_functions.g_fn_registry[config["g_fn"]](
+                (self._noises, tf.one_hot(self._labels, _PITCHES)), **config)
+        helper = SpecgramsHelper(
+            config["audio_length"], config["resolution_schedule"].final_resolutions,
+            overlap=0.75, sample_rate=config["sample_rate"], mel_downscale=1,
+            ifreq=config["data_type"] != "phase")
+        invert = (helper.melspecgrams_to_waves if config["data_type"] == "mel"
+                  else helper.specgrams_to_waves)
+        self._waves = invert(data)
+        saved |= {variable.op.name + schema.AVERAGE: variable
+                  for variable in tf.global_variables("Generator")}
+        self._session = tf.Session()
+        tf.train.Saver(saved).restore(self._session, str(self.path))
+
+    @staticmethod
+    def _progress(tf: Any, config: dict[str, Any], num_blocks: int, saved: dict[str, Any]) -> Any:
+        """How far the network had grown; `saved` gets the variable that tells it."""
+        from magenta.models.gansynth.lib import networks
+
+        if not config["train_progressive"]:
+            return num_blocks - 1.0
+        if config["train_time_limit"] is None:
+            saved["global_step"] = tf.Variable(np.int64(0), name="global_step")
+            return networks.compute_progress(
+                saved["global_step"], config["stable_stage_num_images"],
+                config["transition_stage_num_images"], num_blocks)
+        saved["Variable"] = tf.Variable(np.float32(0), name="Variable")
+        stages = config["train_time_stage_multiplier"] ** np.arange(
+            2 * config["num_resolutions"] - 1, dtype=np.float32)
+        return networks.compute_progress_from_time(
+            saved["Variable"], config["num_resolutions"], num_blocks,
+            np.cumsum(stages * (config["train_time_limit"] / stages.sum())))
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._session.close()
+
+    def generate_z(self, n: int, rng: np.random.Generator | int | None = None) -> np.ndarray:
+        """Draw random instruments, the same as `synths.gansynth.Model.generate_z`.
+
+        Parameters
+        ----------
+        n : int
+            How many.
+        rng : numpy.random.Generator or int, optional
+            Source of the numbers, or a seed; None: different at each call.
+
+        Returns
+        -------
+        float64 [n, latent_size]
+        """
+        return np.random.default_rng(rng).normal(size=(n, self.latent_size))
+
+    def generate_samples_from_z(self, z: np.ndarray, pitches: Sequence[int] | np.ndarray,
+                                max_audio_length: int = 64000,
+                                note_lengths: Sequence[float] | None = None,
+                                progress: Callable[[int, int], None] | None = None,
+                                max_note_length: float = score.MAX_NOTE_LENGTH) -> np.ndarray:
+        """Notes of given instruments at given pitches, as Magenta's `Model` makes them.
+
+        Parameters
+        ----------
+        z : ndarray [n, latent_size]
+            The instruments.
+        pitches : sequence of n int
+            MIDI notes.
+        max_audio_length : int
+            Samples of each note, at most.
+        note_lengths, max_note_length
+            Not used: every note is computed whole.
+        progress : callable, optional
+            Called with notes done and notes in total.
+
+        Returns
+        -------
+        float32 [n, samples]
+
+        Raises
+        ------
+        InputError
+            If a pitch is not one of the model's.
+        """
+        labels = np.asarray(pitches) - model.LOWEST_PITCH
+        if ((labels < 0) | (labels >= _PITCHES)).any():
+            raise InputError(f"The model plays MIDI notes {self.pitches[0]} to {self.pitches[-1]}: "
+                             "leave other notes out or transpose them.")
+        waves = []
+        for begin in range(0, len(z), self.batch_size):
+            noises = np.zeros((self.batch_size, self.latent_size), np.float32)
+            numbers = np.zeros(self.batch_size, np.int32)
+            used = min(self.batch_size, len(z) - begin)
+            noises[:used], numbers[:used] = z[begin:begin + used], labels[begin:begin + used]
+            made = self._session.run(self._waves, {self._labels: numbers, self._noises: noises})
+            waves.append(made[:used, :max_audio_length, 0])
+            if progress:
+                progress(begin + used, len(z))
+        return np.concatenate(waves)

@@ -1,0 +1,168 @@
+"""GANSynth's generator as LiteRT networks, cut after the frames that are heard.
+
+The generator sees a few frames to either side of each frame and the phase adds up forward in time,
+so the first part of a note does not depend on the rest of it: a note held for 0.13 s needs 20 of
+128 frames, and a few more at the lower resolutions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from synths.engines.litert import Graph, Tensor
+from synths.gansynth.variables import Layer, Weights
+
+_LEAK = 0.2  # slope of the leaky ReLU
+_EPSILON = 1e-8  # of the pixel normalisation
+
+
+def rows(weights: Weights, frames: int) -> dict[int, int]:
+    """How many frames of each block's picture decide over the first `frames` of the whole."""
+    needed = {}
+    factor = weights.scale[0] ** (weights.num_resolutions - weights.num_blocks)
+    need = -(-frames // factor)
+    for block in range(weights.num_blocks, 0, -1):
+        if block in weights.shares:  # its own part of the picture, too
+            factor = weights.scale[0] ** (weights.num_resolutions - block)
+            need = max(need, -(-frames // factor))
+        height = weights.resolution(block)[0]
+        needed[block] = need = min(height, need)
+        for layer in ("conv1", "conv0"):
+            if (block, layer) in weights.layers:
+                below = weights.layers[block, layer].kernel.shape[0] // 2
+                need = min(height, need + below)
+        need = -(-need // weights.scale[0])
+    return needed
+
+
+def build(weights: Weights, batch: int, frames: int, folded: bool = True) -> bytes:
+    """Build the network from instruments and pitches to pictures, cut after `frames` frames.
+
+    Parameters
+    ----------
+    weights : Weights
+    batch : int
+        Notes computed at once.
+    frames : int
+        Of the whole picture, from the first.
+    folded : bool
+        Scale up and convolve in one where that is possible: the same sums, fewer multiplications.
+
+    Returns
+    -------
+    bytes
+        A model for `synths.engines.litert.Runner`.
+    """
+    graph = Graph()
+    needed_rows = rows(weights, frames)
+    x = _pixel_norm(graph, graph.input([batch, weights.latent_size + len(weights.pitches)]))
+    x = graph.fully_connected(x, weights.first.kernel, weights.first.bias)
+    x = _activate(graph, graph.reshape(x, [batch, *weights.start, -1]))
+    pictures = []
+    for block in range(1, weights.num_blocks + 1):
+        height = weights.resolution(block)[0]
+        if block > 1:
+            needed = min(height, needed_rows[block]
+                         + weights.layers[block, "conv1"].kernel.shape[0] // 2)
+            x = _grow(graph, weights, x, block, needed, folded)
+        x = _activate(graph, _convolve(graph, x, weights.layers[block, "conv1"], height))
+        x = _first_rows(graph, x, needed_rows[block])
+        if block in weights.shares:
+            pictures.append(_picture(graph, weights, x, block, frames))
+    whole = pictures[0]
+    for picture in pictures[1:]:
+        whole = graph.add(whole, picture)
+    graph.output(whole)
+    return graph.build()
+
+
+def _grow(graph: Graph, weights: Weights, x: Tensor, block: int, rows: int, folded: bool) -> Tensor:
+    """Scale up, convolve, activate: the first `rows` rows of a block, or one more."""
+    layer = weights.layers[block, "conv0"]
+    if folded and weights.scale == (2, 2) and layer.kernel.shape[:2] == (3, 3):
+        return _grow_folded(graph, x, layer, rows)
+    x = graph.resize_nearest(x, x.shape[1] * weights.scale[0], x.shape[2] * weights.scale[1])
+    x = _convolve(graph, x, layer, weights.resolution(block)[0])
+    return _first_rows(graph, _activate(graph, x), rows)
+
+
+def _grow_folded(graph: Graph, x: Tensor, layer: Layer, rows: int) -> Tensor:
+    """Scaling each pixel up to 2 x 2 and convolving 3 x 3, in one.
+
+    That is four convolutions of 2 x 2, one for each corner, whose results interleave: the
+    same sums with 4/9 of the multiplications.
+    """
+    batch, low, width, _ = x.shape
+    half = -(-rows // 2)
+    corners = []
+    for below, upright in enumerate(_fold(layer.kernel, axis=0)):
+        for right, kernel in enumerate(_fold(upright, axis=1)):
+            # With x cut short, the last row of the lower corners may lack its last input;
+            # it is then one more than asked for, and dropped later.
+            padded = _pad(graph, x, 1 - below, half + below - low, 1 - right, right)
+            corners.append(_activate(graph, graph.conv2d(padded, kernel, layer.bias,
+                                                         padding="VALID")))
+    x = graph.concatenate(corners, axis=3)
+    return graph.op("DEPTH_TO_SPACE", [x], (batch, 2 * half, 2 * width, layer.bias.size),
+                    options="DepthToSpace", blockSize=2)
+
+
+def _picture(graph: Graph, weights: Weights, x: Tensor, block: int, frames: int) -> Tensor:
+    """A block's part of the picture, at full size."""
+    layer = weights.layers[block, "to_rgb"]
+    x = graph.conv2d(x, layer.kernel, layer.bias)
+    if weights.to_rgb_activation == "tanh":
+        x = graph.tanh(x)
+    share = weights.shares[block]
+    if share != 1.0:
+        x = graph.multiply(x, np.float32(share))
+    factors = [scale ** (weights.num_resolutions - block) for scale in weights.scale]
+    if factors != [1, 1]:
+        x = graph.resize_nearest(x, x.shape[1] * factors[0], x.shape[2] * factors[1])
+    return _first_rows(graph, x, frames)
+
+
+def _pixel_norm(graph: Graph, x: Tensor) -> Tensor:
+    """Bring each pixel's channels to a mean square of 1 (Magenta's ``layers.pixel_norm``)."""
+    power = graph.mean(graph.op("SQUARE", [x], x.shape), [-1])
+    return graph.multiply(x, graph.rsqrt(graph.add(power, np.float32(_EPSILON))))
+
+
+def _activate(graph: Graph, x: Tensor) -> Tensor:
+    return _pixel_norm(graph, graph.leaky_relu(x, _LEAK))
+
+
+def _pad(graph: Graph, x: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
+    """Zeros around pictures; a negative bottom cuts rows off."""
+    if bottom < 0:
+        x = _first_rows(graph, x, x.shape[1] + bottom)
+        bottom = 0
+    batch, height, width, channels = x.shape
+    around = np.array([[0, 0], [top, bottom], [left, right], [0, 0]], np.int32)
+    # XNNPACK merges the padding into the convolution that follows.
+    return graph.op("PAD", [x, graph.constant(around)],
+                    (batch, height + top + bottom, width + left + right, channels), options="Pad")
+
+
+def _convolve(graph: Graph, x: Tensor, layer: Layer, height: int) -> Tensor:
+    """Convolve as with zeros around a picture of `height` rows, of which x has the first.
+
+    Rows that would need more of the picture than there is are not computed.
+    """
+    if x.shape[1] == height:
+        return graph.conv2d(x, layer.kernel, layer.bias)
+    tall, wide = layer.kernel.shape[:2]
+    x = _pad(graph, x, (tall - 1) // 2, 0, (wide - 1) // 2, wide // 2)
+    return graph.conv2d(x, layer.kernel, layer.bias, padding="VALID")
+
+
+def _first_rows(graph: Graph, x: Tensor, rows: int) -> Tensor:
+    if rows >= x.shape[1]:
+        return x
+    return graph.slice(x, [0, 0, 0, 0], [-1, rows, -1, -1])
+
+
+def _fold(kernel: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """A kernel of 3 over pixels doubled along an axis, as two of 2 over the pixels themselves."""
+    a, b, c = np.split(kernel, 3, axis)
+    return np.concatenate([a, b + c], axis), np.concatenate([a + b, c], axis)

@@ -1,0 +1,271 @@
+"""Sounds of encodings as files; what was made of a clip that is not finished is kept beside it.
+
+Memory holds the codes of the clips that are being decoded, and no others.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from synths import InputError, files
+from synths.nsynth.decode import (
+    HOP_LENGTH,
+    SAMPLE_RATE,
+    Progress,
+    Uniforms,
+    check_encodings,
+    settle,
+    sound_of,
+    stream,
+)
+from synths.weights import checkpoints
+
+_MAGIC = b"NSynth codes 1\n\0"
+_HEADER = len(_MAGIC) + hashlib.sha256().digest_size
+_RECORD = HOP_LENGTH + 4    # bytes: a frame's codes and their checksum
+# Clips that differ by no more frames than these go on together, from the least of them.
+_TOGETHER = 16
+
+
+def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
+               checkpoint_path: str | Path | None = "model.ckpt-200000",
+               samples_per_save: int = 10000, *, seed: int = 0,
+               identities: Sequence[str] | None = None, precision: str = "auto",
+               temperature: float = 1.0, threads: int | None = None, fade: float = 0.0,
+               resume: bool = False, progress: Progress | None = None,
+               reference_audio: np.ndarray | None = None,
+               report: Callable[[str], None] | None = None) -> None:
+    """Sounds of encodings as WAV files, as `fastgen.synthesize`: 16-bit PCM, 16 kHz.
+
+    A clip that is not finished is saved under a name that says so (`partial_path`), as long as what
+    has been made of it: first after `samples_per_save` samples, then after every as many more (of a
+    long clip, a quarter more), and when interrupted (KeyboardInterrupt).  Its codes are kept beside
+    it (`codes_path`, 16 kB for each second), frame by frame, so that a later call can go on where
+    this one was stopped or killed.  Both go when the clip takes its own name.  (Magenta writes
+    files of full length and silence from the start.)
+
+    Parameters
+    ----------
+    encodings : float [batch, frames, channels] or [frames, channels]
+    save_paths : iterable of str or Path
+        One file for each clip; its folder must exist.
+    checkpoint_path : str, Path or None
+        A checkpoint of NSynth: whatever `checkpoints.find` takes.
+    samples_per_save : int
+        How often a clip that is not finished is saved; at least 512 in effect.
+    seed : int
+        The same seed gives the same sounds.
+    identities : sequence of str, optional
+        What each clip is: its random numbers come from the seed and this.  None: from its place.
+    precision, temperature, threads, progress, reference_audio, report
+        As for `decode`.
+    fade : float
+        Seconds faded in at the beginning and out at the end of each file, so that nothing clicks;
+        0 leaves the samples as they are, as Magenta does.
+    resume : bool
+        Go on with an earlier call that did not end: finished files are left as they are, and of
+        the others what is kept is used; the files become those of a call that was not interrupted.
+        What the network hears of it, its last 6,138 samples, runs through it once more.
+
+    Raises
+    ------
+    InputError
+        As for `decode`; or the paths are not as many as the encodings, or not all different; or a
+        file cannot be written.
+    CheckpointError
+        The checkpoint cannot be used.
+    """
+    encodings = check_encodings(encodings)
+    paths = _checked_paths(save_paths, len(encodings))
+    if samples_per_save < 1:
+        raise InputError(f"samples_per_save is at least 1, not {samples_per_save}.")
+    keys: Sequence[int | str] = range(len(paths)) if identities is None else identities
+    length = encodings.shape[1] * HOP_LENGTH
+    prefix = checkpoints.find(checkpoint_path, "nsynth")
+    todo = [i for i, path in enumerate(paths) if not (resume and path.is_file())]
+    if todo:
+        precision = settle(precision, prefix, reference_audio, threads, report)
+    weights = prefix.with_name(prefix.name + ".index").read_bytes()     # has all checksums
+    clips = [_Clip(path, length, fade, samples_per_save,
+                   [weights, encoding, seed, key, precision, float(temperature)])
+             for path, encoding, key in zip(paths, encodings, keys)]
+    for i in todo if resume else ():
+        clips[i].load()
+
+    def numbers(together: list[int], part: slice) -> Uniforms:
+        return Uniforms(seed, [keys[i] for i in together[part]])
+
+    runs = []
+    for group in _groups([clips[i].kept for i in todo]):
+        together = [todo[i] for i in group]
+        made = min(clips[i].kept for i in together)
+        runs.append(([clips[i] for i in together], stream(
+            encodings[together], prefix,
+            functools.partial(numbers, together),
+            precision, temperature, threads,
+            np.stack([clips[i].codes[:made] for i in together]) if made else None)))
+    for i, clip in enumerate(clips):    # all that can be wrong has been seen
+        clip.begin(new=i in todo and not clip.kept)
+    done = length * (len(clips) - len(todo))
+    for rows, blocks in runs:
+        done += min(clip.kept for clip in rows) * len(rows)
+        try:
+            for block in blocks:
+                for clip, codes in zip(rows[block.clips], block.codes):
+                    clip.add(block.samples.start, codes)
+                done += block.codes.size
+                if progress:
+                    progress(done, length * len(clips))
+        except KeyboardInterrupt:
+            for clip in clips:
+                clip.save()
+            raise
+
+
+def _checked_paths(save_paths: Iterable[str | Path], clips: int) -> list[Path]:
+    """One path for each clip, all different, in folders that are there."""
+    if isinstance(save_paths, (str, Path)):
+        save_paths = [save_paths]
+    paths = [Path(path) for path in save_paths]
+    if len(paths) != clips:
+        raise InputError(f"There are {clips} encodings and {len(paths)} paths to save to: give one "
+                         "for each.")
+    if len(set(paths)) != len(paths):
+        raise InputError("Two clips would be saved to the same file: give each its own path.")
+    for path in paths:
+        if not path.absolute().parent.is_dir():
+            raise InputError(f"The folder of {path} does not exist: make it first.")
+    return paths
+
+
+def _groups(kept: Sequence[int]) -> Iterator[list[int]]:
+    """Clips of which about as much is kept: those that went side by side go on side by side."""
+    group: list[int] = []
+    for i in sorted(range(len(kept)), key=lambda i: kept[i]):
+        if group and (kept[i] - kept[group[0]] > _TOGETHER * HOP_LENGTH
+                      or bool(kept[i]) != bool(kept[group[0]])):
+            yield group
+            group = []
+        group.append(i)
+    if group:
+        yield group
+
+
+class _Clip:
+    """A clip on its way to its file.
+
+    Attributes
+    ----------
+    kept : int
+        Samples whose codes are on disk.
+    codes : uint8 [samples] or None
+        Those made so far, in memory from the first to the last.
+    """
+
+    def __init__(self, path: Path, length: int, fade: float, every: int, made_of: list) -> None:
+        self._path, self._length, self._fade, self._every = path, length, fade, every
+        digest = hashlib.sha256()
+        for part in made_of:    # each with its length, so that no two lists are one
+            data = part if isinstance(part, bytes) else (
+                part.tobytes() if isinstance(part, np.ndarray) else
+                repr(part).encode("utf-8", "surrogateescape"))
+            digest.update(len(data).to_bytes(8, "little") + data)
+        self._header = _MAGIC + digest.digest()
+        self.kept = self._made = self._saved = 0
+        self.codes: np.ndarray = np.zeros(0, np.uint8)
+
+    def load(self) -> None:
+        """Read what an earlier call has kept, up to where it is whole."""
+        try:
+            data = codes_path(self._path).read_bytes()
+        except OSError:
+            return
+        if data[:_HEADER] != self._header:  # of another call
+            return
+        whole = (len(data) - _HEADER) // _RECORD
+        frames = []
+        for frame in range(min(whole, self._length // HOP_LENGTH - 1)):
+            record = data[_HEADER + frame * _RECORD:_HEADER + (frame + 1) * _RECORD]
+            if _record(frame, record[:HOP_LENGTH]) != record:
+                break
+            frames.append(record[:HOP_LENGTH])
+        self.codes = np.frombuffer(b"".join(frames), np.uint8)
+        self.kept = self._made = len(self.codes)
+
+    def begin(self, new: bool) -> None:
+        """Remove what is of no use: of a new clip all, of another what is not whole."""
+        if not self.kept:
+            partial_path(self._path).unlink(missing_ok=True)
+            codes_path(self._path).unlink(missing_ok=True)
+            if new:
+                self._path.unlink(missing_ok=True)
+        else:
+            with files.writing(codes_path(self._path)) as file:
+                file.write(self._header)
+                for first in range(0, self.kept, HOP_LENGTH):
+                    file.write(_record(first // HOP_LENGTH,
+                                       self.codes[first:first + HOP_LENGTH].tobytes()))
+
+    def add(self, first: int, codes: np.ndarray) -> None:
+        """Take the next frame; save what is due."""
+        if len(self.codes) != self._length:
+            self.codes = np.concatenate([self.codes,
+                                         np.zeros(self._length - len(self.codes), np.uint8)])
+        self.codes[first:first + HOP_LENGTH] = codes
+        self._made = max(self._made, first + HOP_LENGTH)
+        if self._made == self._length:
+            self._finish()
+        elif self._made > self.kept:
+            record = _record(first // HOP_LENGTH, codes.tobytes())
+            if self.kept:
+                files.append(codes_path(self._path), record)
+            else:
+                with files.writing(codes_path(self._path)) as file:
+                    file.write(self._header + record)
+            self.kept = self._made
+            if (self._made // self._every > self._saved // self._every
+                    and self._made > 1.25 * self._saved):
+                self.save()
+
+    def save(self) -> None:
+        """Save what is made of a clip that is not finished, under a name that says so."""
+        if self._saved < self._made < self._length:
+            files.write_wav(partial_path(self._path),
+                            faded(sound_of(self.codes[:self._made]), self._fade))
+            self._saved = self._made
+
+    def _finish(self) -> None:
+        files.write_wav(self._path, faded(sound_of(self.codes), self._fade))
+        partial_path(self._path).unlink(missing_ok=True)
+        codes_path(self._path).unlink(missing_ok=True)
+        self.codes = self.codes[:0]
+
+
+def _record(frame: int, codes: bytes) -> bytes:
+    return codes + zlib.crc32(codes, frame + 1).to_bytes(4, "little")
+
+
+def partial_path(path: str | Path) -> Path:
+    """Return the file of a clip that is not finished: bass.partial.wav for bass.wav."""
+    path = Path(path)
+    return path.with_name(f"{path.stem}.partial{path.suffix}")
+
+
+def codes_path(path: str | Path) -> Path:
+    """Return the file of the codes that are made of a clip: bass.partial.codes for bass.wav."""
+    return partial_path(path).with_suffix(".codes")
+
+
+def faded(audio: np.ndarray, seconds: float) -> np.ndarray:
+    """A copy with `seconds` (at most half of it) faded in at the beginning and out at the end."""
+    audio, length = audio.copy(), min(round(seconds * SAMPLE_RATE), audio.size // 2)
+    ramp = np.arange(length, dtype=np.float32) / max(1, length)
+    audio[:length] *= ramp
+    audio[audio.size - length:] *= ramp[::-1]
+    return audio

@@ -1,0 +1,209 @@
+"""The variables of NSynth's WaveNet autoencoder, and what its networks are called by.
+
+Read as Magenta's `fastgen` does it: the variables themselves, not their moving averages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from synths import CheckpointError
+from synths.weights import checkpoints
+
+if TYPE_CHECKING:
+    from synths.engines.processors import Processor
+
+HOP_LENGTH = 512    # samples per frame of an encoding
+STAGES = 10         # dilations 1, 2, ... 512, over and over
+CODES = 256         # mu-law codes 0..255 stand for -128..127
+TOGETHER = 5        # layers whose skips are one product: as many as XNNPACK joins at a time
+# Up to this width a network is small: its steps are a matter of overheads, not of arithmetic.
+SMALL = 96
+# Rows in the product of a block of past moments, clips times steps: enough to keep the arithmetic
+# units busy, and little enough to stay in the cache.
+BLOCK_ROWS = 384
+
+
+@dataclass
+class Layer:
+    """One residual block; matrices are [inputs, outputs]."""
+
+    dilation: int                   # steps
+    taps: np.ndarray                # [3, width, 2 width]: t - 2d, t - d, t
+    bias: np.ndarray                # [2 width]
+    cond: np.ndarray                # [channels of the encoding, 2 width]
+    cond_bias: np.ndarray           # [2 width]
+    res: np.ndarray                 # [width, width]
+    res_bias: np.ndarray
+    skip: np.ndarray                # [width, skip width]
+    skip_bias: np.ndarray
+
+
+@dataclass
+class Weights:
+    """The decoder's variables, float32, under Magenta's names in their order."""
+
+    start: np.ndarray               # [3, width]
+    start_bias: np.ndarray
+    skip_start: np.ndarray          # [width, skip width]
+    skip_start_bias: np.ndarray
+    out1: np.ndarray                # [skip width, skip width]
+    out1_bias: np.ndarray
+    cond_out1: np.ndarray           # [channels of the encoding, skip width]
+    cond_out1_bias: np.ndarray
+    logits: np.ndarray              # [skip width, 256]
+    logits_bias: np.ndarray
+    layers: list[Layer] = field(default_factory=list)
+
+    @property
+    def width(self) -> int:
+        """Channels of the residual path."""
+        return self.start.shape[1]
+
+    @property
+    def skip_width(self) -> int:
+        """Channels of the skip path."""
+        return self.skip_start.shape[1]
+
+    @property
+    def channels(self) -> int:
+        """Channels of an encoding."""
+        return self.cond_out1.shape[0]
+
+
+def sizes(prefix: Path) -> tuple[int, int, int]:
+    """Width, layers and channels of the encoding of a checkpoint's decoder, all shapes checked.
+
+    Raises
+    ------
+    CheckpointError
+        A variable is missing or its shape does not fit the others'.
+    """
+    shapes = checkpoints.shapes(prefix)
+    check_layers(prefix, shapes, _expected(shapes))
+    return (shapes["startconv/W"][3], count_layers(shapes, "dilatedconv_"),
+            shapes["cond_map_out1/W"][2])
+
+
+def _expected(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The shapes that the decoder's kernels must have, by layer."""
+    width, skip, channels = (shapes.get(name, (0,))[axis] for name, axis in
+                             (("startconv/W", -1), ("skip_start/W", -1), ("cond_map_out1/W", -2)))
+    expected: dict[str, tuple[int, ...]] = {
+        "startconv": (1, 3, 1, width), "skip_start": (1, 1, width, skip),
+        "out1": (1, 1, skip, skip), "cond_map_out1": (1, 1, channels, skip),
+        "logits": (1, 1, skip, CODES)}
+    for i in range(1, max(count_layers(shapes, "dilatedconv_"), 1) + 1):
+        expected |= {f"dilatedconv_{i}": (1, 3, width, 2 * width),
+                     f"cond_map_{i}": (1, 1, channels, 2 * width),
+                     f"res_{i}": (1, 1, width, width), f"skip_{i}": (1, 1, width, skip)}
+    return expected
+
+
+def dilation(layer: int) -> int:
+    """Of a layer, counted from 0, in steps."""
+    return 2 ** (layer % STAGES)
+
+
+def frames_heard(layers: int) -> int:
+    """Frames of the past that a network of so many layers hears: two dilations a layer and two."""
+    return -(-(2 + sum(2 * dilation(layer) for layer in range(layers))) // HOP_LENGTH)
+
+
+def known_codes(made: np.ndarray | None, frame: int) -> np.ndarray | None:
+    """The codes of a frame as the network takes them, float32 [512, batch, 1], -128..127."""
+    if made is None:
+        return None
+    codes = made[:, frame * HOP_LENGTH:(frame + 1) * HOP_LENGTH].T
+    return codes[:, :, None].astype(np.float32) - 128
+
+
+def load(prefix: Path) -> Weights:
+    """Read the decoder's variables.
+
+    As Magenta's `fastgen` does, the variables themselves are read, not their moving averages.
+
+    Parameters
+    ----------
+    prefix : Path
+        From `checkpoints.find` or `checkpoints.resolve`.
+
+    Raises
+    ------
+    CheckpointError
+        A variable is missing or its shape does not fit the others'.
+    """
+    shapes = checkpoints.shapes(prefix)
+    variables = read_layers(prefix, shapes, _expected(shapes))
+
+    def matrix(name: str) -> tuple[np.ndarray, np.ndarray]:
+        kernel, bias = variables[name]
+        return kernel.reshape(kernel.shape[-2:]), bias
+
+    start, start_bias = variables["startconv"]
+    weights = Weights(start.reshape(3, -1), start_bias, *matrix("skip_start"), *matrix("out1"),
+                      *matrix("cond_map_out1"), *matrix("logits"))
+    for i in range(1, count_layers(shapes, "dilatedconv_") + 1):
+        taps, bias = variables[f"dilatedconv_{i}"]
+        weights.layers.append(Layer(dilation(i - 1), taps[0], bias,
+                                    *matrix(f"cond_map_{i}"), *matrix(f"res_{i}"),
+                                    *matrix(f"skip_{i}")))
+    return weights
+
+
+def count_layers(shapes: Mapping[str, tuple[int, ...]], scope: str) -> int:
+    """How many layers `<scope>1`, `<scope>2`, ... a checkpoint has."""
+    n = 0
+    while f"{scope}{n + 1}/W" in shapes:
+        n += 1
+    return n
+
+
+def check_layers(prefix: Path, shapes: Mapping[str, tuple[int, ...]],
+                 expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Compare shapes of variables with those expected of kernels, by layer.
+
+    Raises
+    ------
+    CheckpointError
+        A variable is missing, or has another shape.
+    """
+    for name, kernel in expected.items():
+        for variable, shape in ((f"{name}/W", kernel), (f"{name}/biases", kernel[-1:])):
+            if variable not in shapes:
+                raise CheckpointError(f"The checkpoint {prefix} lacks the variable {variable}: "
+                                      "it is not of NSynth's WaveNet autoencoder.")
+            if shape != shapes[variable] or 0 in shape:
+                raise CheckpointError(
+                    f"The variable {variable} of the checkpoint {prefix} has shape "
+                    f"{shapes[variable]}, and its neighbours ask for {shape}.")
+
+
+def read_layers(prefix: Path, shapes: Mapping[str, tuple[int, ...]],
+                expected: Mapping[str, tuple[int, ...]],
+                ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Kernels and biases by layer, after `check_layers`."""
+    check_layers(prefix, shapes, expected)
+    arrays = checkpoints.read(prefix, [f"{name}/{part}" for name in expected
+                                       for part in ("W", "biases")])
+    return {name: (arrays[f"{name}/W"], arrays[f"{name}/biases"]) for name in expected}
+
+
+def quantise(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A matrix [inputs, outputs] as int8 and one scale for each output channel."""
+    scale = np.abs(matrix).max(axis=0) / np.float32(127)
+    scale[scale == 0] = 1
+    return np.rint(matrix / scale).astype(np.int8), scale
+
+
+def compile_target(width: int, *widths: int, dots: bool = False) -> Processor | None:
+    """`processors.processor` of a large network's channels; None for a small one."""
+    if width <= SMALL:
+        return None
+    from synths.engines import processors  # llvmlite takes a third of a second
+    return processors.processor(width, *widths, dots=dots)

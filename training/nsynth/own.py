@@ -1,0 +1,389 @@
+"""A data set of sounds of one's own: their pitch, their partials, and the morphs between them.
+
+A sound that has a pitch is taken apart into its harmonics, along a track of `librosa.pyin` that
+the harmonics' own phases make exact.  One that has none is taken apart into bands of 125 Hz, whose
+levels are its spectral envelope; a band does in a morph what a partial does (`data.morph`), and
+what is pitched beside it rings along softly.
+
+Notes to remember by are mixed in, so that a network that is taught a few sounds does not forget
+what a pitch is: `notes.flac`, and the four sounds of `sounds/`.  `python -m training.nsynth.own`
+makes that file from the FluidR3 General MIDI font (MIT licence).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+
+import audio_utils
+from synths import InputError
+from synths.files import writing
+from training.nsynth import data
+
+SAMPLE_RATE = data.SAMPLE_RATE
+NOTES_FILE = Path(__file__).with_name("notes.flac")
+NOTES = tuple((program, pitch) for program in data.PROGRAMS for pitch in data.PITCHES[::3])
+HELD_OUT_NOTES = tuple((program, pitch) for program in data.PROGRAMS for pitch in (55, 67))
+SHARES = (0.2, 1 / 3, 0.4, 0.5)     # of the second sound; a third is what example 1 mixes
+SILENT, LOUD = 1e-3, 0.45           # peaks
+LOUDNESS = 0.9                      # the peak that a quiet sound gets, as example 1's --level does
+TAIL = 1600                         # samples of silence after a sound
+LOWEST, HIGHEST = 30.0, 3000.0      # Hz, of a pitch
+LOW = 110.0                         # Hz: the network hears few periods of its past
+BAND = 125.0                        # Hz, of a sound without pitch
+NARROW = 60.0                       # Hz, of a harmonic: a window of 33 ms
+CLEAR, PITCHED = 0.8, 0.5           # of a frame's periodicity; of a sound's loud frames
+# How much of a pitched sound is heard in the mix that a sound without pitch leads, for each unit of
+# its share.
+BESIDE = 1.5
+_FRAME, _HOP = 2048, 128
+
+
+@dataclass
+class Own:
+    """A sound to be learned.
+
+    Parameters
+    ----------
+    audio : np.ndarray
+        [samples], with a peak of `LOUD` or more.
+    level : float
+        What it is to be multiplied by to be as loud as its file: 1, or less where that is quiet.
+    frequency : np.ndarray or None
+        Hz [samples]; None for a sound that has no pitch.
+    clear : np.ndarray
+        bool [samples]: where the pitch is heard.
+    found : data.Partials
+        Its harmonics, or its bands.
+    """
+
+    audio: np.ndarray
+    level: float
+    frequency: np.ndarray | None
+    clear: np.ndarray
+    found: data.Partials
+
+
+def row_length(seconds: float) -> int:
+    """Samples of a row of the data set: the sound, and silence after it."""
+    return -(-(round(seconds * SAMPLE_RATE) + TAIL) // data.TRACK_HOP) * data.TRACK_HOP
+
+
+def periodicity(audio: np.ndarray, frequency: np.ndarray, hop: int) -> np.ndarray:
+    """How well a sound repeats itself after a period, in frames of 1024 samples around each hop.
+
+    Parameters
+    ----------
+    audio : np.ndarray
+        [samples].
+    frequency : np.ndarray
+        Hz, one for each hop.
+    hop : int
+        Samples.
+
+    Returns
+    -------
+    np.ndarray
+        At most 1: a tone is over 0.9, noise about 0 (normalised as in McLeod and Wyvill, A smarter
+        way to find pitch, ICMC 2005).
+    """
+    size, edge = 1024, 1024 + int(SAMPLE_RATE / LOWEST)
+    padded = np.pad(audio, edge)
+    out = np.zeros(len(frequency))
+    for i, hertz in enumerate(frequency):
+        period = SAMPLE_RATE / hertz
+        start = edge + i * hop - int(size + period) // 2
+        first = padded[start:start + size]
+        for lag in (int(period), int(period) + 1):
+            second = padded[start + lag:start + lag + size]
+            energy = first @ first + second @ second
+            out[i] = max(out[i], 2 * (first @ second) / energy if energy > 1e-9 else 0.0)
+    return out
+
+
+def pitch_track(audio: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
+    """Follow the pitch of a sound.
+
+    Parameters
+    ----------
+    audio : np.ndarray
+        [samples] at 16 kHz.
+
+    Returns
+    -------
+    frequency : np.ndarray or None
+        Hz [samples], led through where no pitch is heard; None if the sound has none: fewer than
+        half of its loud frames (30 dB) are periodic.
+    clear : np.ndarray
+        bool [samples]: where it is heard.
+    """
+    import librosa
+
+    audio = np.asarray(audio, float)
+    frequency, voiced, _ = librosa.pyin(audio, fmin=LOWEST, fmax=HIGHEST, sr=SAMPLE_RATE,
+                                        frame_length=_FRAME, hop_length=_HOP, fill_na=None)
+    frequency = np.asarray(frequency)
+    level = librosa.feature.rms(y=audio, frame_length=1024, hop_length=_HOP)[0][:len(frequency)]
+    loud = level > level.max() * 10 ** (-30 / 20)
+    steady = np.abs(np.diff(np.log2(frequency), prepend=np.log2(frequency[0]))) < 1 / 12
+    clear = loud & steady & (periodicity(audio, frequency, _HOP) > CLEAR)
+    time = np.arange(len(audio))
+    nothing = np.zeros(len(audio), bool)
+    if clear.sum() < max(3, PITCHED * loud.sum()):
+        return None, nothing
+    frames = np.arange(len(frequency)) * _HOP
+    log = np.interp(frames, frames[clear], np.log(frequency[clear]))
+    smooth = np.hanning(9)[1:-1]
+    log = np.convolve(np.pad(log, 3, mode="edge"), smooth / smooth.sum(), "valid")
+    track = np.exp(np.interp(time, frames, log))
+    heard = clear[np.minimum((time + _HOP // 2) // _HOP, len(clear) - 1)]
+    for _ in range(2):
+        track = _refined(audio, track, heard)
+    return track, heard
+
+
+def _refined(audio: np.ndarray, track: np.ndarray, heard: np.ndarray) -> np.ndarray:
+    """A pitch track corrected by how fast the phases of the lowest harmonics turn beside it."""
+    count = max(1, min(8, int(7000 / track.max())))
+    number = np.arange(1, count + 1)[:, None]
+    amplitude = data.partials(audio, number * track, float(track.mean())).amplitude
+    step = 64
+    turn = np.angle(amplitude[:, step:] * np.conj(amplitude[:, :-step])) / (2 * np.pi * step)
+    energy = np.abs(amplitude[:, step // 2:][:, :turn.shape[1]]) ** 2 * heard[
+        step // 2:][:turn.shape[1]]
+    window = np.hanning(960)
+    off = np.convolve(np.sum(number * energy * turn, axis=0), window, "same")
+    weight = np.convolve(np.sum(number ** 2 * energy, axis=0), window, "same")
+    # A harmonic that is not there turns at random: the sums forget it, and what is far off is none.
+    hertz = SAMPLE_RATE * off / np.maximum(weight, 1e-6 * weight.max() + 1e-12)
+    hertz = np.pad(hertz, (step // 2, step - step // 2), mode="edge")
+    return track + np.clip(hertz, -0.015 * track, 0.015 * track)
+
+
+def take_apart(audio: np.ndarray, frequency: np.ndarray | None) -> data.Partials:
+    """The harmonics of a sound, or the bands of one that has no pitch."""
+    if frequency is None:
+        bands = np.arange(BAND / 2, 7600, BAND)
+        return data.partials(audio, np.repeat(bands[:, None], audio.size, axis=1), BAND)
+    count = max(1, min(60, int(7600 / frequency.max())))
+    # Narrow: what lies between the harmonics of a high sound is noise, and goes into the rest.
+    return data.partials(audio, np.arange(1, count + 1)[:, None] * frequency,
+                         min(float(frequency.mean()), NARROW))
+
+
+def load(path: Path, seconds: float, report: Callable[[str], None] | None = None) -> np.ndarray:
+    """Read a sound as example 1 does: one channel, 16 kHz, cut or padded.
+
+    Returns
+    -------
+    np.ndarray
+        float64 [round(seconds * 16000)].
+
+    Raises
+    ------
+    InputError
+        If it cannot be read or is silent.
+    """
+    audio = audio_utils.load_audio(path, round(seconds * SAMPLE_RATE), report=report)
+    if np.abs(audio).max() < SILENT:
+        raise InputError(f"A sound to learn must be heard, and the first {seconds:g} s of "
+                         f"{path.name} are silent: cut the silence off, or leave the sound out.")
+    return audio.astype(np.float64)
+
+
+def prepare(audio: np.ndarray, length: int) -> Own:
+    """Take a sound apart; `length` samples with silence after it."""
+    peak = float(np.abs(audio).max())
+    level = 1.0 if peak >= LOUD else peak / LOUDNESS
+    audio = np.pad(audio / level, (0, length - audio.size))
+    frequency, clear = pitch_track(audio)
+    return Own(audio, level, frequency, clear, take_apart(audio, frequency))
+
+
+def morph(lead: Own, other: Own, share: float) -> np.ndarray:
+    """What the mix of two encodings ought to sound like; `share` is the second's.
+
+    Returns
+    -------
+    np.ndarray
+        [samples]; at equal shares neither leads, and both are heard.
+    """
+    reach = min(1.0, data.REACH * share)
+    if share == 0.5:
+        return coloured(lead, other, 0.5) + coloured(other, lead, 0.5)
+    audio = coloured(lead, other, reach)
+    if lead.frequency is None:
+        return audio + BESIDE * share * coloured(other, lead, share)
+    if other.frequency is None:
+        return audio + data.RING * coloured(other, lead, 1 - reach)
+    return audio
+
+
+def coloured(lead: Own, other: Own, share: float) -> np.ndarray:
+    """`data.morph` of two sounds, its partials as loud in all as those of the sound that leads.
+
+    What the other has not got at these frequencies would else leave the noise beside them alone.
+    """
+    found = replace(lead.found, rest=np.zeros_like(lead.found.rest))
+    tone = data.morph(found, other.found, share)
+    own = lead.audio - lead.found.rest
+    gain = np.sqrt(np.mean(own ** 2) / max(np.mean(tone ** 2), 1e-9))
+    return gain * tone + 0.3 * (1 - share) * lead.found.rest
+
+
+def hard(lead: Own) -> bool:
+    """Whether the mixes that a sound leads break up easily: it is low, or has no pitch."""
+    return lead.frequency is None or float(np.median(lead.frequency)) < LOW
+
+
+def read_notes(length: int, file: Path = NOTES_FILE) -> dict[str, np.ndarray]:
+    """The notes to remember by, joined where a row is longer than they are.
+
+    Parameters
+    ----------
+    length : int
+        Samples of a row.
+    file : Path
+        As `write_notes` made it.
+
+    Returns
+    -------
+    dict
+        `audio` [n, length], `split` [n], `track` float32 [n, length / TRACK_HOP].
+    """
+    import soundfile
+
+    sound, _ = soundfile.read(file)
+    notes = list(sound.reshape(-1, data.SAMPLES))
+    tracks = [np.full(data.SAMPLES // data.TRACK_HOP, pitch, np.float32)
+              for _, pitch in NOTES + HELD_OUT_NOTES]
+    split = [data.TRAIN] * len(NOTES) + [data.HELD_OUT_NOTE] * len(HELD_OUT_NOTES)
+    for name, (shipped, _) in data.shipped_partials().items():
+        notes.append(shipped)
+        tracks.append(data.shipped_track(name))
+        split.append(data.TRAIN)
+    times = -(-length // data.SAMPLES)
+    audio, track = [], []
+    chosen = np.array(split)
+    for i, kind in enumerate(split):
+        alike = np.flatnonzero(chosen == kind)
+        at = int(np.searchsorted(alike, i))
+        row = [alike[(at + 5 * k) % alike.size] for k in range(times)]
+        audio.append(np.concatenate([notes[j] for j in row])[:length])
+        track.append(np.concatenate([tracks[j] for j in row])[:length // data.TRACK_HOP])
+    return dict(audio=np.stack(audio), split=chosen, track=np.stack(track))
+
+
+def render(sounds: Mapping[str, np.ndarray], seconds: float,
+           progress: Callable[[int, int], None] | None = None) -> dict[str, np.ndarray]:
+    """Make the data set.
+
+    Parameters
+    ----------
+    sounds : mapping
+        Sounds as `load` gives them, by name.
+    seconds : float
+        Their length.
+    progress : callable, optional
+        Called with steps done and steps in all.
+
+    Returns
+    -------
+    dict
+        As `data.render`, the own sounds in the place of the shipped ones (`split` 3); and `own`
+        int [sounds], the row of each as loud as its file, `pitched` bool [sounds].
+    """
+    length = row_length(seconds)
+    pairs = list(permutations(range(len(sounds)), 2))
+    total, done = len(sounds) + len(pairs), 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if progress:
+            progress(done, total)
+
+    notes = read_notes(length)
+    audio, split, track = (list(notes[key]) for key in ("audio", "split", "track"))
+    own: list[Own] = []
+    loud: list[int] = []
+    native: list[int] = []
+    for sound in sounds.values():
+        own.append(prepare(sound, length))
+        step()
+        pitch = np.full(length // data.TRACK_HOP, np.nan, np.float32)
+        if own[-1].frequency is not None:
+            heard = own[-1].clear[::data.TRACK_HOP]
+            pitch[heard] = 69 + 12 * np.log2(own[-1].frequency[::data.TRACK_HOP][heard] / 440)
+        # A quiet sound is learned as loud as its file, and at the level that --level gives it.
+        for level in (1.0, own[-1].level):
+            if level == 1.0 and len(loud) == len(own):
+                continue
+            if level == 1.0:
+                loud.append(len(audio))
+            audio.append(level * own[-1].audio)
+            split.append(data.SHIPPED)
+            track.append(pitch)
+        native.append(len(audio) - 1)
+    morphs, sources, shares, weights = [], [], [], []
+    for i, j in pairs:
+        for share in SHARES if i < j else SHARES[:-1]:
+            made = morph(own[i], own[j], share)
+            for a, b in dict.fromkeys([(loud[i], loud[j]), (native[i], native[j])]):
+                peaks = [np.abs(audio[row]).max() for row in (a, b)]
+                peak = peaks[0] ** (1 - share) * peaks[1] ** share
+                morphs.append(made / np.abs(made).max() * peak)
+                sources.append((a, b))
+                shares.append(share)
+                weights.append((data.HARDER if hard(own[i]) else 1.0)
+                               * (data.HARDER if share == data.DEFAULT_SHARE else 1.0))
+        step()
+    return dict(audio=_int16(audio), split=np.array(split, np.int16),
+                track=np.array(track, np.float32), morph_audio=_int16(morphs),
+                morph_sources=np.array(sources, np.int32), morph_share=np.array(shares, np.float32),
+                morph_weight=np.array(weights, np.float32),
+                own=np.array(native), pitched=np.array([o.frequency is not None for o in own]))
+
+
+def _int16(rows: list[np.ndarray]) -> np.ndarray:
+    return np.round(np.clip(np.stack(rows), -1, 1) * 32767).astype(np.int16)
+
+
+def write_notes(path: Path = NOTES_FILE) -> Path:
+    """Render the notes to remember by as one FLAC file, one after the other."""
+    import soundfile
+
+    rows = []
+    for chosen in (NOTES, HELD_OUT_NOTES):
+        for program in data.PROGRAMS:
+            rows.append(data.notes(program, tuple(p for q, p in chosen if q == program)))
+    with writing(path) as file:
+        soundfile.write(file, np.concatenate(rows).reshape(-1), SAMPLE_RATE, format="FLAC",
+                        subtype="PCM_16")
+    return path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Render the notes; see the module's head."""
+    parser = argparse.ArgumentParser(prog="python -m training.nsynth.own", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=NOTES_FILE, metavar="FILE",
+                        help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    try:
+        path = write_notes(options.output)
+    except (InputError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
