@@ -376,10 +376,11 @@ def test_stages_learn_and_a_run_goes_on_where_it_was(trainer, tmp_path):
     from training.gansynth import train
     for stage in train.STAGES:
         trainer.enter(stage)
-        figures = [trainer.step(0.02, 4) for _ in range(12)]
+        # Shades differ from note to note, so the steady stage takes more steps to tell.
+        figures = [trainer.step(0.02, 4) for _ in range(40 if stage == "steady" else 12)]
         assert np.isfinite([row[:3] for row in figures]).all()
         if stage == "steady":
-            assert np.mean(figures[-3:], axis=0)[0] < 0.8 * figures[0][0]
+            assert np.mean(figures[-5:], axis=0)[0] < 0.7 * np.mean(figures[:3], axis=0)[0]
     trainer.save(tmp_path / "state.npz", golden=True)
     other = train.Trainer(trainer.targets, 128, 8, 1, compiled=False)
     other.restore(tmp_path / "state.npz")
