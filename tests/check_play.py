@@ -23,10 +23,12 @@ RUN = """
 import json, runpy, sys
 target, sys.argv = sys.argv[1], sys.argv[2:]
 sys.path.insert(0, "")
-runpy.run_path(sys.argv[0], run_name="__main__")
-with open(target, "w", encoding="utf-8") as file:
-    json.dump([module.__file__ for module in list(sys.modules.values())
-               if getattr(module, "__file__", None)], file)
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")  # it ends by its exit code
+finally:
+    with open(target, "w", encoding="utf-8") as file:
+        json.dump([module.__file__ for module in list(sys.modules.values())
+                   if getattr(module, "__file__", None)], file)
 """
 
 

@@ -347,8 +347,8 @@ def test_example_02_plays_the_prelude(default_clip):
     folder, lines = default_clip
     check_gansynth(folder)
     assert lines[0].startswith("Weights: shipped starter gansynth_starter")
-    assert any("210 notes, 28.0 s, on 5 instruments, 7.0 s apart; seed 7" in line
-               for line in lines)
+    assert ("cs1-1pre-short: 210 notes, 28.0 s, on 5 instruments, 7.0 s apart, about 8 s of work, "
+            "2.9 MB on disk; seed 7.") in lines
     assert (folder / "index.html").stat().st_size < 2.5e6
     assert soundfile.info(folder / "cs1-1pre-short_seed7.wav").frames == 30 * 16000
     assert overview(folder, 7).shape == (1125, 1800, 3)

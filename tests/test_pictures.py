@@ -429,10 +429,10 @@ def every_kind_of_sheet():
     steps = [source, *[Cell(spectrum, f"{step} of 5") for step in range(1, 6)], source]
     for row, count in ((steps, 1), (steps, 6), ([source, mix, source], 12), ([source, mix], 1),
                        ([source, *[mix] * 40, source], 1)):
-        yield drawn(sheets.strips, [row] * count, NOTE), ["a_$b^2", row[-1].title, "C2", "0"]
-    yield drawn(sheets.strips, [[Cell(level, words)] for words in LONG], NOTE), ["9", *LONG]
+        yield drawn(sheets._strips, [row] * count, NOTE), ["a_$b^2", row[-1].title, "C2", "0"]
+    yield drawn(sheets._strips, [[Cell(level, words)] for words in LONG], NOTE), ["9", *LONG]
     for count in (1, 4, 100):
-        yield drawn(sheets.strips, [[Cell(level, str(i))] for i in range(count)], NOTE), [
+        yield drawn(sheets._strips, [[Cell(level, str(i))] for i in range(count)], NOTE), [
             str(count - 1), "dB below the loudest"]
     sound = tone(440, 4)
     five = Score(NOTES, sound, [0, 1, 2, 3, 4], ["1", "$x_", "long" * 12, "left-out", "the-end"])
