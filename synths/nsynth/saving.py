@@ -244,7 +244,7 @@ class _Clip:
         files.write_wav(self._path, faded(sound_of(self.codes), self._fade))
         partial_path(self._path).unlink(missing_ok=True)
         codes_path(self._path).unlink(missing_ok=True)
-        self.codes = self.codes[:0]
+        self.codes = np.zeros(0, np.uint8)  # a slice would keep all of them
 
 
 def _record(frame: int, codes: bytes) -> bytes:

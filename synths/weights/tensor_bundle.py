@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,7 +201,9 @@ def _index(prefix: Path) -> tuple[int, dict[str, _Entry]]:
     file = _index_file(prefix)
     try:
         with open(file, "rb") as opened:
-            data = opened.read(_MOST_INDEX + 1)
+            # A read sets aside as many bytes as it is asked for, whatever the file has.
+            length = os.fstat(opened.fileno()).st_size
+            data = opened.read(min(length, _MOST_INDEX) + 1)
     except FileNotFoundError:
         raise CheckpointError(f"There is no checkpoint {shortened(prefix)}: {shortened(file)} does "
                               "not exist.") from None
