@@ -30,6 +30,7 @@ import torch
 from torch import nn
 
 from synths import InputError
+from training import STOPPED
 from training.gansynth import data, spectra
 from training.gansynth.model import BLOCKS, Generator
 from training.nsynth.muon import orthogonal
@@ -626,8 +627,14 @@ def main(arguments: list[str] | None = None) -> int:
         plan = {trainer.stage: 1.0}
     else:
         plan = TIME_SHARES
-    for stage, share in plan.items():
-        run(trainer, stage, options.minutes * share, count, options.rate or RATES[stage], state)
+    try:
+        for stage, share in plan.items():
+            run(trainer, stage, options.minutes * share, count, options.rate or RATES[stage], state)
+    except KeyboardInterrupt:
+        trainer.save(state, golden=True)
+        print(f"\nStopped; {state} has what was learned, and the same command goes on from it.",
+              file=sys.stderr)
+        return STOPPED
     if not options.no_export:
         try:
             from training.gansynth.export import export
