@@ -88,6 +88,9 @@ class Targets:
         self.vibrato = torch.tensor(
             np.stack([data.vibrato_frequency(pitch) for pitch in data.PITCHES]),
             dtype=torch.float32, device=device) * spectra.PHASE_SCALE
+        # A hertz is more cents to a low partial.
+        bands = spectra.band_frequencies() + 50.0
+        self.finer = torch.tensor(1.0 + 300.0 / bands, dtype=torch.float32, device=device)
         self.initial = torch.tensor(data.initial_phase(), dtype=torch.float32,
                                     device=device) * spectra.PHASE_SCALE
         # What the loudest instrument has anywhere: where any timbre may differ from another.
@@ -294,6 +297,7 @@ class Trainer:
         phase = targets.frequency[pitch][:, None].expand(-1, wanted.shape[1], -1)
         if vibrato is not None:
             phase = phase + vibrato[:, :, None] * targets.vibrato[pitch][:, None]
+        turning = turning * targets.finer
         if onset:
             phase = torch.cat([targets.initial.expand(len(pitch), 1, -1), phase[:, 1:]], dim=1)
             times = torch.ones_like(turning)
