@@ -89,11 +89,25 @@ def banks() -> str:
                       "|---|---|---|---|", *lines]) + "\n"
 
 
+def memory() -> str:
+    """Return the table of peak memory at the limits of what the scripts take."""
+    cases = results("memory")["cases"]
+    examples = ("example 1", "example 2")
+    idle = {example: cases[f"idle, {example}"]["peak_mb"] for example in examples}
+    lines = ["| job | peak, MB | over idle | results, MB |", "|---|---|---|---|"]
+    for job, case in cases.items():
+        example = examples["score" in job]
+        over = "" if job.startswith("idle") else case["peak_mb"] - idle[example]
+        lines.append(f"| {job} | {case['peak_mb']} | {over} | {case['results_mb']} |")
+    return "\n".join(lines) + "\n"
+
+
 TABLES = {
     "README.md": {"speeds": speeds},
     "benchmarks/README.md": {"nsynth": lambda: nsynth.table(results("nsynth")) + "\n",
                              "gansynth": lambda: gansynth.table(results("gansynth")) + "\n",
                              "pictures": drawing, "banks": banks},
+    "docs/reliability.md": {"memory": memory},
 }
 
 
