@@ -218,8 +218,10 @@ def parser() -> argparse.ArgumentParser:
                           "single sounds 48,60,72)")
     one.add_argument("--seconds", type=_real(0.1, 60), default=4.0, metavar="S",
                      help="length of a clip (default: 4)")
-    one.add_argument("--precision", choices=["auto", "float32", "int8"], default="auto")
-    one.add_argument("--temperature", type=_real(0.01, 2), default=1.0, metavar="T")
+    one.add_argument("--precision", choices=["auto", "float32", "int8"], default="auto",
+                     help="auto (default): int8 where as good as float32")
+    one.add_argument("--temperature", type=_real(0.01, 2), default=1.0, metavar="T",
+                     help="0.01 to 2: less is cleaner, more is noisier (default: 1)")
     two = kinds.add_parser("gansynth", help="every instrument on every key", allow_abbrev=False)
     two.add_argument("--instruments", required=True, metavar="LIST",
                      help="numbers of the seed's instruments: 3,7 or 1-8")
@@ -233,7 +235,8 @@ def parser() -> argparse.ArgumentParser:
                                f"output/bank_{each.prog.split()[-1]})")
         each.add_argument("--overwrite", action="store_true", help="replace another bank there")
         each.add_argument("--seed", type=_whole(0, 2**32 - 1), default=0, metavar="N",
-                          help="default: 0, so that the same command goes on")
+                          help="what is drawn at random (default: 0, so that the same command "
+                               "goes on)")
         each.add_argument("--plan", action="store_true",
                           help="say what it takes, and make nothing")
         where = each.add_mutually_exclusive_group()

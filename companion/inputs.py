@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import functools
 import importlib.util
 import sys
@@ -114,8 +115,19 @@ def find_sounds(options: argparse.Namespace, shipped: Sequence[str]) -> list[Pat
         sounds.extend(_in_folder(path) if path.is_dir() else [sound_path(path)])
     for path in sounds:
         if not path.exists():
-            raise InputError(f"{path} does not exist.")
+            raise _missing(path, folder)
     return sounds
+
+
+def _missing(path: Path, shipped: Path) -> InputError:
+    """What to say of a file that is not there: with the name beside it that is nearest."""
+    beside = [entry.name for folder in (path.parent, shipped) if folder.is_dir()
+              for entry in folder.iterdir()]
+    near = difflib.get_close_matches(path.name, beside, 1, 0.75)
+    return InputError(f"{path} does not exist" + (
+        f"; did you mean {near[0]}?" if near else
+        ": check its name and folder." if path.suffix else
+        ": check its name and folder, and put a name with spaces in quotes."))
 
 
 def _in_folder(folder: Path) -> list[Path]:
@@ -192,6 +204,11 @@ def load_sounds(options: argparse.Namespace, sounds: Sequence[Path], sample_leng
               for sound in sounds]
     while _HEARD:
         say(options, _HEARD.pop(0))
+    for sound, audio in zip(sounds, audios):
+        if audio is not None and not audio.any():
+            say(options, f"There is only silence in the first {options.seconds:g} s of "
+                         f"{sound.name}" + ("." if options.trim else
+                                            ": --trim leaves it out, if sound follows."))
     return audios
 
 
@@ -208,9 +225,9 @@ def find_scores(options: argparse.Namespace) -> list[Path]:
         path = name if name.exists() or not (HERE / "midi" / name).exists() else (
             HERE / "midi" / name)
         if not path.exists():
-            raise InputError(f"{path} does not exist.")
+            raise _missing(path, HERE / "midi")
         if not path.is_file():
-            raise InputError(f"{path} is no file: name a MIDI file.")
+            raise InputError(f"{path} is a folder: name a MIDI file in it.")
         if path.stat().st_size > MOST_MIDI_BYTES and not options.many:
             raise InputError(f"{path} is larger than {MOST_MIDI_BYTES / 1e6:g} MB, far more than a "
                              "score of an hour: add --many to read it all the same.")
