@@ -24,8 +24,8 @@ from synths.weights import checkpoints, downloads
 MOST_MIDI_BYTES = 1_000_000
 # What is said of the weights that ship.
 STARTER_NOTES = {
-    "nsynth": "it is small, so it hisses and knows little; --download fetches Google's",
-    "gansynth": "it is small and knows twelve instruments; --download fetches Google's",
+    "nsynth": "it is small, so it hisses and knows little; --download fetches Google's (1 GB)",
+    "gansynth": "it is small and knows twelve instruments; --download fetches Google's (0.1 GB)",
 }
 
 

@@ -344,11 +344,13 @@ def say_unknown(options: argparse.Namespace, job: Job, checkpoint: Path,
     nats = dict(zip(strange, nsynth.nll(np.array(list(strange.values())), checkpoint)))
     unknown = [name for name, value in nats.items() if value > UNKNOWN]
     if unknown:
-        words = ["python", "-m", "training.nsynth.adapt", "--name", "mine", "--sounds",
-                 *map(str, job.wav_filenames)]
+        there = Path.cwd() == HERE  # where `python -m training...` is found
+        words = ["python", "-m", "training.nsynth.adapt", "--name", "mine", "--sounds", *(
+            str(path if there else path.absolute()) for path in job.wav_filenames)]
         say(options, f"The starter does not know {', '.join(unknown)} "
             f"({max(nats.values()):.1f} nats per sample, and what it knows has under {UNKNOWN}), "
-            f"so expect noise: --download, or teach it: {quoted(words)}")
+            f"so expect noise: --download, or teach it{'' if there else f', in {HERE}'}: "
+            f"{quoted(words)}")
 
 
 def loudest(audio: np.ndarray) -> np.ndarray:

@@ -170,7 +170,7 @@ def test_example_01_hands_the_chapters_calls_what_they_need(tmp_path, one, capsy
     assert all(line in readme for line in printed[:3])
     assert printed == [
         f"Weights: {weights}; it is small, so it hisses and knows little; --download fetches "
-        "Google's.",
+        "Google's (1 GB).",
         "To make: 16 clips of 1 s (12 mixes, and 4 sounds decoded again), about 8 s of work, 14.3 "
         "MB on disk, 1.0 MB of it the page; seed 7.",
         "Sounds, 1 s of each: bass (1 s), metal (1 s), meow (1 s), flute (1 s).",
@@ -408,7 +408,7 @@ def test_example_02_hands_the_chapters_calls_what_they_need(tmp_path, two, capsy
     assert (record.weights, record.starter, record.settings) == (weights, True, {})
     assert capsys.readouterr().out.splitlines() == [
         f"Weights: {weights}; it is small and knows twelve instruments; --download fetches "
-        "Google's.",
+        "Google's (0.1 GB).",
         f"cs1-1pre-short: {gansynth.summary(notes)}, on 5 instruments, 7.0 s apart, about 8 s of "
         "work, 2.9 MB on disk; seed 7.",
         f"To repeat this run: {record.command}",

@@ -247,11 +247,17 @@ def test_sounds_that_the_starter_does_not_know_are_named(here, monkeypatch, caps
     plan.say_unknown(asked(ONE), job, STARTER, [audio] * 4, ["bass.wav"])
     assert capsys.readouterr().out == (
         "The starter does not know a, c (3.0 nats per sample, and what it knows has under 2.8), so "
-        "expect noise: --download, or teach it: python -m "
-        f"training.nsynth.adapt --name mine --sounds a.wav b.wav c.wav {paths[3]}\n")
+        f"expect noise: --download, or teach it, in {start.HERE}: python -m training.nsynth.adapt "
+        f"--name mine --sounds {here / 'a.wav'} {here / 'b.wav'} {here / 'c.wav'} {paths[3]}\n")
     (heard, checkpoint), = judged
     assert checkpoint == STARTER
     np.testing.assert_array_equal(heard, np.full((3, 4096), 0.5))
+    monkeypatch.chdir(start.HERE)
+    plan.say_unknown(asked(ONE), job, STARTER, [audio] * 4, ["bass.wav"])
+    assert capsys.readouterr().out.endswith(
+        "or teach it: python -m training.nsynth.adapt --name mine --sounds a.wav b.wav c.wav "
+        f"{paths[3]}\n")
+    judged.pop()
     for audios, weights in (([None, 0 * audio, None, audio], STARTER),
                             ([audio] * 4, here / "model.ckpt-1")):
         plan.say_unknown(asked(ONE), job, weights, audios, ["bass.wav"])
@@ -455,7 +461,7 @@ def test_weights_are_found_and_said(capsys, monkeypatch):
     said = capsys.readouterr().out
     assert said == (f"Weights: {checkpoints.describe(STARTER, 'nsynth')}; it is small, so it "
                      "hisses "
-                    "and knows little; --download fetches Google's.\n")
+                    "and knows little; --download fetches Google's (1 GB).\n")
     monkeypatch.setattr(checkpoints, "find", lambda name, model: Path(f"mine/{name}/{model}"))
     monkeypatch.setattr(checkpoints, "describe", lambda prefix, model: f"{prefix} of {model}")
     inputs.find_weights(asked(TWO, checkpoint="x"), "gansynth")
