@@ -189,6 +189,16 @@ def load_sounds(options: argparse.Namespace, sounds: Sequence[Path], sample_leng
                 peak: float | None) -> list[np.ndarray | None]:
     """Load the sounds of a run, before it starts; say what was done to them.
 
+    Parameters
+    ----------
+    options : argparse.Namespace
+    sounds : sequence of Path
+        Sounds and saved encodings.
+    sample_length : int
+        Samples of each, at 16 kHz.
+    peak : float or None
+        As for `load_sound`.
+
     Returns
     -------
     list of float32 [sample_length] or None
@@ -275,6 +285,22 @@ def gansynth_engine(options: argparse.Namespace) -> ModuleType:
 def gansynth_model(engine: ModuleType, checkpoint: str | Path | None = None, batch_size: int = 16,
                    threads: int | None = None) -> Any:
     """Load a GANSynth by an engine's `Model`, once for all scores.
+
+    Parameters
+    ----------
+    engine : module
+        As `gansynth_engine` returns it.
+    checkpoint : str, Path or None
+        A name or a path; None: the best that is here.
+    batch_size : int
+        Notes generated at once.
+    threads : int, optional
+        None: all cores.
+
+    Returns
+    -------
+    Model
+        `synths.gansynth.Model`, or one with the same functions.
 
     Raises
     ------

@@ -254,7 +254,18 @@ def counted(count: int, what: str) -> str:
 
 
 def planned_mixes(record: Record, job: Job) -> list[Planned]:
-    """Return the clips of example 1 with their files."""
+    """Return the clips of example 1 with their files.
+
+    Parameters
+    ----------
+    record : Record
+    job : Job
+
+    Returns
+    -------
+    list of Planned
+        In the order in which they are decoded.
+    """
     return [Planned(record.output_dir / f"{mix.name}_seed{record.seed}.wav", mix.title, mix.kind,
                     mix.sources, mix.shares, mix.identity) for mix in job.mixes]
 
@@ -290,7 +301,13 @@ def with_sounds(record: Record, job: Job, encodings: np.ndarray, encodings_mix: 
 
 
 def say_sounds(options: argparse.Namespace, job: Job) -> None:
-    """Say what is done to each sound before it is encoded: cut, padded, trimmed, levelled."""
+    """Say what is done to each sound before it is encoded: cut, padded, trimmed, levelled.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    job : Job
+    """
     import soundfile
 
     words, kinds = [], Counter[str]()
@@ -374,7 +391,18 @@ def check_preview(options: argparse.Namespace) -> None:
 
 
 def score_names(options: argparse.Namespace, paths: Sequence[Path]) -> list[str]:
-    """Return a name for each score, all different; in a preview, for each instrument."""
+    """Return a name for each score, all different; in a preview, for each instrument.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    paths : sequence of Path
+        The scores.
+
+    Returns
+    -------
+    list of str
+    """
     if options.preview:
         return [f"instrument{place:02d}" for place in range(1, options.preview + 1)]
     stems = [path.stem.encode("utf-8", "replace").decode("utf-8")[:80] for path in paths]
@@ -390,7 +418,19 @@ def what_plays(options: argparse.Namespace, names: Sequence[str]) -> str:
 
 def planned_scores(options: argparse.Namespace, record: Record, names: Sequence[str],
                    ) -> list[Planned]:
-    """Return the clips of example 2 with their files."""
+    """Return the clips of example 2 with their files.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    record : Record
+    names : sequence of str
+        As `score_names` returns them.
+
+    Returns
+    -------
+    list of Planned
+    """
     kind = "preview" if options.preview else "score"
     return [Planned(record.output_dir / f"{name}_seed{record.seed}.wav", name.replace("_", " "),
                     kind) for name in names]
@@ -470,10 +510,22 @@ def instruments(options: argparse.Namespace, checkpoint: Path, scores: Sequence[
                 ) -> list[str | None]:
     """Return what plays each score: `--instruments`, in a preview each alone, else None (random).
 
+    Parameters
+    ----------
+    options : argparse.Namespace
+    checkpoint : Path
+    scores : sequence of dict
+        As `get_midi_notes` returns them.
+
+    Returns
+    -------
+    list of str or None
+        As `generate_audio` takes them.
+
     Raises
     ------
     InputError
-        If `--instruments` are none, before any work starts.
+        If `--instruments` cannot be read, before any work starts.
     """
     if options.preview:
         return [str(place) for place in range(1, options.preview + 1)]
