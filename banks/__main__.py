@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from companion.options import Parser
 from companion.run import catch_stops, explained, stopped
 from companion.start import start
 
@@ -64,8 +65,8 @@ def run(options: argparse.Namespace) -> int:
                     build.finish(job, title, describe(options, job))
             raise
     build.finish(job, title, describe(options, job))
-    say(f"{len(job.records)} clips, {len(job.bank.points)} instruments (SFZ), and the page: "
-        f"{job.store.path('index.html')}")
+    say(f"{len(job.records)} clips, {len(job.bank.points)} instruments (SFZ), and the page to open "
+        f"in a browser: {job.store.path('index.html')}")
     for file, reason in sorted(job.failed.items()):
         print(f"not made: {file}: {reason}", file=sys.stderr)
     return 1 if job.failed else 0
@@ -204,8 +205,8 @@ def _quiet(_: str) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    found = argparse.ArgumentParser(prog="python -m banks", description=__doc__.splitlines()[0],
-                                    allow_abbrev=False)
+    found = Parser(prog="python -m banks", allow_abbrev=False,
+                   description=(__doc__ or "").partition("\n")[0])
     kinds = found.add_subparsers(dest="kind", required=True, metavar="nsynth|gansynth")
     one = kinds.add_parser("nsynth", help="every mix of a grid at every pitch", allow_abbrev=False)
     one.add_argument("--corners", nargs="+", required=True, metavar="FOLDER|FILE",
