@@ -44,8 +44,8 @@ class Job:
 
     Parameters
     ----------
-    sounds : list of Path
-        Those that are used, and no others.
+    wav_filenames : list of Path
+        The sounds that are used, and no others.
     names : list of str
         Their short names.
     weights : (float, float)
@@ -58,7 +58,7 @@ class Job:
         The sounds to give again to have the same names: those used, or all where names need them.
     """
 
-    sounds: list[Path]
+    wav_filenames: list[Path]
     names: list[str]
     weights: tuple[float, float]
     pairs: list[tuple[int, int]]
@@ -131,7 +131,7 @@ def plan_mixes(options: argparse.Namespace, sounds: Sequence[Path], checkpoint: 
     # the sounds as numbers, three times while they are encoded; of the clips, those side by side
     _refuse_memory(options, SAMPLE_RATE * options.seconds * (
         12 * len(sounds) + 12 * options.stretch + min(len(mixes), 64) * options.stretch))
-    _budget(options, len(mixes), options.seconds * options.stretch,
+    _budget(options, mixes, options.seconds * options.stretch,
             _decoding_time(checkpoint, len(mixes), options.seconds * options.stretch))
     return job
 
@@ -153,17 +153,30 @@ def _settle_names(names: Sequence[str]) -> None:
         raise InputError(f"Two clips would have the name {twice[0]}: rename one of the sounds.")
 
 
-def _budget(options: argparse.Namespace, clips: int, seconds: float, time: float) -> None:
+def _budget(options: argparse.Namespace, mixes: Sequence[mixing.Mix], seconds: float,
+            time: float) -> None:
     """Say what will be made and how long it takes; refuse what is too much."""
+    clips = len(mixes)
     if clips > MOST_CLIPS and not options.many:
         raise InputError(f"These are {clips:,} clips: ask for fewer, or add --many to make them "
                          "all.")
     page = clips * (seconds * CLIP_BYTES * 4 / 3 + SMALL_PICTURE_BYTES)
     size = clips * (seconds * CLIP_BYTES + 2 * PICTURE_BYTES) + page
     _refuse_full(options, counted(clips, "clip"), size)
-    say(options, f"To make: {counted(clips, 'clip')} of {seconds:.3g} s, about {in_words(time)} of "
-                 f"work, {in_bytes(size)} on disk, {in_bytes(page)} of it the page; seed "
-                 f"{'as before' if options.seed is None else options.seed}.")
+    say(options, f"To make: {counted(clips, 'clip')} of {seconds:.3g} s{_which(mixes)}, about "
+                 f"{in_words(time)} of work, {in_bytes(size)} on disk, {in_bytes(page)} of it the "
+                 f"page; seed {'as before' if options.seed is None else options.seed}.")
+
+
+def _which(mixes: Sequence[mixing.Mix]) -> str:
+    """How many clips are mixes, and how many the sounds themselves, where there are both."""
+    alone = sum(mix.kind == "reconstruction" for mix in mixes)
+    if alone in (0, len(mixes)):
+        return ""
+    mixed = len(mixes) - alone
+    what = f"{mixed:,} mix{'' if mixed == 1 else 'es'}" if mixes[-1].kind == "mix" else (
+        counted(mixed, "cross-fade"))
+    return f" ({what}, and {counted(alone, 'sound')} decoded again)"
 
 
 def _refuse_memory(options: argparse.Namespace, size: float) -> None:
@@ -241,7 +254,18 @@ def counted(count: int, what: str) -> str:
 
 
 def planned_mixes(record: Record, job: Job) -> list[Planned]:
-    """Return the clips of example 1 with their files."""
+    """Return the clips of example 1 with their files.
+
+    Parameters
+    ----------
+    record : Record
+    job : Job
+
+    Returns
+    -------
+    list of Planned
+        In the order in which they are decoded.
+    """
     return [Planned(record.output_dir / f"{mix.name}_seed{record.seed}.wav", mix.title, mix.kind,
                     mix.sources, mix.shares, mix.identity) for mix in job.mixes]
 
@@ -277,11 +301,17 @@ def with_sounds(record: Record, job: Job, encodings: np.ndarray, encodings_mix: 
 
 
 def say_sounds(options: argparse.Namespace, job: Job) -> None:
-    """Say what is done to each sound before it is encoded: cut, padded, trimmed, levelled."""
+    """Say what is done to each sound before it is encoded: cut, padded, trimmed, levelled.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    job : Job
+    """
     import soundfile
 
     words, kinds = [], Counter[str]()
-    for path, name in zip(job.sounds, job.names):
+    for path, name in zip(job.wav_filenames, job.names):
         if inputs.is_encoding(path):
             kinds["saved encodings"] += 1
             words.append(f"{name} (a saved encoding)")
@@ -293,9 +323,10 @@ def say_sounds(options: argparse.Namespace, job: Job) -> None:
         what = ("" if abs(length - options.seconds) < 0.005 else
                 "cut" if length > options.seconds else "then silence")
         kinds[what] += 1
-        words.append(f"{name} ({length:.2g} s{what and ', ' + what})")
-    if len(job.sounds) > 6:
-        words = [f"{len(job.sounds)}" + "".join(
+        digits = 0 if length >= 10 else 1 if length >= 1 else 2
+        words.append(f"{name} ({round(length, digits):g} s{what and ', ' + what})")
+    if len(job.wav_filenames) > 6:
+        words = [f"{len(job.wav_filenames)}" + "".join(
             f", {count} {what}" for what, count in kinds.items() if what)]
     done = [text for flag, text in ((options.trim, "silence at the beginning left out"),
                                     (options.level, "peaks brought to 0.9")) if flag]
@@ -321,7 +352,8 @@ def say_unknown(options: argparse.Namespace, job: Job, checkpoint: Path,
     if checkpoints.name_of(checkpoint) != "nsynth_starter":
         return
     known = {(HERE / "sounds" / name).resolve() for name in shipped}
-    strange = {name: loudest(audio) for name, path, audio in zip(job.names, job.sounds, audios)
+    strange = {name: loudest(audio)
+               for name, path, audio in zip(job.names, job.wav_filenames, audios)
                if audio is not None and audio.any() and path.resolve() not in known}
     strange = dict(list(strange.items())[:JUDGED_SOUNDS])
     if not strange:
@@ -329,10 +361,13 @@ def say_unknown(options: argparse.Namespace, job: Job, checkpoint: Path,
     nats = dict(zip(strange, nsynth.nll(np.array(list(strange.values())), checkpoint)))
     unknown = [name for name, value in nats.items() if value > UNKNOWN]
     if unknown:
-        words = ["python", "-m", "training.nsynth.adapt", "--name", "mine", "--sounds",
-                 *map(str, job.sounds)]
-        say(options, f"Likelihood {max(nats.values()):.1f} nats: the starter does not know "
-            f"{', '.join(unknown)}; --download, or teach it: {quoted(words)}")
+        there = Path.cwd() == HERE  # where `python -m training...` is found
+        words = ["python", "-m", "training.nsynth.adapt", "--name", "mine", "--sounds", *(
+            str(path if there else path.absolute()) for path in job.wav_filenames)]
+        say(options, f"The starter does not know {', '.join(unknown)} "
+            f"({max(nats.values()):.1f} nats per sample, and what it knows has under {UNKNOWN}), "
+            f"so expect noise: --download, or teach it{'' if there else f', in {HERE}'}: "
+            f"{quoted(words)}")
 
 
 def loudest(audio: np.ndarray) -> np.ndarray:
@@ -356,7 +391,18 @@ def check_preview(options: argparse.Namespace) -> None:
 
 
 def score_names(options: argparse.Namespace, paths: Sequence[Path]) -> list[str]:
-    """Return a name for each score, all different; in a preview, for each instrument."""
+    """Return a name for each score, all different; in a preview, for each instrument.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    paths : sequence of Path
+        The scores.
+
+    Returns
+    -------
+    list of str
+    """
     if options.preview:
         return [f"instrument{place:02d}" for place in range(1, options.preview + 1)]
     stems = [path.stem.encode("utf-8", "replace").decode("utf-8")[:80] for path in paths]
@@ -372,7 +418,19 @@ def what_plays(options: argparse.Namespace, names: Sequence[str]) -> str:
 
 def planned_scores(options: argparse.Namespace, record: Record, names: Sequence[str],
                    ) -> list[Planned]:
-    """Return the clips of example 2 with their files."""
+    """Return the clips of example 2 with their files.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    record : Record
+    names : sequence of str
+        As `score_names` returns them.
+
+    Returns
+    -------
+    list of Planned
+    """
     kind = "preview" if options.preview else "score"
     return [Planned(record.output_dir / f"{name}_seed{record.seed}.wav", name.replace("_", " "),
                     kind) for name in names]
@@ -452,10 +510,22 @@ def instruments(options: argparse.Namespace, checkpoint: Path, scores: Sequence[
                 ) -> list[str | None]:
     """Return what plays each score: `--instruments`, in a preview each alone, else None (random).
 
+    Parameters
+    ----------
+    options : argparse.Namespace
+    checkpoint : Path
+    scores : sequence of dict
+        As `get_midi_notes` returns them.
+
+    Returns
+    -------
+    list of str or None
+        As `generate_audio` takes them.
+
     Raises
     ------
     InputError
-        If `--instruments` are none, before any work starts.
+        If `--instruments` cannot be read, before any work starts.
     """
     if options.preview:
         return [str(place) for place in range(1, options.preview + 1)]

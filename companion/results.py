@@ -182,9 +182,20 @@ def command_line(options: argparse.Namespace, checkpoint: Path, sources: Sequenc
                  folder: Path | None = None) -> str:
     """Return the command that repeats the run to the same samples, from any folder.
 
-    With a `folder`, the results are to go there.
-
     It names the weights and the sounds or scores, so that it still does after others have come.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    checkpoint : Path
+    sources : sequence of Path
+        The sounds or scores.
+    folder : Path, optional
+        Where the results are to go.  None: where `--output` says.
+
+    Returns
+    -------
+    str
     """
     settings = {name: value for name, value in given(options).items() if name not in _BESIDE}
     if "instruments" in settings and Path(str(settings["instruments"])).is_file():

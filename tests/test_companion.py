@@ -496,8 +496,8 @@ def test_an_option_that_is_nearly_right_is_named():
 
 
 @pytest.mark.parametrize("script, words, says", [
-    (TWO, ["--midi", "nosuch.mid"], "error: nosuch.mid does not exist."),
-    (ONE, ["--sounds", "nosuch.wav"], "error: nosuch.wav does not exist.")])
+    (TWO, ["--midi", "nosuch.mid"], "error: nosuch.mid does not exist: check its name and folder."),
+    (ONE, ["--sounds", "meo.wav"], "error: meo.wav does not exist; did you mean meow.wav?")])
 def test_a_missing_file_is_said_plainly(script, words, says, tmp_path):
     done = bad(script, *words, "--output", tmp_path / "out", says="does not exist")
     assert done.stderr == says + "\n"

@@ -82,11 +82,11 @@ def test_what_example_01_will_make():
 def test_a_job_holds_what_is_used_and_nothing_else():
     three = [Path("x/a.wav"), Path("x/b.wav"), Path("x/c.wav")]
     job = plan.plan_mixes(asked(ONE, pairs=["c+a"], mix="book"), three, STARTER)
-    assert (job.sounds, job.names, job.weights, job.pairs) == (
+    assert (job.wav_filenames, job.names, job.weights, job.pairs) == (
         [Path("x/a.wav"), Path("x/c.wav")], ["a", "c"], (1.0, 0.5), [(1, 0)])
     assert job.mixes[2] == mixing.mixes(["a", "c"], (1.0, 0.5), [(1, 0)])[0]
     job = plan.plan_mixes(asked(ONE), three, STARTER)
-    assert (job.sounds, job.names, job.weights) == (three, ["a", "b", "c"], (2 / 3, 1 / 3))
+    assert (job.wav_filenames, job.names, job.weights) == (three, ["a", "b", "c"], (2 / 3, 1 / 3))
     assert job.pairs == mixing.pairs(3)
 
 
@@ -151,8 +151,15 @@ def test_two_clips_of_one_name_are_refused():
 def test_what_will_be_made_is_said_and_must_fit_the_disk(here, monkeypatch, capsys):
     names_of(sounds(4), seconds=2.5, output=str(here / "no" / "where"))
     assert capsys.readouterr().out == (
-        "To make: 16 clips of 2.5 s, about 17 s of work, 16.1 MB on disk, 2.0 MB of it the page; "
-        "seed 5.\n")
+        "To make: 16 clips of 2.5 s (12 mixes, and 4 sounds decoded again), about 17 s of work, "
+        "16.1 MB on disk, 2.0 MB of it the page; seed 5.\n")
+    for changed, says in (({"ratio": 0.5}, "3 clips of 1 s (1 mix, and 2 sounds decoded again)"), (
+            {"crossfade": True}, "4 clips of 1 s (2 cross-fades, and 2 sounds decoded again)"), (
+            {"pairs": ["s000+s001"], "crossfade": True},
+            "3 clips of 1 s (1 cross-fade, and 2 sounds decoded again)"), (
+            {"steps": 3}, "3 clips of 1 s")):
+        names_of(sounds(2), **changed)
+        assert f"To make: {says}, about " in capsys.readouterr().out
     names_of(sounds(1), stretch=3.0, seed=None)
     assert capsys.readouterr().out == (
         "To make: 1 clip of 3 s, about 9 s of work, 1.0 MB on disk, 0.1 MB of it the page; "
@@ -220,6 +227,9 @@ def test_what_is_done_to_each_sound_is_said(here, capsys):
     assert said(*["d.wav"] * 6, level=True).count("d (1 s)") == 6
     assert said(*["d.wav"] * 3, "b.wav", "f.npy", "c.wav", "f.npy") == (
         "Sounds, 1 s of each: 7, 1 then silence, 2 saved encodings, 1 cut.\n")
+    for seconds, says in (200.04, "200 s"), (10.4, "10 s"), (9.96, "10 s"), (1.26, "1.3 s"):
+        tone(here / "long.wav", seconds=seconds)
+        assert said("long.wav") == f"Sounds, 1 s of each: long ({says}, cut).\n"
 
 
 def test_sounds_that_the_starter_does_not_know_are_named(here, monkeypatch, capsys):
@@ -236,11 +246,18 @@ def test_sounds_that_the_starter_does_not_know_are_named(here, monkeypatch, caps
     job = plan.Job(paths, names, (1, 0), [], [], paths)
     plan.say_unknown(asked(ONE), job, STARTER, [audio] * 4, ["bass.wav"])
     assert capsys.readouterr().out == (
-        "Likelihood 3.0 nats: the starter does not know a, c; --download, or teach it: python -m "
-        f"training.nsynth.adapt --name mine --sounds a.wav b.wav c.wav {paths[3]}\n")
+        "The starter does not know a, c (3.0 nats per sample, and what it knows has under 2.8), so "
+        f"expect noise: --download, or teach it, in {start.HERE}: python -m training.nsynth.adapt "
+        f"--name mine --sounds {here / 'a.wav'} {here / 'b.wav'} {here / 'c.wav'} {paths[3]}\n")
     (heard, checkpoint), = judged
     assert checkpoint == STARTER
     np.testing.assert_array_equal(heard, np.full((3, 4096), 0.5))
+    monkeypatch.chdir(start.HERE)
+    plan.say_unknown(asked(ONE), job, STARTER, [audio] * 4, ["bass.wav"])
+    assert capsys.readouterr().out.endswith(
+        "or teach it: python -m training.nsynth.adapt --name mine --sounds a.wav b.wav c.wav "
+        f"{paths[3]}\n")
+    judged.pop()
     for audios, weights in (([None, 0 * audio, None, audio], STARTER),
                             ([audio] * 4, here / "model.ckpt-1")):
         plan.say_unknown(asked(ONE), job, weights, audios, ["bass.wav"])
@@ -326,7 +343,7 @@ def test_instruments_are_tried_before_any_work(here, monkeypatch):
     assert plan.instruments(asked(TWO, instruments="2,1", threads=3), STARTER,
         scores) == ["2,1"] * 2
     assert asked_for == [(gansynth, STARTER, 16, 3)]
-    with pytest.raises(InputError, match="found 'x'"):
+    with pytest.raises(InputError, match="found 'x'.$"):
         plan.instruments(asked(TWO, instruments="x"), STARTER, scores)
 
 
@@ -362,7 +379,11 @@ def test_sounds_are_found(here, monkeypatch):
     assert find("bass.wav") == [home / "sounds" / "bass.wav"]
     tone(here / "bass.wav")
     assert find("bass.wav") == [Path("bass.wav")] and not fetched
-    refused("no.wav does not exist.", find, "bass.wav", "no.wav")
+    refused("no.wav does not exist: check its name and folder.", find, "bass.wav", "no.wav")
+    refused("no/no.wav does not exist: check its name and folder.", find, "no/no.wav")
+    refused("bas.wav does not exist; did you mean bass.wav?", find, "bas.wav")
+    refused("my does not exist: check its name and folder, and put a name with spaces in quotes.",
+            find, "my", "kick.wav")
     (here / "mine").mkdir()
     refused("mine holds no sound: give a folder with files that end in .wav, .flac, .ogg, .oga, "
             ".opus, .mp3, .aif, .aiff, .au, .caf, .w64, .npy.", find, "mine")
@@ -371,7 +392,7 @@ def test_sounds_are_found(here, monkeypatch):
     assert find("mine", "bass.wav") == [Path("mine/a.flac"), Path("mine/b.WAV"), Path("bass.wav")]
     assert not fetched
     book = [home / "sounds" / name for name in downloads.BOOK_SOUNDS]
-    refused(f"{book[0].name} does not exist.", find, book[0].name)
+    refused(f"{book[0].name} does not exist: check its name and folder.", find, book[0].name)
     assert len(fetched) == 1 and fetched[0][0] == home / "sounds" and callable(fetched[0][1])
     for path in book[1:]:
         path.touch()
@@ -395,8 +416,10 @@ def test_scores_are_found(here, monkeypatch):
     assert find("a.mid") == [home / "midi" / "a.mid"]
     midi(here / "a.mid", [(0, 1, 60, 90)])
     assert find("a.mid", home / "midi" / "a.mid") == [Path("a.mid"), home / "midi" / "a.mid"]
-    refused("no.mid does not exist.", find, "a.mid", "no.mid")
-    refused("home is no file: name a MIDI file.", find, "home")
+    refused("no.mid does not exist: check its name and folder.", find, "a.mid", "no.mid")
+    midi(home / "midi" / "prelude.mid", [(0, 1, 60, 90)])
+    refused("preludes.mid does not exist; did you mean prelude.mid?", find, "preludes.mid")
+    refused("home is a folder: name a MIDI file in it.", find, "home")
     (here / "long.mid").write_bytes(bytes(1_000_000))
     assert find("long.mid") == [Path("long.mid")]
     (here / "long.mid").write_bytes(bytes(1_000_001))
@@ -423,7 +446,13 @@ def test_sounds_are_loaded_and_what_was_done_is_said_once(here, capsys):
     trimmed, = inputs.load_sounds(asked(ONE, trim=True), [Path("late.wav")], 3200, None)
     assert np.abs(trimmed[80:200]).max() > 0.4
     again, = inputs.load_sounds(asked(ONE), [Path("late.wav")], 3200, None)
-    assert not again[:800].any()
+    assert not again[:800].any() and capsys.readouterr().out == ""
+    soundfile.write("none.wav", 0 * wave, 16000)
+    for words, says in ({"seconds": 0.2}, ": --trim leaves it out, if sound follows."), (
+            {"seconds": 0.2, "trim": True}, "."):
+        inputs.load_sounds(asked(ONE, **words), [Path("none.wav")], 3200, None)
+        assert capsys.readouterr().out == (
+            f"There is only silence in the first 0.2 s of none.wav{says}\n")
     assert len(inputs.load_sound("bass.wav", 100)) == 100
 
 
@@ -432,7 +461,7 @@ def test_weights_are_found_and_said(capsys, monkeypatch):
     said = capsys.readouterr().out
     assert said == (f"Weights: {checkpoints.describe(STARTER, 'nsynth')}; it is small, so it "
                      "hisses "
-                    "and knows little; --download fetches Google's.\n")
+                    "and knows little; --download fetches Google's (1 GB).\n")
     monkeypatch.setattr(checkpoints, "find", lambda name, model: Path(f"mine/{name}/{model}"))
     monkeypatch.setattr(checkpoints, "describe", lambda prefix, model: f"{prefix} of {model}")
     inputs.find_weights(asked(TWO, checkpoint="x"), "gansynth")
