@@ -55,13 +55,14 @@ def speeds() -> str:
 def drawing() -> str:
     """Return the table of what pictures cost."""
     found = results("pictures")
-    jobs = {"chapter_05_example_01": "example 1: 4 sounds, 4 reconstructions, 12 mixes, an overview",
+    jobs = {"chapter_05_example_01":
+                "example 1: 4 sounds, 4 reconstructions, 12 mixes, an overview",
             "chapter_05_example_02": "example 2: half a minute, and the score's sheet"}
     rows = [f"| {job} | {found['rounds'][run][0]['pictures']}, "
             f"{found['rounds'][run][0]['pictures_mb']:.1f} MB | "
             f"{duration(found['medians'][run]['first_s'])} | "
             f"{duration(found['medians'][run]['drawing_s'])} |" for run, job in jobs.items()]
-    return "\n".join(["| pictures of a default run | files | import and first transform | drawing |",
+    return "\n".join(["| pictures of a default run | files | import, first transform | drawing |",
                       "|---|---|---|---|", *rows]) + (
         "\n\nWith nothing compiled, as after an installation, the first of these is "
         f"{duration(found['cold']['first_s'])}, once.\n")
