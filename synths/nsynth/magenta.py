@@ -105,9 +105,6 @@ def synthesize(encodings: np.ndarray, save_paths: list[Path],
     Its WAVs are 32-bit float, and exist at full length, silent, from the first step on: they are
     written into a hidden folder, turned into 16 bits and only then given their names.
     """
-    import shutil
-    import tempfile
-
     import soundfile
 
     from synths import nsynth
@@ -116,8 +113,7 @@ def synthesize(encodings: np.ndarray, save_paths: list[Path],
         raise InputError("Magenta's own engine computes in float32 on all cores, from the start: "
                          "leave out the precision, the threads and resuming.")
     tf, fastgen = _fastgen()
-    folder = Path(tempfile.mkdtemp(prefix=".fastgen-", dir=Path(save_paths[0]).parent))
-    try:
+    with files.scratch(Path(save_paths[0]).parent, "fastgen") as folder:
         parts = [folder / f"{number}.wav" for number in range(len(save_paths))]
         np.random.seed(seed)
         with tf.Graph().as_default(), silent_stderr():  # TensorFlow lists every variable there
@@ -125,5 +121,3 @@ def synthesize(encodings: np.ndarray, save_paths: list[Path],
                                save_paths=[str(part) for part in parts])
         for part, path in zip(parts, save_paths):
             files.write_wav(path, nsynth.faded(soundfile.read(part, dtype="float32")[0], fade))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
