@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from synths import InputError
+from synths.nsynth.wavenet_variables import HOP_LENGTH
 from synths.weights import checkpoints
 
-HOP_LENGTH = 512        # samples per frame of an encoding
 SAMPLE_RATE = 16000     # Hz
 PRECISIONS = ("auto", "float32", "int8")
 
@@ -274,7 +275,7 @@ def stream(encodings: np.ndarray, checkpoint_path: str | Path | None,
 
 
 def _decode_groups(prefix: Path, encodings: np.ndarray,
-                   uniforms: Callable[[slice], np.ndarray | Uniforms], precision: str,
+                   uniforms: Callable[[slice], Any], precision: str,
                    temperature: float, threads: int, groups: list[slice], at_once: int,
                    made: np.ndarray | None) -> Iterator[Block]:
     """Decode groups of clips, so many `at_once`."""

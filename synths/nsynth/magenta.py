@@ -17,7 +17,6 @@ from synths.engines import tensorflow_v1
 from synths.engines.litert import silent_stderr
 from synths.weights import checkpoints
 
-HOP_LENGTH = 512
 WIDTH = 512  # channels of the decoder's dilated layers, h512_bo16.py
 
 
