@@ -581,8 +581,8 @@ def run(trainer: Trainer, stage: str, minutes: float, count: int, rate: float,
     trainer.save(state, golden=True)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Train; see the module's head."""
+def _parser() -> argparse.ArgumentParser:
+    """Make the parser of the options."""
     parser = argparse.ArgumentParser(prog="python -m training.gansynth.train",
                                      description=__doc__.split("\n\n")[0])
     parser.add_argument("--minutes", type=float, default=60.0, help="time to train (%(default)s)")
@@ -600,7 +600,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--export", type=Path, default=Path("checkpoints/gansynth_starter"),
                         help="checkpoint folder (%(default)s)")
     parser.add_argument("--no-export", action="store_true", help="train only")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train; see the module's head."""
+    options = _parser().parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
