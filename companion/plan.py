@@ -33,9 +33,13 @@ LONGEST_NOTE = 4.0  # seconds that GANSynth makes of a note
 # so many sounds, are judged.
 UNKNOWN, JUDGED_SAMPLES, JUDGED_SOUNDS = 2.8, 4096, 8
 # On disk: a second of sound, a picture, one on the page.
-CLIP_BYTES, PICTURE_BYTES, SMALL_PICTURE_BYTES = 2 * SAMPLE_RATE, 400_000, 20_000
+CLIP_BYTES, PICTURE_BYTES, SMALL_PICTURE_BYTES = 2 * SAMPLE_RATE, 200_000, 50_000
 NOTE_SECONDS = 0.03  # that a note takes, about
 PACKAGES_BYTES = 4e8  # of memory, without official weights
+# As long as ours in float32 Magenta's own engine takes, about: decoding with NSynth, a score with
+# GANSynth (benchmarks/results).
+MAGENTA_TIMES = 6
+PAGE_FILES = ("index.html", "overview.png")
 
 
 @dataclass
@@ -162,9 +166,9 @@ def _budget(options: argparse.Namespace, mixes: Sequence[mixing.Mix], seconds: f
                          "all.")
     page = clips * (seconds * CLIP_BYTES * 4 / 3 + SMALL_PICTURE_BYTES)
     size = clips * (seconds * CLIP_BYTES + 2 * PICTURE_BYTES) + page
-    _refuse_full(options, counted(clips, "clip"), size)
-    say(options, f"To make: {counted(clips, 'clip')} of {seconds:.3g} s{_which(mixes)}, about "
-                 f"{in_words(time)} of work, {in_bytes(size)} on disk, {in_bytes(page)} of it the "
+    _refuse_full(options, f"{counted(clips, 'clip')} need{'s' * (clips == 1)}", size)
+    say(options, f"To make: {counted(clips, 'clip')} of {seconds:.3g} s{_which(mixes)}, "
+                 f"{_work(options, time)}, {in_bytes(size)} on disk, {in_bytes(page)} of it the "
                  f"page; seed {'as before' if options.seed is None else options.seed}.")
 
 
@@ -177,6 +181,13 @@ def _which(mixes: Sequence[mixing.Mix]) -> str:
     what = f"{mixed:,} mix{'' if mixed == 1 else 'es'}" if mixes[-1].kind == "mix" else (
         counted(mixed, "cross-fade"))
     return f" ({what}, and {counted(alone, 'sound')} decoded again)"
+
+
+def _work(options: argparse.Namespace, time: float) -> str:
+    """How long a job takes in words, from the seconds that it takes our engine."""
+    if options.engine == "magenta":
+        return f"about {in_words(MAGENTA_TIMES * time)} of work on Magenta's own engine"
+    return f"about {in_words(time)} of work"
 
 
 def _refuse_memory(options: argparse.Namespace, size: float) -> None:
@@ -203,13 +214,13 @@ def free_memory() -> float | None:
 
 
 def _refuse_full(options: argparse.Namespace, what: str, size: float) -> None:
-    """Refuse what the disk of the results does not hold."""
+    """Refuse what the disk of the results does not hold; `what` ends in "need" or "needs"."""
     folder = Path(options.output).absolute()
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if size > free:
-        raise InputError(f"{what} need {in_bytes(size)}, and {folder} has {in_bytes(free)} left: "
+        raise InputError(f"{what} {in_bytes(size)}, and {folder} has {in_bytes(free)} left: "
                          "make room, or ask for less.")
 
 
@@ -254,7 +265,7 @@ def counted(count: int, what: str) -> str:
 
 
 def planned_mixes(record: Record, job: Job) -> list[Planned]:
-    """Return the clips of example 1 with their files.
+    """Return the clips of example 1 with their files, which the record notes.
 
     Parameters
     ----------
@@ -266,8 +277,13 @@ def planned_mixes(record: Record, job: Job) -> list[Planned]:
     list of Planned
         In the order in which they are decoded.
     """
-    return [Planned(record.output_dir / f"{mix.name}_seed{record.seed}.wav", mix.title, mix.kind,
-                    mix.sources, mix.shares, mix.identity) for mix in job.mixes]
+    planned = [Planned(record.output_dir / f"{mix.name}_seed{record.seed}.wav", mix.title, mix.kind,
+                       mix.sources, mix.shares, mix.identity) for mix in job.mixes]
+    sources = [f"source_{name}{ending}" for name in job.names for ending in (".wav", ".png")]
+    record.files = [*PAGE_FILES, *sources, *(f"encodings/{name}.npy" for name in job.names),
+                    *(clip.path.with_suffix(ending).name for clip in planned
+                      for ending in (".wav", ".png"))]
+    return planned
 
 
 def with_sounds(record: Record, job: Job, encodings: np.ndarray, encodings_mix: np.ndarray,
@@ -418,7 +434,7 @@ def what_plays(options: argparse.Namespace, names: Sequence[str]) -> str:
 
 def planned_scores(options: argparse.Namespace, record: Record, names: Sequence[str],
                    ) -> list[Planned]:
-    """Return the clips of example 2 with their files.
+    """Return the clips of example 2 with their files, which the record notes.
 
     Parameters
     ----------
@@ -432,8 +448,11 @@ def planned_scores(options: argparse.Namespace, record: Record, names: Sequence[
     list of Planned
     """
     kind = "preview" if options.preview else "score"
-    return [Planned(record.output_dir / f"{name}_seed{record.seed}.wav", name.replace("_", " "),
-                    kind) for name in names]
+    planned = [Planned(record.output_dir / f"{name}_seed{record.seed}.wav", name.replace("_", " "),
+                       kind) for name in names]
+    record.files = [*PAGE_FILES, *(clip.path.stem + ending for clip in planned
+                                   for ending in (".wav", ".png", "_instruments.npz"))]
+    return planned
 
 
 def check_scores(options: argparse.Namespace, names: Sequence[str], scores: Sequence[dict]) -> None:
@@ -458,7 +477,7 @@ def check_scores(options: argparse.Namespace, names: Sequence[str], scores: Sequ
     for name, notes in zip(names, scores):
         _check_score(options, name, notes)
     lengths = [float(np.max(notes["end_times"])) for notes in scores]
-    _refuse_full(options, f"{in_words(sum(lengths))} of sound", sum(map(_score_bytes, scores)))
+    _refuse_full(options, f"{in_words(sum(lengths))} of sound need", sum(map(_score_bytes, scores)))
     # the mix of the longest is made of double numbers; all that are made are kept for the page
     _refuse_memory(options, SAMPLE_RATE * (8 * max(lengths) + 4 * sum(lengths)))
     if options.preview:
@@ -466,13 +485,13 @@ def check_scores(options: argparse.Namespace, names: Sequence[str], scores: Sequ
         count = sum(len(notes["pitches"]) for notes in scores)
         say(options, f"To make: a phrase on each of {counted(len(scores), 'instrument')}, "
                      f"{counted(count, 'note')}, and {keys:,} notes for the keyboard on the page, "
-                     f"about {in_words(1 + NOTE_SECONDS * (count + keys))} of work; "
+                     f"{_work(options, 1 + NOTE_SECONDS * (count + keys))}; "
                      f"seed {options.seed}.")
         return
     for name, notes in zip(names, scores):
         time = 1 + NOTE_SECONDS * len(notes["pitches"]) + 0.02 * float(np.max(notes["end_times"]))
-        say(options, f"{name}: {gansynth.summary(notes)}, {_played_on(options, notes)}, about "
-                     f"{in_words(time)} of work, {in_bytes(_score_bytes(notes))} on disk; seed "
+        say(options, f"{name}: {gansynth.summary(notes)}, {_played_on(options, notes)}, "
+                     f"{_work(options, time)}, {in_bytes(_score_bytes(notes))} on disk; seed "
                      f"{options.seed}.")
         held = cut_short(notes)
         if held:
@@ -498,7 +517,7 @@ def _check_score(options: argparse.Namespace, name: str, notes: dict) -> None:
 
 def _score_bytes(notes: dict) -> float:
     """What a score takes on disk: its clip, the same on the page, and pictures."""
-    return float(np.max(notes["end_times"])) * CLIP_BYTES * 7 / 3 + 2 * PICTURE_BYTES
+    return float(np.max(notes["end_times"])) * CLIP_BYTES * 7 / 3 + 4 * PICTURE_BYTES
 
 
 def cut_short(notes: dict) -> int:

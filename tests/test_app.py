@@ -171,8 +171,8 @@ def test_example_01_hands_the_chapters_calls_what_they_need(tmp_path, one, capsy
     assert printed == [
         f"Weights: {weights}; it is small, so it hisses and knows little; --download fetches "
         "Google's (1 GB).",
-        "To make: 16 clips of 1 s (12 mixes, and 4 sounds decoded again), about 8 s of work, 14.3 "
-        "MB on disk, 1.0 MB of it the page; seed 7.",
+        "To make: 16 clips of 1 s (12 mixes, and 4 sounds decoded again), about 8 s of work, 8.4 "
+        "MB on disk, 1.5 MB of it the page; seed 7.",
         "Sounds, 1 s of each: bass (1 s), metal (1 s), meow (1 s), flute (1 s).",
         "The decoder says this.",
         f"To repeat this run: {record.command}",

@@ -195,7 +195,7 @@ def test_what_the_disk_does_not_hold_is_refused(tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1_000_000})
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda path: usage)
     example = importlib.import_module("chapter_05_example_01")
-    with pytest.raises(InputError, match="16 clips need 14.3 MB, and .* has 1.0 MB left"):
+    with pytest.raises(InputError, match="16 clips need 8.4 MB, and .* has 1.0 MB left"):
         call(example, "--output", tmp_path / "out")
     score = midi(tmp_path / "score.mid", [(0, 1, 60, 90), (100, 101, 60, 90)])
     example = importlib.import_module("chapter_05_example_02")

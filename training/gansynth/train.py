@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import shutil
 import sys
 import time
@@ -30,6 +29,7 @@ import torch
 from torch import nn
 
 from synths import InputError
+from synths.files import writing
 from training import STOPPED
 from training.gansynth import data, spectra
 from training.gansynth.model import BLOCKS, Generator
@@ -493,10 +493,8 @@ class Trainer:
             for kind, value in state.items():
                 arrays[f"adam/{index}/{kind}"] = value.cpu().numpy()
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        with open(part, "wb") as file:
+        with writing(path) as file:
             np.savez(file, **arrays)
-        os.replace(part, path)
 
     @torch.no_grad()
     def start(self, weights: dict[str, np.ndarray]) -> None:
