@@ -225,7 +225,7 @@ def test_the_free_memory_is_known_where_the_system_tells(monkeypatch):
 def test_the_plan_says_time_size_and_page(tmp_path):
     wav = tone(tmp_path / "a.wav")
     lines = good(ONE, "--sounds", wav, "--seconds", "0.1", "--output", tmp_path / "out")
-    assert any(re.search("To make: 1 clip of 0.1 s, about .* s of work, 0.8 MB on disk, 0.0 MB of "
+    assert any(re.search("To make: 1 clip of 0.1 s, about .* s of work, 0.5 MB on disk, 0.1 MB of "
                          "it the page; seed", line) for line in lines)
     score = midi(tmp_path / "score.mid", [(0, 1, 60, 90)])
     lines = good(TWO, "--midi", score, "--output", tmp_path / "two")
