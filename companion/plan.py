@@ -418,8 +418,9 @@ def check_scores(options: argparse.Namespace, names: Sequence[str], scores: Sequ
                      f"{options.seed}.")
         held = cut_short(notes)
         if held:
-            say(options, f"{counted(held, 'note')} {'is' if held == 1 else 'are'} held longer than "
-                         f"the {LONGEST_NOTE:g} s that the model makes, and end early.")
+            one = held == 1
+            say(options, f"{counted(held, 'note')} {'is' if one else 'are'} held longer than the "
+                         f"{LONGEST_NOTE:g} s that the model makes, and end{'s' * one} early.")
 
 
 def _played_on(options: argparse.Namespace, notes: dict) -> str:

@@ -167,7 +167,7 @@ def test_dot_files_in_a_folder_are_passed_over(tmp_path):
 def test_a_note_that_dies_early_is_said(tmp_path):
     score = midi(tmp_path / "score.mid", [(0, 24, 60, 90), (24, 25, 60, 90)])
     lines = good(TWO, "--midi", score, "--output", tmp_path / "out")
-    assert "1 note is held longer than the 4 s that the model makes, and end early." in (
+    assert "1 note is held longer than the 4 s that the model makes, and ends early." in (
         lines) or any("1 note is held longer than the 4 s" in line for line in lines)
 
 

@@ -275,7 +275,7 @@ def test_what_will_be_played_is_said(capsys):
         "seed 5.",
         "b: 2 notes, 5.0 s, on 2 instruments, 5.0 s apart, about 1 s of work, 1.2 MB on disk; "
         "seed 5.",
-        "1 note is held longer than the 4 s that the model makes, and end early.",
+        "1 note is held longer than the 4 s that the model makes, and ends early.",
         "c: 2 notes, 6.0 s, on 2 instruments, 6.0 s apart, about 1 s of work, 1.2 MB on disk; "
         "seed 5.",
         "2 notes are held longer than the 4 s that the model makes, and end early."]
@@ -632,7 +632,6 @@ def test_a_stop_is_said_while_the_page_is_made(here, record, capsys, monkeypatch
         raise KeyboardInterrupt
     assert capsys.readouterr().err == (
         "\nstopping: making the page of what is finished (Ctrl-C again: without)\n")
-    monkeypatch.setattr(run, "_stopped", False)
     record.stopped = False
     calls = []
 
@@ -645,7 +644,9 @@ def test_a_stop_is_said_while_the_page_is_made(here, record, capsys, monkeypatch
     with pytest.raises(KeyboardInterrupt), results.page_at_end(record, page, "part"):
         pass
     assert calls == [(record, "part")] * 2 and record.stopped
-    assert "What was finished is in out.\n" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "What was finished is in out.\n" in said.out
+    assert said.err == "\nstopping: making the page of what is finished (Ctrl-C again: without)\n"
 
 
 # The net around a run --------------------------------------------------------------------------
