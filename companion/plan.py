@@ -34,6 +34,7 @@ LONGEST_NOTE = 4.0  # seconds that GANSynth makes of a note
 UNKNOWN, JUDGED_SAMPLES, JUDGED_SOUNDS = 2.8, 4096, 8
 # On disk: a second of sound, a picture, one on the page.
 CLIP_BYTES, PICTURE_BYTES, SMALL_PICTURE_BYTES = 2 * SAMPLE_RATE, 400_000, 20_000
+_LONGEST_SOUND = 1e6  # seconds; a file that claims more, streamed FLAC say, does not know
 NOTE_SECONDS = 0.03  # that a note takes, about
 PACKAGES_BYTES = 4e8  # of memory, without official weights
 
@@ -290,6 +291,9 @@ def say_sounds(options: argparse.Namespace, job: Job) -> None:
             length = soundfile.info(path).duration
         except soundfile.SoundFileError:
             continue  # loading it says what is wrong
+        if length > _LONGEST_SOUND:
+            words.append(f"{name} (its file does not say how long it is)")
+            continue
         what = ("" if abs(length - options.seconds) < 0.005 else
                 "cut" if length > options.seconds else "then silence")
         kinds[what] += 1

@@ -478,7 +478,7 @@ def dask_of_its_own(folder, port):
 
 @dask_only
 def test_a_scheduler_that_is_killed_on_the_way_is_one_sentence(corners, tmp_path):
-    """Killed while the client waits for it; a new one at its place goes on with the same command."""
+    """Killed while the client waits for it; with a new one there the same command goes on."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     out = tmp_path / "bank"

@@ -220,6 +220,13 @@ def test_what_is_done_to_each_sound_is_said(here, capsys):
     assert said(*["d.wav"] * 6, level=True).count("d (1 s)") == 6
     assert said(*["d.wav"] * 3, "b.wav", "f.npy", "c.wav", "f.npy") == (
         "Sounds, 1 s of each: 7, 1 then silence, 2 saved encodings, 1 cut.\n")
+    tone(here / "g.flac")
+    streamed = bytearray((here / "g.flac").read_bytes())
+    streamed[21] &= 0xF0  # the 36 bits of the number of samples
+    streamed[22:26] = bytes(4)
+    (here / "g.flac").write_bytes(streamed)
+    assert said("g.flac", "d.wav") == (
+        "Sounds, 1 s of each: g (its file does not say how long it is), d (1 s).\n")
 
 
 def test_sounds_that_the_starter_does_not_know_are_named(here, monkeypatch, capsys):

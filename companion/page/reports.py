@@ -373,7 +373,8 @@ def _preview(record: Record, planned: Sequence[Planned], made: Sequence[tuple],
     return Page("GANSynth: instruments that never existed",
                 "Each instrument was drawn at random from all those that a network can imagine."
                 + _unfinished(record, planned, [item for item, *_ in made]), clips, [board],
-                _settings(record), record.command, _SPECTROGRAM, _octaves(drawn[0]), _hints(record, _GANSYNTH_HISS), record.seed)
+                _settings(record), record.command, _SPECTROGRAM, _octaves(drawn[0]),
+                _hints(record, _GANSYNTH_HISS), record.seed)
 
 
 def _heard(audio: np.ndarray) -> np.ndarray:
