@@ -52,10 +52,48 @@ def speeds() -> str:
                         for job, magenta, here in rows)]) + "\n"
 
 
+def drawing() -> str:
+    """Return the table of what pictures cost."""
+    found = results("pictures")
+    jobs = {"chapter_05_example_01": "example 1: 4 sounds, 4 reconstructions, 12 mixes, an overview",
+            "chapter_05_example_02": "example 2: half a minute, and the score's sheet"}
+    rows = [f"| {job} | {found['rounds'][run][0]['pictures']}, "
+            f"{found['rounds'][run][0]['pictures_mb']:.1f} MB | "
+            f"{duration(found['medians'][run]['first_s'])} | "
+            f"{duration(found['medians'][run]['drawing_s'])} |" for run, job in jobs.items()]
+    return "\n".join(["| pictures of a default run | files | import and first transform | drawing |",
+                      "|---|---|---|---|", *rows]) + (
+        "\n\nWith nothing compiled, as after an installation, the first of these is "
+        f"{duration(found['cold']['first_s'])}, once.\n")
+
+
+def banks() -> str:
+    """Return the table of Dask's workers beside the script."""
+    found = results("banks")
+    official = found["official"]
+    rows = [(f"starter, {found['throughput']['clips']} clips: two workers beside example 1's two "
+             "threads", found["throughput"], "2 workers x 1 threads"),
+            ("one worker with two threads beside the same", found["throughput"],
+             "1 workers x 2 threads"),
+            *((f"official shapes, 12 clips in one task, {precision}", official[precision],
+               "1 workers x 2 threads") for precision in ("int8", "float32")),
+            ("official shapes, 24 clips in two tasks of one frame, int8: two workers",
+             official["two_tasks"], "2 workers x 1 threads")]
+    lines = []
+    for job, measured, layout in rows:
+        ratios = [measured["script_by_workers"][f"{layout}, {what}"]["median"]
+                  for what in ("wall", "processor")]
+        lines.append(f"| {job} | **{ratios[0]:.2f}x** | {ratios[1]:.2f}x | "
+                     f"{max(measured['worker_peak_mb'][layout]):.0f} MB |")
+    return "\n".join(["| | wall time | processor time | peak memory of a worker |",
+                      "|---|---|---|---|", *lines]) + "\n"
+
+
 TABLES = {
     "README.md": {"speeds": speeds},
     "benchmarks/README.md": {"nsynth": lambda: nsynth.table(results("nsynth")) + "\n",
-                             "gansynth": lambda: gansynth.table(results("gansynth")) + "\n"},
+                             "gansynth": lambda: gansynth.table(results("gansynth")) + "\n",
+                             "pictures": drawing, "banks": banks},
 }
 
 

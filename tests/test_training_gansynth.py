@@ -330,6 +330,28 @@ def trainer():
 
 
 @pytest.mark.torch
+def test_a_stopped_training_keeps_what_it_has_learned(trainer, tmp_path, monkeypatch, capsys):
+    from training.gansynth import train
+
+    def step(self, *_):
+        if self.steps == 2:
+            raise KeyboardInterrupt
+        self.steps += 1
+        return [1.0] * 4
+
+    monkeypatch.setattr(train.Trainer, "step", step)
+    monkeypatch.setattr(train, "Targets", lambda *_: trainer.targets)
+    monkeypatch.setattr(train.data, "load", lambda path: None)
+    (tmp_path / "notes.npz").touch()
+    assert train.main(["--minutes", "1", "--fmap-base", "128", "--fmap-max", "8", "--threads", "1",
+                       "--folder", str(tmp_path)]) == 130
+    said = capsys.readouterr().err
+    assert said.strip().count("\n") == 0 and "Stopped" in said
+    with np.load(tmp_path / "state.npz") as state:
+        assert state["steps"] == 2
+
+
+@pytest.mark.torch
 def test_a_window_is_a_part_of_the_whole(trainer):
     import torch
     z, pitch = torch.randn(2, 256), torch.tensor([0, 40])

@@ -277,6 +277,26 @@ def test_decoder_hears_only_the_past():
 
 
 @pytest.mark.torch
+def test_a_stopped_training_keeps_what_it_has_learned(tmp_path, monkeypatch, capsys):
+    from training.nsynth import train
+
+    def step(self, *_):
+        if self.steps == 2:
+            raise KeyboardInterrupt
+        self.steps += 1
+        return 1.0
+
+    monkeypatch.setattr(train.Trainer, "step", step)
+    np.savez(tmp_path / "data.npz", **small_data())
+    assert train.main(["--minutes", "1", "--stage", "near", "--length", "1024", "--width", "8",
+                       "--threads", "1", "--folder", str(tmp_path)]) == 130
+    said = capsys.readouterr().err
+    assert said.strip().count("\n") == 0 and "Stopped" in said
+    with np.load(tmp_path / "state.npz") as state:
+        assert state["steps"] == 2
+
+
+@pytest.mark.torch
 def test_training_learns_and_goes_on_where_it_stopped(tmp_path):
     import torch
 

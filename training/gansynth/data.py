@@ -270,8 +270,8 @@ SHARPNESS = 14.0
 GRID = (3, 2, 2, 2)
 TERCILE = 0.4307        # a Gaussian number is below -TERCILE, between, or above, a third each
 # Of the shades: dB per octave and dB, per unit of z; and what they are held to.
-BRIGHTNESS, DARKEST, BRIGHTEST = 5.0, -9.0, 6.0
-SWELL, MOST_SWELL, SWELL_ROWS = 12.0, 30.0, 14.0
+BRIGHTNESS, DARKEST, BRIGHTEST = 8.0, -9.0, 6.0
+SWELL, MOST_SWELL, SWELL_ROWS = 20.0, 30.0, 14.0
 DIRECTIONS = len(GRID) + 2
 
 

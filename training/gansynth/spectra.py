@@ -39,6 +39,13 @@ def linear_matrix() -> np.ndarray:
     return mel_to_linear_matrix(BANDS, SAMPLE_RATE)
 
 
+def band_frequencies() -> np.ndarray:
+    """Return where the weight of every mel band lies, in Hz: ``[1024]``."""
+    matrix = mel_matrix()
+    bins = np.arange(BANDS) * SAMPLE_RATE / FFT
+    return bins @ matrix / np.maximum(matrix.sum(axis=0), 1e-9)
+
+
 def stft(audio: np.ndarray) -> np.ndarray:
     """Return complex spectra ``[notes, 128, 1024]`` of ``audio [notes, 64000]`` (no DC bin)."""
     padded = np.pad(np.asarray(audio, float), [(0, 0), (PADDING, 0)])

@@ -30,6 +30,7 @@ import torch
 from torch import nn
 
 from synths import InputError
+from training import STOPPED
 from training.gansynth import data, spectra
 from training.gansynth.model import BLOCKS, Generator
 from training.nsynth.muon import orthogonal
@@ -87,6 +88,9 @@ class Targets:
         self.vibrato = torch.tensor(
             np.stack([data.vibrato_frequency(pitch) for pitch in data.PITCHES]),
             dtype=torch.float32, device=device) * spectra.PHASE_SCALE
+        # A hertz is more cents to a low partial.
+        bands = spectra.band_frequencies() + 50.0
+        self.finer = torch.tensor(1.0 + 300.0 / bands, dtype=torch.float32, device=device)
         self.initial = torch.tensor(data.initial_phase(), dtype=torch.float32,
                                     device=device) * spectra.PHASE_SCALE
         # What the loudest instrument has anywhere: where any timbre may differ from another.
@@ -293,6 +297,7 @@ class Trainer:
         phase = targets.frequency[pitch][:, None].expand(-1, wanted.shape[1], -1)
         if vibrato is not None:
             phase = phase + vibrato[:, :, None] * targets.vibrato[pitch][:, None]
+        turning = turning * targets.finer
         if onset:
             phase = torch.cat([targets.initial.expand(len(pitch), 1, -1), phase[:, 1:]], dim=1)
             times = torch.ones_like(turning)
@@ -626,8 +631,14 @@ def main(arguments: list[str] | None = None) -> int:
         plan = {trainer.stage: 1.0}
     else:
         plan = TIME_SHARES
-    for stage, share in plan.items():
-        run(trainer, stage, options.minutes * share, count, options.rate or RATES[stage], state)
+    try:
+        for stage, share in plan.items():
+            run(trainer, stage, options.minutes * share, count, options.rate or RATES[stage], state)
+    except KeyboardInterrupt:
+        trainer.save(state, golden=True)
+        print(f"\nStopped; {state} has what was learned, and the same command goes on from it.",
+              file=sys.stderr)
+        return STOPPED
     if not options.no_export:
         try:
             from training.gansynth.export import export

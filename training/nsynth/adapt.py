@@ -32,6 +32,7 @@ import numpy as np
 import audio_utils
 from synths import InputError, files
 from synths.weights import checkpoints
+from training import STOPPED
 from training.nsynth import own
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ LONGEST = 4.0           # seconds of a sound
 MOST_MINUTES = 24 * 60
 RUNS = ROOT / "training" / "runs" / "adapt"
 CARD = "adapted.json"
-STOPPED = 130           # exit code after Ctrl-C
 # Shares of crops: notes to remember by, the sounds, the morphs between them.
 NOTES, MORPHS = 0.12, 0.33
 # What is to be known by heart is moved little in pitch and level.

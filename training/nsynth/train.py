@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from training import STOPPED
 from training.nsynth.fused import Fused
 from training.nsynth.model import HOP, Autoencoder, Size, mu_law
 from training.nsynth.muon import Muon
@@ -467,9 +468,15 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{asdict(trainer.model.size)} on {trainer.device}{fused}, from step {trainer.steps}",
           flush=True)
     stages = [(options.stage, 1.0)] if options.stage else [("broad", 0.55), ("near", 0.45)]
-    for name, share in stages:
-        trainer.run(STAGES[name], options.minutes * share, clips, options.length, rate=options.rate,
-                    report=lambda line: print(line, flush=True))
+    try:
+        for name, share in stages:
+            trainer.run(STAGES[name], options.minutes * share, clips, options.length,
+                        rate=options.rate, report=lambda line: print(line, flush=True))
+    except KeyboardInterrupt:
+        trainer.save()
+        print(f"\nStopped; {options.folder / 'state.npz'} has what was learned, and the same "
+              "command without --start goes on from it.", file=sys.stderr)
+        return STOPPED
     try:
         from training.nsynth import export
     except ImportError:
