@@ -504,6 +504,23 @@ def test_a_missing_file_is_said_plainly(script, words, says, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@unix
+@pytest.mark.parametrize("script, words, says", [
+    (TWO, ["--midi", "pipe.mid"], "is no file"),
+    (TWO, ["--midi", "a\x1b[2J.mid"], "a .2J.mid"),
+    (ONE, ["--sounds", "n" * 12_700 + ".wav"], "File name too long"),
+    (TWO, ["--instruments", "n" * 12_700], "Instruments are"),
+    (ONE, ["--checkpoint", "~nouser/x"], "There is no checkpoint '~nouser/x'")])
+def test_odd_names_are_one_short_sentence(tmp_path, script, words, says):
+    os.mkfifo(tmp_path / "pipe.mid")
+    (tmp_path / "a\x1b[2J.mid").write_bytes(b"no score")
+    if words[0] == "--midi":
+        words = [words[0], tmp_path / words[1]]
+    done = bad(script, *words, "--output", tmp_path / "out", says=says)
+    assert "\x1b" not in done.stderr and len(done.stderr) < 600
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_file_in_the_place_of_a_folder_is_said_plainly(tmp_path):
     out = tone(tmp_path / "out.wav")
     done = bad(ONE, "--output", out, says="is a file")
