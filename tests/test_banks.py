@@ -576,6 +576,20 @@ def test_a_scheduler_that_does_not_answer_is_one_sentence(corners, tmp_path, cap
     assert "No Dask scheduler answers at tcp://127.0.0.1:9" in line and "\n" not in line
 
 
+@dask_only
+def test_a_scheduler_without_workers_is_one_sentence(corners, tmp_path, capsys, monkeypatch):
+    import distributed
+
+    monkeypatch.setattr(cluster, "PATIENCE", 1)
+    with distributed.LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=None) as alone:
+        address = alone.scheduler_address
+        assert bank(corners, tmp_path / "bank", "--scheduler", address) == 1
+    assert said(capsys) == (
+        f"error: The scheduler at {address} has no worker: start some with `python -m dask worker "
+        f"{address}` in this project's folder.")
+    assert not list((tmp_path / "bank").glob("clips/*"))
+
+
 # The simulation ------------------------------------------------------------------------------
 
 
