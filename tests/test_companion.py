@@ -413,6 +413,24 @@ def test_a_full_disk_is_one_sentence_and_loses_no_finished_sound(tmp_path, monke
     assert soundfile.info(tmp_path / "out" / "score_seed1.wav").frames > 16000
 
 
+def test_a_stop_between_a_sound_and_its_picture_loses_nothing(tmp_path, monkeypatch):
+    example = importlib.import_module("chapter_05_example_02")
+    score = midi(tmp_path / "score.mid", [(0, 1, 60, 90)])
+    drawn, draw = [], audio_utils.save_picture
+
+    def stopped(image, name, *words, **named):
+        drawn.append(name)
+        if len(drawn) == 1:
+            raise KeyboardInterrupt
+        return draw(image, name, *words, **named)
+    monkeypatch.setattr(audio_utils, "save_picture", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        call(example, "--midi", score, score, "--output", tmp_path / "out")
+    assert drawn == ["score_seed1.png", "overview.png"]
+    page = (tmp_path / "out" / "index.html").read_text("utf-8")
+    assert "score_seed1.wav" in page and "1 of 2 clips is finished; missing: score-2" in page
+
+
 def test_a_fault_of_ours_is_one_sentence_with_a_log():
     try:
         raise TypeError("not ours " * 100)
