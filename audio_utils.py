@@ -63,7 +63,8 @@ def timestretch(encodings: np.ndarray, factor: float) -> np.ndarray:
     InputError
         If `factor` is not a finite number above 0, or leaves no frame.
     """
-    # not in print: the docstring, which had "bigger is faster"
+    # not in print: The docstring says that a factor above 1 is slower; the book's has "bigger is
+    # faster".
     with np.errstate(over="ignore"):  # 1e300 is infinite in float32
         encodings = np.asarray(encodings, np.float32)
     if encodings.ndim not in (2, 3) or 0 in encodings.shape:
@@ -83,8 +84,9 @@ def timestretch(encodings: np.ndarray, factor: float) -> np.ndarray:
     if not np.isfinite(encodings).all():
         raise InputError("An encoding is finite numbers, and this one has others: encode the sound "
                          "again.")
-    # not in print: np.interp's arithmetic, not scikit-image's resize: it needs no scaling to
-    # 0..1 (which divided by zero on constant input) and never smooths
+    # not in print: Frames are interpolated as np.interp does it, the first and last held at the
+    # edges. scikit-image's resize needs them scaled to 0..1, which divides by zero on constant
+    # input, and smooths them where it shortens.
     position = (np.arange(stretched_frames) + 0.5) * frames / stretched_frames - 0.5
     position = np.clip(position, 0, frames - 1)
     before = position.astype(int)
@@ -110,7 +112,8 @@ def save_encoding(encodings: Sequence[np.ndarray], filenames: Sequence[str],
     InputError
         If there are not as many names as encodings, or the folder cannot be written.
     """
-    if len(encodings) != len(filenames):  # not in print: zip() dropped the rest in silence
+    # not in print: A missing name is an error; the book's zip() drops the rest in silence.
+    if len(encodings) != len(filenames):
         raise InputError(f"Each encoding needs one file name: there are {len(encodings)} encodings "
                          f"and {len(filenames)} names.")
     for encoding, filename in zip(encodings, filenames):
@@ -141,7 +144,8 @@ def load_encodings(filenames: Sequence[str],
     """
     encodings = []
     for filename in filenames:
-        path = Path(input_dir) / _with_npy(filename)  # not in print: only saving added ".npy"
+        # not in print: Loading adds ".npy" where it is missing; in the book only saving does.
+        path = Path(input_dir) / _with_npy(filename)
         encodings.append(_read_encoding(path))
     return encodings
 
@@ -320,6 +324,10 @@ def spectrum_image(spectrum: spectra.Spectrum, labelled: bool = False, title: st
         Pixels per inch.
     scale : bool
         With the scale of its colours, if `labelled`.
+
+    Returns
+    -------
+    PIL.Image.Image
     """
     if labelled:
         return sheets.labelled(spectrum, title, FIGURE_SIZE, dpi, scale)
@@ -366,7 +374,15 @@ def save_picture(image: Image, filename: str | None = None, output_dir: str | Pa
 
 
 def draw_rainbowgram(axes: Axes, audio: Any, sample_rate: int = 16000) -> None:
-    """Show a rainbowgram on Matplotlib's axes: seconds, and octaves above C2."""
+    """Show a rainbowgram on Matplotlib's axes: seconds, and octaves above C2.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    audio : array [samples], float in [-1, 1]
+    sample_rate : int
+        In Hz.
+    """
     sheets.show(axes, spectra.rainbowgram(audio, sample_rate))
     axes.set_axis_off()
 
@@ -612,6 +628,14 @@ def check_output_dir(path: str | Path) -> Path:
 
     Meant to be called before long work.
 
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    Path
+
     Raises
     ------
     InputError
@@ -651,4 +675,4 @@ def _picture_path(filename: str | None, output_dir: str | Path) -> Path:
 
 
 def _with_npy(filename: str) -> str:
-    return filename if filename.endswith(".npy") else f"{filename}.npy"
+    return filename if filename.lower().endswith(".npy") else f"{filename}.npy"

@@ -2,8 +2,8 @@
 Example 1 of chapter 5: NSynth blends two sounds into a new one.
 
 Encodes sounds with a WaveNet autoencoder, mixes their encodings in pairs, and decodes the mixes
-sample by sample.  The functions are the book's, in the book's order; what differs from print is
-tagged, and listed in the README.
+sample by sample.  The functions are the book's, in the book's order; what differs from print has
+the tag "not in print", and is listed in the README.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def encode(wav_filenames: Sequence[str | Path], checkpoint: str | Path | None = 
     audios = []
     for wav_filename in wav_filenames:
         if not inputs.is_encoding(wav_filename):
-            # not in print: Short sounds are padded with silence, so that they can be stacked.
-            # Any format that libsndfile knows is read.
+            # not in print: Short sounds are padded with silence, so that all have one length.
+            # WAV, FLAC, OGG, MP3 and AIFF are read, of any rate.
             audios.append(inputs.load_sound(wav_filename, sample_length, sample_rate,
                                             trim_silence, peak))
 
@@ -108,11 +108,10 @@ def encode(wav_filenames: Sequence[str | Path], checkpoint: str | Path | None = 
                                        progress=progress))
 
     # not in print: An encoding that an earlier run has saved is used as it is.
-    for place, wav_filename in enumerate(map(Path, wav_filenames)):
+    for place, wav_filename in enumerate(wav_filenames):
         if inputs.is_encoding(wav_filename):
-            encodings[place:place] = audio_utils.load_encodings([wav_filename.name],
-                                                                wav_filename.parent)
-    return mixing.stacked(encodings)
+            encodings[place:place] = audio_utils.load_encodings([str(wav_filename)], "")
+    return mixing.stacked(encodings)  # which refuses encodings of unequal length
 
 
 def mix_encoding_pairs(encodings: Sequence[np.ndarray], encodings_name: Sequence[str],
@@ -125,9 +124,9 @@ def mix_encoding_pairs(encodings: Sequence[np.ndarray], encodings_name: Sequence
     ----------
     encodings : sequence of float32 [frames, 16]
     encodings_name : sequence of str
-        Their files or names.
+        The files that they were made of, or short names.
     weights : (float, float)
-        How much of the first and of the second goes into a mix.
+        How much of the first and of the second goes into a mix; 2/3 and 1/3 unless told otherwise.
     pairs : sequence of (int, int), optional
         The pairs to mix, by place.  None: all, in both orders.
 
@@ -202,6 +201,8 @@ def synthesize(encodings_mix: np.ndarray, encodings_mix_name: Sequence[str],
     Path(output_dir).mkdir(parents=True, exist_ok=True)
     save_paths = [Path(output_dir) / f"{name}.wav" for name in encodings_mix_name]
     # not in print: Files have 16 bits and do not clip; 5 ms at both ends are faded, against clicks.
+    # not in print: The seed decides what is drawn, so a run can be repeated; large networks compute
+    # in int8 where that is as good.
     engine.synthesize(encodings_mix, save_paths, checkpoint, fade=0.005, seed=seed,
                       identities=identities, temperature=temperature, precision=precision,
                       threads=threads, resume=resume, reference_audio=reference_audio,
@@ -212,33 +213,38 @@ def synthesize(encodings_mix: np.ndarray, encodings_mix_name: Sequence[str],
 def app(options) -> None:
     """Run the example: the book's four calls, and around them what is new."""
     # Downloads the checkpoint, if it is asked for, and finds the weights and the sounds
+    # not in print: Weights are fetched only with --download; without them small ones that ship are
+    # used.
     checkpoint_name = inputs.wanted_download(options, "nsynth", "wavenet-ckpt")
     if checkpoint_name:
         download_checkpoint(checkpoint_name,
                             progress=bar(options, f"fetching {checkpoint_name}", 1e-6, "MB"))
     checkpoint = inputs.find_weights(options, "nsynth")
-    sounds = inputs.find_sounds(options, WAV_FILENAMES)
+    wav_filenames = inputs.find_sounds(options, WAV_FILENAMES)
 
-    # Settles what will be made before any work starts, and makes the folder for it
+    # Settles what will be made before any work starts; the sounds are loaded here to find bad ones
+    # now, and kept for `encode`
+    # not in print: Each run has a folder of its own, and replaces no other's results.
     engine = inputs.nsynth_engine(options, checkpoint)
-    job = plan.plan_mixes(options, sounds, checkpoint)
-    plan.say_sounds(options, job)
+    job = plan.plan_mixes(options, wav_filenames, checkpoint)
     sample_length = round(options.seconds * SAMPLE_RATE)
     peak = 0.9 if options.level else None
-    audios = inputs.load_sounds(options, job.sounds, sample_length, peak)
+    audios = inputs.load_sounds(options, job.wav_filenames, sample_length, peak)
+    plan.say_sounds(options, job)
     plan.say_unknown(options, job, checkpoint, audios, WAV_FILENAMES)
     record = results.new_record(options, checkpoint, "nsynth", job.named_by)
 
     # Encodes the sounds, and saves the encodings for later use
-    encodings = encode(job.sounds, checkpoint, sample_length, trim_silence=options.trim, peak=peak,
-                       engine=engine, progress=bar(options, f"encoding {len(job.sounds)} sounds",
-                                                   1 / SAMPLE_RATE, "s of sound"))
+    encodings = encode(job.wav_filenames, checkpoint, sample_length, trim_silence=options.trim,
+                       peak=peak, engine=engine,
+                       progress=bar(options, f"encoding {len(job.wav_filenames)} sounds",
+                                    1 / SAMPLE_RATE, "s of sound"))
     audio_utils.save_encoding(list(encodings), job.names, record.output_dir / "encodings")
 
     # not in print: Before they are mixed, the encodings are scaled and stretched, if asked for.
     encodings = options.scale * audio_utils.timestretch(encodings, options.stretch)
 
-    # Mixes the encodings in pairs: 4 sounds make 12 mixes
+    # Mixes the encodings in pairs, under short names of the files: 4 sounds make 12 mixes
     encodings_mix, encodings_mix_name = mix_encoding_pairs(encodings, job.names, job.weights,
                                                            job.pairs)
     # not in print: The sounds themselves are decoded as well, to hear what the network loses; files
@@ -246,8 +252,9 @@ def app(options) -> None:
     encodings_mix, encodings_mix_name = plan.with_sounds(record, job, encodings, encodings_mix,
                                                          encodings_mix_name)
 
-    # Synthesizes them into WAVs; at the end, or when stopped, draws every sound as a rainbowgram
-    # and makes the page to listen on
+    # Synthesizes them into WAVs
+    # not in print: At the end, or when stopped, every sound is drawn as a rainbowgram, and a page
+    # to listen on is made.
     planned = plan.planned_mixes(record, job)
     with results.page_at_end(record, nsynth_page, job.names, audios, planned):
         synthesize(encodings_mix, encodings_mix_name, checkpoint, record.output_dir,
@@ -264,17 +271,17 @@ def parse_options() -> Parser:
     """Make the parser of this example's options."""
     parser = option_parser(__doc__, "output/nsynth", "wavenet-ckpt, wavenet-voice-ckpt")
     parser.add_argument("--sounds", nargs="+", metavar=("FILE", "FOLDER"),
-                        help="sounds, saved encodings (default: sounds/)")
+                        help="sounds or saved encodings (default: four of sounds/)")
     parser.add_argument("--seconds", type=number(float, 0.1, 60, "seconds"), default=1.0,
                         metavar="S", help="length of each sound, 0.1 to 60 (default: 1)")
     parser.add_argument("--trim", action="store_true", help="leave out silence at the beginning")
     parser.add_argument("--level", action="store_true", help="bring each sound to a peak of 0.9")
     parser.add_argument("--mix", choices=mixing.WEIGHTS, default="lean",
-                        help="weights 2/3 1/3 (default), 1/2 1/2, or 1 1/2")
+                        help="weights 2/3 and 1/3 (default), 1/2 and 1/2, or 1 and 1/2")
     parser.add_argument("--ratio", type=number(float, 0, 1), metavar="R",
-                        help="share of the first sound instead, 0 to 1")
+                        help="or the share of the first sound, 0 to 1")
     parser.add_argument("--pairs", nargs="+", metavar=("A+B", "C+D"),
-                        help="make only these, of the sounds' names")
+                        help="mix only these, by the sounds' names")
     parser.add_argument("--steps", type=number(int, 2, 99), metavar="N",
                         help="from one sound to the other, 2 to 99 steps")
     parser.add_argument("--crossfade", action="store_true",

@@ -3,7 +3,7 @@ Example 2 of chapter 5: GANSynth plays a score on instruments that never existed
 
 Draws random instruments, moves from one to the next along a MIDI score, generates every note, and
 mixes the notes to one clip.  The functions are the book's, in the book's order; what differs from
-print is tagged, and listed in the README.
+print has the tag "not in print", and is listed in the README.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def get_midi_notes(midi_filename: str | Path = "cs1-1pre-short.mid") -> dict:
     Returns
     -------
     dict
-        "pitches" (MIDI), "velocities" (1 to 127), "start_times" and "end_times" (seconds).
+        Arrays of one entry for each note: "pitches" (MIDI), "velocities" (1 to 127), "start_times"
+        and "end_times" (seconds); and "left_out", how many notes cannot be played.
 
     Raises
     ------
@@ -90,7 +91,7 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
     notes : dict
         As `get_midi_notes` returns it.
     seconds_per_instrument : float
-        From one instrument to the next.
+        The clip's seconds divided by this, rounded down, are how many instruments there are.
     batch_size : int
         How many notes the model generates at once.
     checkpoint_dir : str, Path or None
@@ -100,7 +101,7 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
     instruments : str, optional
         The instruments to play instead: "3,7,1@8.0", or a file that holds them.
     instruments_path : Path, optional
-        Where to save the instruments, so that they can be had again.
+        Where to save the instruments, to play them again.
     threads : int, optional
         None: all cores.
     engine : module
@@ -116,7 +117,7 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
     Raises
     ------
     InputError
-        If the instruments are none.
+        If `instruments` cannot be read as numbers or as a file, or the checkpoint cannot be used.
     """
     # not in print: The generator alone is loaded, without the data set that it was trained on.
     model = inputs.gansynth_model(engine, checkpoint_dir, batch_size, threads)
@@ -124,6 +125,9 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
     total_time = max(notes["end_times"])
 
     # Distributes latent vectors in time
+    # not in print: A short clip has two instruments, its beginning's and its end's, where Magenta's
+    # code fails.
+    # not in print: Instruments are drawn from the seed, or chosen; they are saved.
     rng = np.random.default_rng(seed)
     if instruments is None:
         z_instruments, t_instruments = gansynth.get_random_instruments(
@@ -145,6 +149,8 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
                                           progress)
 
     # Makes a single audio clip
+    # not in print: The clip stays below full scale, since its lowest sample counts as well as its
+    # highest; a note shorter than its attack does not click.
     return gansynth.combine_notes(audio_notes, notes["start_times"], notes["end_times"],
                                   notes["velocities"],
                                   max_note_length=gansynth.WHOLE_NOTE_LENGTH)
@@ -187,6 +193,8 @@ def save_audio(audio_clip: np.ndarray, name: str = "clip",
 def app(options) -> None:
     """Run the example: the book's four calls, for each score, and around them what is new."""
     # Downloads the checkpoint, if it is asked for, and finds the weights
+    # not in print: Weights are fetched only with --download; without them small ones that ship are
+    # used.
     checkpoint_name = inputs.wanted_download(options, "gansynth", "acoustic_only")
     if checkpoint_name:
         download_checkpoint(checkpoint_name,
@@ -195,6 +203,7 @@ def app(options) -> None:
     engine = inputs.gansynth_engine(options)
 
     # Gets the notes of each score (in a preview, a phrase for each instrument)
+    # not in print: Several scores can be played, at another tempo; a preview plays instruments.
     plan.check_preview(options)
     midi_filenames = [] if options.preview else inputs.find_scores(options)
     scores = [gansynth.preview_phrase()] * (options.preview or 0)
@@ -202,17 +211,20 @@ def app(options) -> None:
         notes = get_midi_notes(midi_filename)
         scores.append(gansynth.tempo_scale(notes, options.tempo))
 
-    # Settles what will be made before any work starts, and makes the folder for it
+    # Settles what will be made before any work starts
+    # not in print: Each run has a folder of its own, and replaces no other's results.
     names = plan.score_names(options, midi_filenames)
     plan.check_scores(options, names, scores)
     instruments = plan.instruments(options, checkpoint, scores)
     record = results.new_record(options, checkpoint, "gansynth", midi_filenames)
     planned = plan.planned_scores(options, record, names)
-    heard = plan.Heard()
+    heard = plan.Heard()  # for the page: what was made so far
+    # one bar for all scores; `next` gives what moves it along for one of them
     progress = bars(options, f"playing {plan.what_plays(options, names)}",
                     [len(notes["pitches"]) for notes in scores], "notes")
 
-    # At the end, or when stopped, draws the scores and makes the page to listen on
+    # not in print: At the end, or when stopped, the scores are drawn, and a page to listen on is
+    # made.
     with results.page_at_end(record, gansynth_page, planned, scores, heard.audios,
                              heard.instruments, heard.keys):
         for place, (clip, notes) in enumerate(zip(planned, scores)):
@@ -242,12 +254,13 @@ def parse_options() -> Parser:
                         help="factor on the tempo, 0.05 to 20: 2 is twice as fast (default: 1)")
     parser.add_argument("--seconds-per-instrument", type=number(float, 0.1, 3600, "seconds"),
                         default=5.0, metavar="S",
-                        help="from one random instrument to the next, 0.1 to 3600 (default: 5)")
+                        help="seconds of the score for each random instrument, 0.1 to 3600 "
+                             "(default: 5)")
     parser.add_argument("--instruments", metavar="LIST|FILE",
                         help="instruments of this seed by number, with their seconds if you like: "
                              "3,7,1@8.0; or a .npz that a run has saved")
     parser.add_argument("--preview", type=number(int, 1, 200), metavar="N",
-                        help="play a phrase on each of the seed's first N instruments instead")
+                        help="play a phrase on each of the seed's first N instruments, no score")
     return parser
 
 

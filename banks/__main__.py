@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from companion.options import Parser
 from companion.run import catch_stops, explained, stopped
 from companion.start import start
 
@@ -64,8 +65,8 @@ def run(options: argparse.Namespace) -> int:
                     build.finish(job, title, describe(options, job))
             raise
     build.finish(job, title, describe(options, job))
-    say(f"{len(job.records)} clips, {len(job.bank.points)} instruments (SFZ), and the page: "
-        f"{job.store.path('index.html')}")
+    say(f"{len(job.records)} clips, {len(job.bank.points)} instruments (SFZ), and the page to open "
+        f"in a browser: {job.store.path('index.html')}")
     for file, reason in sorted(job.failed.items()):
         print(f"not made: {file}: {reason}", file=sys.stderr)
     return 1 if job.failed else 0
@@ -204,8 +205,8 @@ def _quiet(_: str) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    found = argparse.ArgumentParser(prog="python -m banks", description=__doc__.splitlines()[0],
-                                    allow_abbrev=False)
+    found = Parser(prog="python -m banks", allow_abbrev=False,
+                   description=(__doc__ or "").partition("\n")[0])
     kinds = found.add_subparsers(dest="kind", required=True, metavar="nsynth|gansynth")
     one = kinds.add_parser("nsynth", help="every mix of a grid at every pitch", allow_abbrev=False)
     one.add_argument("--corners", nargs="+", required=True, metavar="FOLDER|FILE",
@@ -218,8 +219,10 @@ def parser() -> argparse.ArgumentParser:
                           "single sounds 48,60,72)")
     one.add_argument("--seconds", type=_real(0.1, 60), default=4.0, metavar="S",
                      help="length of a clip (default: 4)")
-    one.add_argument("--precision", choices=["auto", "float32", "int8"], default="auto")
-    one.add_argument("--temperature", type=_real(0.01, 2), default=1.0, metavar="T")
+    one.add_argument("--precision", choices=["auto", "float32", "int8"], default="auto",
+                     help="auto (default): int8 where as good as float32")
+    one.add_argument("--temperature", type=_real(0.01, 2), default=1.0, metavar="T",
+                     help="0.01 to 2: less is cleaner, more is noisier (default: 1)")
     two = kinds.add_parser("gansynth", help="every instrument on every key", allow_abbrev=False)
     two.add_argument("--instruments", required=True, metavar="LIST",
                      help="numbers of the seed's instruments: 3,7 or 1-8")
@@ -233,7 +236,8 @@ def parser() -> argparse.ArgumentParser:
                                f"output/bank_{each.prog.split()[-1]})")
         each.add_argument("--overwrite", action="store_true", help="replace another bank there")
         each.add_argument("--seed", type=_whole(0, 2**32 - 1), default=0, metavar="N",
-                          help="default: 0, so that the same command goes on")
+                          help="what is drawn at random (default: 0, so that the same command "
+                               "goes on)")
         each.add_argument("--plan", action="store_true",
                           help="say what it takes, and make nothing")
         where = each.add_mutually_exclusive_group()

@@ -231,8 +231,8 @@ def _folder(path: Path, name: str, say: Callable[[str], None]) -> Corner:
 
 def _single(path: Path, name: str, say: Callable[[str], None]) -> Corner:
     if not path.is_file():
-        raise InputError(f"A corner is a sound or a folder of notes, and {path} is neither: check "
-                         "the name.")
+        raise InputError(f"A corner is a sound or a folder of notes, and {path} does not exist: "
+                         "check its name and folder.")
     pitch: float | None = pitch_in_name(path.stem)
     if pitch is None:
         heard = _heard(path)

@@ -312,7 +312,9 @@ def players(folder: Path) -> dict:
                     off[key] = cents_off(keys[key], sample, key - center)
             found |= {"keys_compared": len(off),
                       "keys_not_matched": [key for key, cents in off.items() if np.isnan(cents)],
-                      "worst_cents": float(np.nanmax(np.abs(list(off.values()))))}
+                      "worst_cents": float(np.nanmax(np.abs(list(off.values())))),
+                      "keys_over_5_cents": {key: cents for key, cents in off.items()
+                                            if abs(cents) > 5}}
         result["instruments"][sfz.stem] = found
     return result
 

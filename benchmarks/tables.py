@@ -55,13 +55,14 @@ def speeds() -> str:
 def drawing() -> str:
     """Return the table of what pictures cost."""
     found = results("pictures")
-    jobs = {"chapter_05_example_01": "example 1: 4 sounds, 4 reconstructions, 12 mixes, an overview",
+    jobs = {"chapter_05_example_01":
+                "example 1: 4 sounds, 4 reconstructions, 12 mixes, an overview",
             "chapter_05_example_02": "example 2: half a minute, and the score's sheet"}
     rows = [f"| {job} | {found['rounds'][run][0]['pictures']}, "
             f"{found['rounds'][run][0]['pictures_mb']:.1f} MB | "
             f"{duration(found['medians'][run]['first_s'])} | "
             f"{duration(found['medians'][run]['drawing_s'])} |" for run, job in jobs.items()]
-    return "\n".join(["| pictures of a default run | files | import and first transform | drawing |",
+    return "\n".join(["| pictures of a default run | files | import, first transform | drawing |",
                       "|---|---|---|---|", *rows]) + (
         "\n\nWith nothing compiled, as after an installation, the first of these is "
         f"{duration(found['cold']['first_s'])}, once.\n")
@@ -89,11 +90,25 @@ def banks() -> str:
                       "|---|---|---|---|", *lines]) + "\n"
 
 
+def memory() -> str:
+    """Return the table of peak memory at the limits of what the scripts take."""
+    cases = results("memory")["cases"]
+    examples = ("example 1", "example 2")
+    idle = {example: cases[f"idle, {example}"]["peak_mb"] for example in examples}
+    lines = ["| job | peak, MB | over idle | results, MB |", "|---|---|---|---|"]
+    for job, case in cases.items():
+        example = examples["score" in job]
+        over = "" if job.startswith("idle") else case["peak_mb"] - idle[example]
+        lines.append(f"| {job} | {case['peak_mb']} | {over} | {case['results_mb']} |")
+    return "\n".join(lines) + "\n"
+
+
 TABLES = {
     "README.md": {"speeds": speeds},
     "benchmarks/README.md": {"nsynth": lambda: nsynth.table(results("nsynth")) + "\n",
                              "gansynth": lambda: gansynth.table(results("gansynth")) + "\n",
                              "pictures": drawing, "banks": banks},
+    "docs/reliability.md": {"memory": memory},
 }
 
 

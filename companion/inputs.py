@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import functools
 import importlib.util
 import sys
@@ -23,8 +24,8 @@ from synths.weights import checkpoints, downloads
 MOST_MIDI_BYTES = 1_000_000
 # What is said of the weights that ship.
 STARTER_NOTES = {
-    "nsynth": "it is small, so it hisses and knows little; --download fetches Google's",
-    "gansynth": "it is small and knows twelve instruments; --download fetches Google's",
+    "nsynth": "it is small, so it hisses and knows little; --download fetches Google's (1 GB)",
+    "gansynth": "it is small and knows twelve instruments; --download fetches Google's (0.1 GB)",
 }
 
 
@@ -114,8 +115,19 @@ def find_sounds(options: argparse.Namespace, shipped: Sequence[str]) -> list[Pat
         sounds.extend(_in_folder(path) if path.is_dir() else [sound_path(path)])
     for path in sounds:
         if not path.exists():
-            raise InputError(f"{path} does not exist.")
+            raise _missing(path, folder)
     return sounds
+
+
+def _missing(path: Path, shipped: Path) -> InputError:
+    """What to say of a file that is not there: with the name beside it that is nearest."""
+    beside = [entry.name for folder in (path.parent, shipped) if folder.is_dir()
+              for entry in folder.iterdir()]
+    near = difflib.get_close_matches(path.name, beside, 1, 0.75)
+    return InputError(f"{path} does not exist" + (
+        f"; did you mean {near[0]}?" if near else
+        ": check its name and folder." if path.suffix else
+        ": check its name and folder, and put a name with spaces in quotes."))
 
 
 def _in_folder(folder: Path) -> list[Path]:
@@ -177,6 +189,16 @@ def load_sounds(options: argparse.Namespace, sounds: Sequence[Path], sample_leng
                 peak: float | None) -> list[np.ndarray | None]:
     """Load the sounds of a run, before it starts; say what was done to them.
 
+    Parameters
+    ----------
+    options : argparse.Namespace
+    sounds : sequence of Path
+        Sounds and saved encodings.
+    sample_length : int
+        Samples of each, at 16 kHz.
+    peak : float or None
+        As for `load_sound`.
+
     Returns
     -------
     list of float32 [sample_length] or None
@@ -192,6 +214,11 @@ def load_sounds(options: argparse.Namespace, sounds: Sequence[Path], sample_leng
               for sound in sounds]
     while _HEARD:
         say(options, _HEARD.pop(0))
+    for sound, audio in zip(sounds, audios):
+        if audio is not None and not audio.any():
+            say(options, f"There is only silence in the first {options.seconds:g} s of "
+                         f"{sound.name}" + ("." if options.trim else
+                                            ": --trim leaves it out, if sound follows."))
     return audios
 
 
@@ -208,9 +235,9 @@ def find_scores(options: argparse.Namespace) -> list[Path]:
         path = name if name.exists() or not (HERE / "midi" / name).exists() else (
             HERE / "midi" / name)
         if not path.exists():
-            raise InputError(f"{path} does not exist.")
+            raise _missing(path, HERE / "midi")
         if not path.is_file():
-            raise InputError(f"{path} is no file: name a MIDI file.")
+            raise InputError(f"{path} is a folder: name a MIDI file in it.")
         if path.stat().st_size > MOST_MIDI_BYTES and not options.many:
             raise InputError(f"{path} is larger than {MOST_MIDI_BYTES / 1e6:g} MB, far more than a "
                              "score of an hour: add --many to read it all the same.")
@@ -258,6 +285,22 @@ def gansynth_engine(options: argparse.Namespace) -> ModuleType:
 def gansynth_model(engine: ModuleType, checkpoint: str | Path | None = None, batch_size: int = 16,
                    threads: int | None = None) -> Any:
     """Load a GANSynth by an engine's `Model`, once for all scores.
+
+    Parameters
+    ----------
+    engine : module
+        As `gansynth_engine` returns it.
+    checkpoint : str, Path or None
+        A name or a path; None: the best that is here.
+    batch_size : int
+        Notes generated at once.
+    threads : int, optional
+        None: all cores.
+
+    Returns
+    -------
+    Model
+        `synths.gansynth.Model`, or one with the same functions.
 
     Raises
     ------

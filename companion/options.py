@@ -60,7 +60,8 @@ def number(kind: type, low: float, high: float, unit: str = "") -> Callable[[str
             value = None
         if value is None or not low <= value <= high:
             raise argparse.ArgumentTypeError(
-                f"must be a number from {low:g} to {high:g}{unit and ' ' + unit}, found {text!r}")
+                f"must be a number from {low:,.10g} to {high:,.10g}{unit and ' ' + unit}, found "
+                f"{text!r}")
         return value
     return parse
 
@@ -86,7 +87,7 @@ def option_parser(description: str | None, output: str, checkpoints: str) -> Par
                        help=f"weights: {checkpoints}, or a path (default: official if here, "
                             "else the starter that ships)")
     group.add_argument("--download", action="store_true",
-                       help="fetch what the book used, once")
+                       help="fetch the book's weights and sounds, once")
     group.add_argument("--output", default=str(HERE / output), metavar="DIR",
                        help=f"folder of the results (default: {output})")
     group.add_argument("--overwrite", action="store_true",
@@ -94,7 +95,7 @@ def option_parser(description: str | None, output: str, checkpoints: str) -> Par
     group.add_argument("--seed", type=number(int, 0, 2**32 - 1), metavar="N",
                        help="repeats a run exactly (default: new, printed)")
     group.add_argument("--engine", choices=["fast", "magenta"], default="fast",
-                       help="magenta: Magenta's own code, slow")
+                       help="fast (default), or magenta: Magenta's own code")
     group.add_argument("--many", action="store_true",
                        help="allow over 500 clips, or over an hour of score")
     group.add_argument("--labels", action="store_true",

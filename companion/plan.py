@@ -33,10 +33,14 @@ LONGEST_NOTE = 4.0  # seconds that GANSynth makes of a note
 # so many sounds, are judged.
 UNKNOWN, JUDGED_SAMPLES, JUDGED_SOUNDS = 2.8, 4096, 8
 # On disk: a second of sound, a picture, one on the page.
-CLIP_BYTES, PICTURE_BYTES, SMALL_PICTURE_BYTES = 2 * SAMPLE_RATE, 400_000, 20_000
+CLIP_BYTES, PICTURE_BYTES, SMALL_PICTURE_BYTES = 2 * SAMPLE_RATE, 200_000, 50_000
 _LONGEST_SOUND = 1e6  # seconds; a file that claims more, streamed FLAC say, does not know
 NOTE_SECONDS = 0.03  # that a note takes, about
 PACKAGES_BYTES = 4e8  # of memory, without official weights
+# As long as ours in float32 Magenta's own engine takes, about: decoding with NSynth, a score with
+# GANSynth (benchmarks/results).
+MAGENTA_TIMES = 6
+PAGE_FILES = ("index.html", "overview.png")
 
 
 @dataclass
@@ -45,8 +49,8 @@ class Job:
 
     Parameters
     ----------
-    sounds : list of Path
-        Those that are used, and no others.
+    wav_filenames : list of Path
+        The sounds that are used, and no others.
     names : list of str
         Their short names.
     weights : (float, float)
@@ -59,7 +63,7 @@ class Job:
         The sounds to give again to have the same names: those used, or all where names need them.
     """
 
-    sounds: list[Path]
+    wav_filenames: list[Path]
     names: list[str]
     weights: tuple[float, float]
     pairs: list[tuple[int, int]]
@@ -132,7 +136,7 @@ def plan_mixes(options: argparse.Namespace, sounds: Sequence[Path], checkpoint: 
     # the sounds as numbers, three times while they are encoded; of the clips, those side by side
     _refuse_memory(options, SAMPLE_RATE * options.seconds * (
         12 * len(sounds) + 12 * options.stretch + min(len(mixes), 64) * options.stretch))
-    _budget(options, len(mixes), options.seconds * options.stretch,
+    _budget(options, mixes, options.seconds * options.stretch,
             _decoding_time(checkpoint, len(mixes), options.seconds * options.stretch))
     return job
 
@@ -154,17 +158,37 @@ def _settle_names(names: Sequence[str]) -> None:
         raise InputError(f"Two clips would have the name {twice[0]}: rename one of the sounds.")
 
 
-def _budget(options: argparse.Namespace, clips: int, seconds: float, time: float) -> None:
+def _budget(options: argparse.Namespace, mixes: Sequence[mixing.Mix], seconds: float,
+            time: float) -> None:
     """Say what will be made and how long it takes; refuse what is too much."""
+    clips = len(mixes)
     if clips > MOST_CLIPS and not options.many:
         raise InputError(f"These are {clips:,} clips: ask for fewer, or add --many to make them "
                          "all.")
     page = clips * (seconds * CLIP_BYTES * 4 / 3 + SMALL_PICTURE_BYTES)
     size = clips * (seconds * CLIP_BYTES + 2 * PICTURE_BYTES) + page
-    _refuse_full(options, counted(clips, "clip"), size)
-    say(options, f"To make: {counted(clips, 'clip')} of {seconds:.3g} s, about {in_words(time)} of "
-                 f"work, {in_bytes(size)} on disk, {in_bytes(page)} of it the page; seed "
-                 f"{'as before' if options.seed is None else options.seed}.")
+    _refuse_full(options, f"{counted(clips, 'clip')} need{'s' * (clips == 1)}", size)
+    say(options, f"To make: {counted(clips, 'clip')} of {seconds:.3g} s{_which(mixes)}, "
+                 f"{_work(options, time)}, {in_bytes(size)} on disk, {in_bytes(page)} of it the "
+                 f"page; seed {'as before' if options.seed is None else options.seed}.")
+
+
+def _which(mixes: Sequence[mixing.Mix]) -> str:
+    """How many clips are mixes, and how many the sounds themselves, where there are both."""
+    alone = sum(mix.kind == "reconstruction" for mix in mixes)
+    if alone in (0, len(mixes)):
+        return ""
+    mixed = len(mixes) - alone
+    what = f"{mixed:,} mix{'' if mixed == 1 else 'es'}" if mixes[-1].kind == "mix" else (
+        counted(mixed, "cross-fade"))
+    return f" ({what}, and {counted(alone, 'sound')} decoded again)"
+
+
+def _work(options: argparse.Namespace, time: float) -> str:
+    """How long a job takes in words, from the seconds that it takes our engine."""
+    if options.engine == "magenta":
+        return f"about {in_words(MAGENTA_TIMES * time)} of work on Magenta's own engine"
+    return f"about {in_words(time)} of work"
 
 
 def _refuse_memory(options: argparse.Namespace, size: float) -> None:
@@ -191,13 +215,13 @@ def free_memory() -> float | None:
 
 
 def _refuse_full(options: argparse.Namespace, what: str, size: float) -> None:
-    """Refuse what the disk of the results does not hold."""
+    """Refuse what the disk of the results does not hold; `what` ends in "need" or "needs"."""
     folder = Path(options.output).absolute()
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if size > free:
-        raise InputError(f"{what} need {in_bytes(size)}, and {folder} has {in_bytes(free)} left: "
+        raise InputError(f"{what} {in_bytes(size)}, and {folder} has {in_bytes(free)} left: "
                          "make room, or ask for less.")
 
 
@@ -242,9 +266,25 @@ def counted(count: int, what: str) -> str:
 
 
 def planned_mixes(record: Record, job: Job) -> list[Planned]:
-    """Return the clips of example 1 with their files."""
-    return [Planned(record.output_dir / f"{mix.name}_seed{record.seed}.wav", mix.title, mix.kind,
-                    mix.sources, mix.shares, mix.identity) for mix in job.mixes]
+    """Return the clips of example 1 with their files, which the record notes.
+
+    Parameters
+    ----------
+    record : Record
+    job : Job
+
+    Returns
+    -------
+    list of Planned
+        In the order in which they are decoded.
+    """
+    planned = [Planned(record.output_dir / f"{mix.name}_seed{record.seed}.wav", mix.title, mix.kind,
+                       mix.sources, mix.shares, mix.identity) for mix in job.mixes]
+    sources = [f"source_{name}{ending}" for name in job.names for ending in (".wav", ".png")]
+    record.files = [*PAGE_FILES, *sources, *(f"encodings/{name}.npy" for name in job.names),
+                    *(clip.path.with_suffix(ending).name for clip in planned
+                      for ending in (".wav", ".png"))]
+    return planned
 
 
 def with_sounds(record: Record, job: Job, encodings: np.ndarray, encodings_mix: np.ndarray,
@@ -278,11 +318,17 @@ def with_sounds(record: Record, job: Job, encodings: np.ndarray, encodings_mix: 
 
 
 def say_sounds(options: argparse.Namespace, job: Job) -> None:
-    """Say what is done to each sound before it is encoded: cut, padded, trimmed, levelled."""
+    """Say what is done to each sound before it is encoded: cut, padded, trimmed, levelled.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    job : Job
+    """
     import soundfile
 
     words, kinds = [], Counter[str]()
-    for path, name in zip(job.sounds, job.names):
+    for path, name in zip(job.wav_filenames, job.names):
         if inputs.is_encoding(path):
             kinds["saved encodings"] += 1
             words.append(f"{name} (a saved encoding)")
@@ -297,9 +343,10 @@ def say_sounds(options: argparse.Namespace, job: Job) -> None:
         what = ("" if abs(length - options.seconds) < 0.005 else
                 "cut" if length > options.seconds else "then silence")
         kinds[what] += 1
-        words.append(f"{name} ({length:.2g} s{what and ', ' + what})")
-    if len(job.sounds) > 6:
-        words = [f"{len(job.sounds)}" + "".join(
+        digits = 0 if length >= 10 else 1 if length >= 1 else 2
+        words.append(f"{name} ({round(length, digits):g} s{what and ', ' + what})")
+    if len(job.wav_filenames) > 6:
+        words = [f"{len(job.wav_filenames)}" + "".join(
             f", {count} {what}" for what, count in kinds.items() if what)]
     done = [text for flag, text in ((options.trim, "silence at the beginning left out"),
                                     (options.level, "peaks brought to 0.9")) if flag]
@@ -325,7 +372,8 @@ def say_unknown(options: argparse.Namespace, job: Job, checkpoint: Path,
     if checkpoints.name_of(checkpoint) != "nsynth_starter":
         return
     known = {(HERE / "sounds" / name).resolve() for name in shipped}
-    strange = {name: loudest(audio) for name, path, audio in zip(job.names, job.sounds, audios)
+    strange = {name: loudest(audio)
+               for name, path, audio in zip(job.names, job.wav_filenames, audios)
                if audio is not None and audio.any() and path.resolve() not in known}
     strange = dict(list(strange.items())[:JUDGED_SOUNDS])
     if not strange:
@@ -333,10 +381,13 @@ def say_unknown(options: argparse.Namespace, job: Job, checkpoint: Path,
     nats = dict(zip(strange, nsynth.nll(np.array(list(strange.values())), checkpoint)))
     unknown = [name for name, value in nats.items() if value > UNKNOWN]
     if unknown:
-        words = ["python", "-m", "training.nsynth.adapt", "--name", "mine", "--sounds",
-                 *map(str, job.sounds)]
-        say(options, f"Likelihood {max(nats.values()):.1f} nats: the starter does not know "
-            f"{', '.join(unknown)}; --download, or teach it: {quoted(words)}")
+        there = Path.cwd() == HERE  # where `python -m training...` is found
+        words = ["python", "-m", "training.nsynth.adapt", "--name", "mine", "--sounds", *(
+            str(path if there else path.absolute()) for path in job.wav_filenames)]
+        say(options, f"The starter does not know {', '.join(unknown)} "
+            f"({max(nats.values()):.1f} nats per sample, and what it knows has under {UNKNOWN}), "
+            f"so expect noise: --download, or teach it{'' if there else f', in {HERE}'}: "
+            f"{quoted(words)}")
 
 
 def loudest(audio: np.ndarray) -> np.ndarray:
@@ -360,7 +411,18 @@ def check_preview(options: argparse.Namespace) -> None:
 
 
 def score_names(options: argparse.Namespace, paths: Sequence[Path]) -> list[str]:
-    """Return a name for each score, all different; in a preview, for each instrument."""
+    """Return a name for each score, all different; in a preview, for each instrument.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    paths : sequence of Path
+        The scores.
+
+    Returns
+    -------
+    list of str
+    """
     if options.preview:
         return [f"instrument{place:02d}" for place in range(1, options.preview + 1)]
     stems = [path.stem.encode("utf-8", "replace").decode("utf-8")[:80] for path in paths]
@@ -376,10 +438,25 @@ def what_plays(options: argparse.Namespace, names: Sequence[str]) -> str:
 
 def planned_scores(options: argparse.Namespace, record: Record, names: Sequence[str],
                    ) -> list[Planned]:
-    """Return the clips of example 2 with their files."""
+    """Return the clips of example 2 with their files, which the record notes.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    record : Record
+    names : sequence of str
+        As `score_names` returns them.
+
+    Returns
+    -------
+    list of Planned
+    """
     kind = "preview" if options.preview else "score"
-    return [Planned(record.output_dir / f"{name}_seed{record.seed}.wav", name.replace("_", " "),
-                    kind) for name in names]
+    planned = [Planned(record.output_dir / f"{name}_seed{record.seed}.wav", name.replace("_", " "),
+                       kind) for name in names]
+    record.files = [*PAGE_FILES, *(clip.path.stem + ending for clip in planned
+                                   for ending in (".wav", ".png", "_instruments.npz"))]
+    return planned
 
 
 def check_scores(options: argparse.Namespace, names: Sequence[str], scores: Sequence[dict]) -> None:
@@ -404,7 +481,7 @@ def check_scores(options: argparse.Namespace, names: Sequence[str], scores: Sequ
     for name, notes in zip(names, scores):
         _check_score(options, name, notes)
     lengths = [float(np.max(notes["end_times"])) for notes in scores]
-    _refuse_full(options, f"{in_words(sum(lengths))} of sound", sum(map(_score_bytes, scores)))
+    _refuse_full(options, f"{in_words(sum(lengths))} of sound need", sum(map(_score_bytes, scores)))
     # the mix of the longest is made of double numbers; all that are made are kept for the page
     _refuse_memory(options, SAMPLE_RATE * (8 * max(lengths) + 4 * sum(lengths)))
     if options.preview:
@@ -412,13 +489,13 @@ def check_scores(options: argparse.Namespace, names: Sequence[str], scores: Sequ
         count = sum(len(notes["pitches"]) for notes in scores)
         say(options, f"To make: a phrase on each of {counted(len(scores), 'instrument')}, "
                      f"{counted(count, 'note')}, and {keys:,} notes for the keyboard on the page, "
-                     f"about {in_words(1 + NOTE_SECONDS * (count + keys))} of work; "
+                     f"{_work(options, 1 + NOTE_SECONDS * (count + keys))}; "
                      f"seed {options.seed}.")
         return
     for name, notes in zip(names, scores):
         time = 1 + NOTE_SECONDS * len(notes["pitches"]) + 0.02 * float(np.max(notes["end_times"]))
-        say(options, f"{name}: {gansynth.summary(notes)}, {_played_on(options, notes)}, about "
-                     f"{in_words(time)} of work, {in_bytes(_score_bytes(notes))} on disk; seed "
+        say(options, f"{name}: {gansynth.summary(notes)}, {_played_on(options, notes)}, "
+                     f"{_work(options, time)}, {in_bytes(_score_bytes(notes))} on disk; seed "
                      f"{options.seed}.")
         held = cut_short(notes)
         if held:
@@ -445,7 +522,7 @@ def _check_score(options: argparse.Namespace, name: str, notes: dict) -> None:
 
 def _score_bytes(notes: dict) -> float:
     """What a score takes on disk: its clip, the same on the page, and pictures."""
-    return float(np.max(notes["end_times"])) * CLIP_BYTES * 7 / 3 + 2 * PICTURE_BYTES
+    return float(np.max(notes["end_times"])) * CLIP_BYTES * 7 / 3 + 4 * PICTURE_BYTES
 
 
 def cut_short(notes: dict) -> int:
@@ -457,10 +534,22 @@ def instruments(options: argparse.Namespace, checkpoint: Path, scores: Sequence[
                 ) -> list[str | None]:
     """Return what plays each score: `--instruments`, in a preview each alone, else None (random).
 
+    Parameters
+    ----------
+    options : argparse.Namespace
+    checkpoint : Path
+    scores : sequence of dict
+        As `get_midi_notes` returns them.
+
+    Returns
+    -------
+    list of str or None
+        As `generate_audio` takes them.
+
     Raises
     ------
     InputError
-        If `--instruments` are none, before any work starts.
+        If `--instruments` cannot be read, before any work starts.
     """
     if options.preview:
         return [str(place) for place in range(1, options.preview + 1)]

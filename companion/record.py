@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from companion.progress import say
@@ -64,6 +64,9 @@ class Record:
         Whether the run was stopped before its end.
     resume : str
         What goes on with it then; empty where nothing can.
+    files : list of str
+        What it makes, by names within its folder, once its clips are planned: a later run that
+        replaces it removes these, and nothing else.
     """
 
     seed: int
@@ -77,6 +80,7 @@ class Record:
     began: float = 0.0
     stopped: bool = False
     resume: str = ""
+    files: list[str] = field(default_factory=list)
 
     def say(self, message: str) -> None:
         """Print a line, unless the run is quiet."""

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -30,6 +31,8 @@ UNFINISHED = "*.partial.codes"
 # What a run leaves in its folder; a folder that holds any of it belongs to that run.
 RESULTS = ("*.wav", "*.png", "*.html", UNFINISHED)
 RUN_FILE = "run.json"
+# A file that a run lists as its own: in its folder, or one of its encodings.
+_RESULT = re.compile(r"[^/\\]+\.(wav|png|html|npz)|encodings/[^/\\]+\.npy", re.DOTALL)
 # Options that do not change what is made.
 _BESIDE = ("checkpoint", "sounds", "midi", "output", "overwrite", "download", "quiet", "seed",
            "resume", "threads")
@@ -67,10 +70,42 @@ def new_record(options: argparse.Namespace, checkpoint: Path, model: str,
                 if hasattr(options, "resume") else ""), quiet=options.quiet, began=time.time())
     run = {"command": record.command, "seed": record.seed, "made": made_by(options),
            "weights": _digest(checkpoint.with_name(checkpoint.name + ".index")),
-           "sources": digests}
+           "sources": digests, "files": []}
+    if options.overwrite or resume:     # until this run's clips are planned, its files are these
+        played = getattr(options, "instruments", None)
+        used = {Path(path).resolve() for path in (*digests, *([played] if played else []))}
+        run["files"] = [name for name in _files_of_run(folder)
+                        if (folder / name).resolve() not in used]
+    _write_run(folder, run)
+    return record
+
+
+def _write_run(folder: Path, run: dict[str, object]) -> None:
     with files.writing(folder / RUN_FILE) as file:
         file.write(json.dumps(run, indent=1, ensure_ascii=True).encode("ascii"))
-    return record
+
+
+def _files_of_run(folder: Path) -> list[str]:
+    """What the run of a folder has listed as its files, without what no run of ours makes."""
+    try:
+        names = json.loads((folder / RUN_FILE).read_bytes())["files"]
+        return [name for name in names if _RESULT.fullmatch(name)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _replace_files(record: Record) -> None:
+    """Remove the files of a replaced run that this one does not make, and list this one's."""
+    folder, kept = record.output_dir, set(map(files.name_key, record.files))
+    for name in _files_of_run(folder):
+        if files.name_key(name) not in kept and not (folder / name).parent.is_symlink():
+            with contextlib.suppress(OSError):
+                (folder / name).unlink(missing_ok=True)
+    try:
+        run = json.loads((folder / RUN_FILE).read_bytes())
+    except (OSError, ValueError):   # somebody has taken it away
+        return
+    _write_run(folder, run | {"files": record.files})
 
 
 def _digest(path: Path) -> str:
@@ -182,9 +217,20 @@ def command_line(options: argparse.Namespace, checkpoint: Path, sources: Sequenc
                  folder: Path | None = None) -> str:
     """Return the command that repeats the run to the same samples, from any folder.
 
-    With a `folder`, the results are to go there.
-
     It names the weights and the sounds or scores, so that it still does after others have come.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    checkpoint : Path
+    sources : sequence of Path
+        The sounds or scores.
+    folder : Path, optional
+        Where the results are to go.  None: where `--output` says.
+
+    Returns
+    -------
+    str
     """
     settings = {name: value for name, value in given(options).items() if name not in _BESIDE}
     if "instruments" in settings and Path(str(settings["instruments"])).is_file():
@@ -221,7 +267,14 @@ def page_at_end(record: Record, make_page: Callable[..., Path | None], *parts: o
         Takes the record and `parts`; returns the page, or None if there is nothing to show.
     *parts
         What the page is made of; may be filled during the work.
+
+    Notes
+    -----
+    At the beginning the record's files are listed in the folder's `run.json`; those that a run
+    replaced by `--overwrite` had listed, and this one does not make, are removed.
     """
+    if record.files:
+        _replace_files(record)
     # librosa is made ready while the network works
     threading.Thread(target=spectra.warm_up, args=(record.say,), daemon=True).start()
     try:

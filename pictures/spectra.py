@@ -73,7 +73,25 @@ class Spectrum:
 
 def spectrogram(audio: Any, sample_rate: int = 16000,
                 hop_length: int = SPECTROGRAM_HOP) -> Spectrum:
-    """The constant-Q spectrogram of a sound in colour, a column for each `hop_length` samples."""
+    """The constant-Q spectrogram of a sound in colour.
+
+    Parameters
+    ----------
+    audio : array [samples], float in [-1, 1]
+    sample_rate : int
+        In Hz.
+    hop_length : int
+        Samples between two columns.
+
+    Returns
+    -------
+    Spectrum
+
+    Raises
+    ------
+    InputError
+        If it is no sound of one channel.
+    """
     audio = checked(audio)
     # not in print: A spectrogram takes the magnitude before dB; dB of complex numbers dropped the
     # phase with a warning.
@@ -84,7 +102,24 @@ def spectrogram(audio: Any, sample_rate: int = 16000,
 
 
 def rainbowgram(audio: Any, sample_rate: int = 16000) -> Spectrum:
-    """The rainbowgram of a sound in colour: see `phase_and_brightness`."""
+    """The rainbowgram of a sound in colour: see `phase_and_brightness`.
+
+    Parameters
+    ----------
+    audio : array [samples], float in [-1, 1]
+    sample_rate : int
+        In Hz.
+
+    Returns
+    -------
+    Spectrum
+        Of a long sound, with fewer columns a second.
+
+    Raises
+    ------
+    InputError
+        If it is no sound of one channel.
+    """
     audio = checked(audio)
     hop = RAINBOWGRAM_COLUMN
     while hop < RAINBOWGRAM_HOP and len(audio) > COLUMNS * hop:
@@ -107,6 +142,16 @@ def scaled(spectrum: Spectrum, width: int, height: int) -> Image:
     """The spectrum as an image of that many pixels, from the sound's beginning to its end.
 
     Each pixel shows its bin as it is; where there are fewer pixels than bins, their mean.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+    width, height : int
+        In pixels.
+
+    Returns
+    -------
+    PIL.Image.Image
     """
     from PIL import Image
 

@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 import unicodedata
 import wave
 from collections.abc import Iterator
@@ -290,9 +291,44 @@ def _lock_handle(handle: int) -> None:
             pass
 
 
+@contextlib.contextmanager
+def scratch(folder: str | Path, name: str) -> Iterator[Path]:
+    """Make a hidden folder within a folder; it is gone when the block ends.
+
+    Parameters
+    ----------
+    folder : str or Path
+        On the disk of the results.
+    name : str
+        What it is for; `sweep` finds it should this process be killed.
+
+    Yields
+    ------
+    Path
+
+    Raises
+    ------
+    InputError
+        If the system refuses.
+    """
+    path = Path(folder) / f".{name}.{secrets.token_hex(8)}{_MARK}"
+    try:
+        path.mkdir(0o700)
+    except OSError as error:
+        raise _refused(path, error) from error
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def sweep(folder: str | Path) -> None:
     """Remove what killed runs have left half-written in a folder that no other run is using."""
     for left in Path(folder).glob(f".*{_MARK}"):
-        if _TEMPORARY.fullmatch(left.name) and (left.is_symlink() or left.is_file()):
+        if not _TEMPORARY.fullmatch(left.name):
+            continue
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
             with contextlib.suppress(OSError):
                 left.unlink()

@@ -165,11 +165,14 @@ def test_example_01_hands_the_chapters_calls_what_they_need(tmp_path, one, capsy
     weights = checkpoints.describe(STARTER_01, "nsynth")
     assert record.weights == weights and record.starter and record.settings == {}
     assert abs(record.began - time.time()) < 60
-    assert capsys.readouterr().out.splitlines() == [
+    printed = capsys.readouterr().out.splitlines()
+    readme = (HERE / "README.md").read_text("utf-8").splitlines()
+    assert all(line in readme for line in printed[:3])
+    assert printed == [
         f"Weights: {weights}; it is small, so it hisses and knows little; --download fetches "
-        "Google's.",
-        "To make: 16 clips of 1 s, about 8 s of work, 14.3 MB on disk, 1.0 MB of it the page; "
-        "seed 7.",
+        "Google's (1 GB).",
+        "To make: 16 clips of 1 s (12 mixes, and 4 sounds decoded again), about 8 s of work, 8.4 "
+        "MB on disk, 1.5 MB of it the page; seed 7.",
         "Sounds, 1 s of each: bass (1 s), metal (1 s), meow (1 s), flute (1 s).",
         "The decoder says this.",
         f"To repeat this run: {record.command}",
@@ -284,7 +287,7 @@ def test_example_01_downloads_what_the_book_used_only_if_asked(tmp_path, one, pa
         one(*pair, *out, "--checkpoint", "wavenet-voice-ckpt")
     assert one.one("download")[0][0] == "wavenet-voice-ckpt"
     name = next(iter(downloads.BOOK_SOUNDS))
-    with pytest.raises(InputError, match=f"^{name} does not exist.$"):
+    with pytest.raises(InputError, match=f"^{name} does not exist: check its name"):
         one("--sounds", name, *out)
     assert one.all("sounds")
     one.example.download_checkpoint("wavenet-ckpt", tmp_path, print)
@@ -405,7 +408,7 @@ def test_example_02_hands_the_chapters_calls_what_they_need(tmp_path, two, capsy
     assert (record.weights, record.starter, record.settings) == (weights, True, {})
     assert capsys.readouterr().out.splitlines() == [
         f"Weights: {weights}; it is small and knows twelve instruments; --download fetches "
-        "Google's.",
+        "Google's (0.1 GB).",
         f"cs1-1pre-short: {gansynth.summary(notes)}, on 5 instruments, 7.0 s apart, about 8 s of "
         "work, 2.9 MB on disk; seed 7.",
         f"To repeat this run: {record.command}",

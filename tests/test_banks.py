@@ -147,7 +147,7 @@ def test_bad_corners_are_one_sentence_each(corners, capsys):
     for names, words in (("a",), "two, three or four"), (("a", "none"), "holds no sound"), (
             ("a", "b"), "has two of MIDI 60, again_C4.wav and b_60.wav"), (
             ("a", "e"), "there are none: a has 48 (C3), 60 (C4); e has 50 (D3)"), (
-            ("a", "f"), "neither in its name nor heard"), (("a", "missing"), "is neither"):
+            ("a", "f"), "neither in its name nor heard"), (("a", "missing"), "does not exist"):
         assert bank(corners, corners / "out", corners=names) == 1
         line = said(capsys)
         assert line.startswith("error: ") and words in line and "\n" not in line

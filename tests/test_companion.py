@@ -195,7 +195,7 @@ def test_what_the_disk_does_not_hold_is_refused(tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1_000_000})
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda path: usage)
     example = importlib.import_module("chapter_05_example_01")
-    with pytest.raises(InputError, match="16 clips need 14.3 MB, and .* has 1.0 MB left"):
+    with pytest.raises(InputError, match="16 clips need 8.4 MB, and .* has 1.0 MB left"):
         call(example, "--output", tmp_path / "out")
     score = midi(tmp_path / "score.mid", [(0, 1, 60, 90), (100, 101, 60, 90)])
     example = importlib.import_module("chapter_05_example_02")
@@ -225,7 +225,7 @@ def test_the_free_memory_is_known_where_the_system_tells(monkeypatch):
 def test_the_plan_says_time_size_and_page(tmp_path):
     wav = tone(tmp_path / "a.wav")
     lines = good(ONE, "--sounds", wav, "--seconds", "0.1", "--output", tmp_path / "out")
-    assert any(re.search("To make: 1 clip of 0.1 s, about .* s of work, 0.8 MB on disk, 0.0 MB of "
+    assert any(re.search("To make: 1 clip of 0.1 s, about .* s of work, 0.5 MB on disk, 0.1 MB of "
                          "it the page; seed", line) for line in lines)
     score = midi(tmp_path / "score.mid", [(0, 1, 60, 90)])
     lines = good(TWO, "--midi", score, "--output", tmp_path / "two")
@@ -514,8 +514,8 @@ def test_an_option_that_is_nearly_right_is_named():
 
 
 @pytest.mark.parametrize("script, words, says", [
-    (TWO, ["--midi", "nosuch.mid"], "error: nosuch.mid does not exist."),
-    (ONE, ["--sounds", "nosuch.wav"], "error: nosuch.wav does not exist.")])
+    (TWO, ["--midi", "nosuch.mid"], "error: nosuch.mid does not exist: check its name and folder."),
+    (ONE, ["--sounds", "meo.wav"], "error: meo.wav does not exist; did you mean meow.wav?")])
 def test_a_missing_file_is_said_plainly(script, words, says, tmp_path):
     done = bad(script, *words, "--output", tmp_path / "out", says="does not exist")
     assert done.stderr == says + "\n"

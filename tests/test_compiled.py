@@ -187,6 +187,16 @@ def test_networks_are_compiled_where_that_is_possible(
     assert generate(decoder, *given(2, 1)).shape == (2, 512)
 
 
+@pytest.mark.parametrize("target, int8", [
+    (NARROW, False), (WIDE, False), (WIDE_BYTES, False), (WIDE_BYTES, True)])
+def test_code_compiles_for_processors_that_this_machine_is_not(target, int8):
+    """So that a change that breaks another processor's code is seen here; it is not run."""
+    if not processors.processors():
+        pytest.skip("LLVM writes this code on x86 alone")
+    code = StepCode(target, 96, 32, 2, [2, 26], int8)
+    assert code.function("run") and ("vpdpbusd" in str(code.module)) == int8
+
+
 # Threads -------------------------------------------------------------------------------------
 
 

@@ -134,8 +134,28 @@ def test_only_our_own_leftovers_are_swept(tmp_path):
         (tmp_path / name).write_bytes(b"")
     victim = tmp_path / "a.wav"
     (tmp_path / ".l.0000000000000000.part").symlink_to(victim)
+    (tmp_path / ".d.0000000000000000.part").symlink_to(tmp_path)
+    for name in (".fastgen.0123456789abcdef.part", "fastgen", ".fastgen-x"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.wav").write_bytes(b"")
     files.sweep(tmp_path)
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted(kept)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted(
+        [*kept, "fastgen", ".fastgen-x"])
+
+
+def test_a_scratch_folder_is_gone_at_the_end_and_swept_after_a_kill(tmp_path):
+    with pytest.raises(ValueError), files.scratch(tmp_path, "fastgen") as folder:
+        (folder / "0.wav").write_bytes(b"half")
+        assert list(tmp_path.iterdir()) == [folder] and folder.name.startswith(".fastgen.")
+        raise ValueError
+    assert list(tmp_path.iterdir()) == []
+    with files.scratch(tmp_path, "fastgen") as folder:
+        (folder / "0.wav").write_bytes(b"half")
+        files.sweep(tmp_path)       # as the next run does after a kill
+        assert not folder.exists()
+    with pytest.raises(InputError, match="cannot be written"), files.scratch(
+            tmp_path / "no", "fastgen"):
+        pass
 
 
 def test_a_lock_is_held_once(tmp_path):

@@ -112,6 +112,7 @@ def test_every_option_is_read():
 def test_numbers_have_a_range_that_is_said(name, option, low, high, below, above, unit, capsys):
     parser = parser_of(name)
     dest = option.strip("-").replace("-", "_")
+    said = "4,294,967,295" if option == "--seed" else f"{high:,g}"
     for value in (low, high):
         parsed = vars(parser.parse_args([f"{option}={value}"]))[dest]
         assert parsed == value and isinstance(parsed, type(value))
@@ -120,7 +121,7 @@ def test_numbers_have_a_range_that_is_said(name, option, low, high, below, above
             parser.parse_args([f"{option}={value}"])
         assert ended.value.code == 2
         assert capsys.readouterr().err == (
-            f"error: Argument {option}: must be a number from {low:g} to {high:g}{unit}, found "
+            f"error: Argument {option}: must be a number from {low:,g} to {said}{unit}, found "
             f"{str(value)!r}.\n")
 
 

@@ -103,11 +103,14 @@ def decoder(network, monkeypatch):
 
     def decoder(prefix, batch, precision, temperature, threads):
         asked.append(precision)
-        return type("Decoder", (), {"batch": batch, "generate": lambda self, encodings, *rest: [
-            np.zeros((len(encodings), 512), int)] * encodings.shape[1]})()
 
-    monkeypatch.setattr(wavenet, "lanes", lambda width, clips, threads: 1)
-    monkeypatch.setattr(wavenet, "groups", lambda width, layers, clips, lanes: [slice(0, clips)])
+        def generate(self, encodings, uniforms, made):
+            assert uniforms[:, 0:512].shape == (batch, 512) and made is None
+            return [np.zeros((len(encodings), 512), int)] * encodings.shape[1]
+        return type("Decoder", (), {"batch": batch, "generate": generate})()
+
+    monkeypatch.setattr(wavenet, "groups_at_once", lambda width, clips, threads: 1)
+    monkeypatch.setattr(wavenet, "groups", lambda width, layers, clips, least: [slice(0, clips)])
     monkeypatch.setattr(wavenet, "decoder", decoder)
     return asked
 

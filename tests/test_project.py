@@ -65,6 +65,48 @@ def test_commands_of_the_readme_have_options_that_exist(words):
         importlib.import_module(Path(script).stem).parse_options().parse_args(options)
 
 
+def section(title: str) -> str:
+    """A part of the README, without its heading."""
+    return (ROOT / "README.md").read_text("utf-8").split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def test_commands_for_banks_have_options_and_files_that_exist():
+    from banks.__main__ import parser
+
+    found = re.findall(r"^python -m banks (.*)", section("Banks, on one machine or many"),
+                       re.MULTILINE)
+    assert len(found) == 2
+    for command in found:
+        options = parser().parse_args(shlex.split(command))
+        assert all((ROOT / sound).is_file() for sound in getattr(options, "corners", ()))
+
+
+def test_the_lines_for_clusters_are_python_and_stand_once():
+    blocks = re.findall(r"```python\n(.*?)```", section("Banks, on one machine or many"), re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        compile(block, "README.md", "exec")
+        assert block.count("\n") <= 10
+    page = (ROOT / "docs" / "banks.md").read_text("utf-8")
+    assert "Cluster(" not in page and "README.md#banks-on-one-machine-or-many" in page
+
+
+def test_the_chapters_seven_packages_are_where_the_readme_says():
+    table = section("From the book to this code").split("| package |")[1].split("\n\n")[0]
+    rows = [line.split("|") for line in table.splitlines()[2:]]
+    names = {name.strip(): row[3] for row in rows for name in row[1].split(",")}
+    modules = {"NumPy": "numpy", "soundfile": "soundfile", "librosa": "librosa",
+               "Matplotlib": "matplotlib", "note-seq": "note_seq", "Magenta": "magenta",
+               "TensorFlow": "tensorflow"}
+    assert set(names) == set(modules)
+    for name, module in modules.items():
+        places = re.findall(r"`([^`]+)`", names[name]) or list(SCRIPTS)
+        texts = [(ROOT / f"{place.removesuffix('.py')}.py").read_text("utf-8") for place in places]
+        using = [bool(re.search(rf"^\s*(?:import|from) {module}\b", text, re.MULTILINE))
+                 for text in texts]
+        assert all(using) if name not in ("Magenta", "TensorFlow") else any(using), name
+
+
 def test_readme_names_places_that_exist():
     readme = (ROOT / "README.md").read_text("utf-8")
     table = readme.split("## From the book to this code")[1].split("## ")[0]

@@ -50,11 +50,12 @@ def test_saved_instruments_of_another_width_are_refused(tmp_path):
     ("", ""), ("0", "0"), (" x ", "x"), ("1,,2", ""), ("1@", "1@"), ("1@-3", "1@-3"),
     ("3;4", "3;4"), ("2,3.5", "3.5"), ("99999", "99999"), ("2, 0@1 ", "0@1")])
 def test_bad_choices_are_refused(bad, word):
+    where = f" in {bad!r}" if "," in bad else ""
     with pytest.raises(InputError) as caught:
         choose(bad)
     assert str(caught.value) == (
         "Instruments are numbers from 1, with a time in seconds if wanted (3,7,1@8.0), or a .npz "
-        f"file; found {word!r} in {bad!r}.")
+        f"file; found {word!r}{where}.")
 
 
 @pytest.mark.parametrize("name", ["nowhere.npz", "nowhere.NPY"])

@@ -129,12 +129,12 @@ def test_quantised_weights_are_within_half_a_step_in_every_channel():
     assert list(np.abs(codes).max(axis=0)) == [127, 127, 127, 0, 127]
 
 
-@pytest.mark.parametrize("batch, lanes", [(1, 1), (5, 1), (12, 2), (64, 1), (65, 1), (200, 2)])
-def test_groups_cover_the_batch_evenly(batch, lanes):
-    groups = wavenet.groups(32, 20, batch, lanes)
+@pytest.mark.parametrize("batch, least", [(1, 1), (5, 1), (12, 2), (64, 1), (65, 1), (200, 2)])
+def test_groups_cover_the_batch_evenly(batch, least):
+    groups = wavenet.groups(32, 20, batch, least)
     assert [i for group in groups for i in range(group.start, group.stop)] == list(range(batch))
     sizes = [group.stop - group.start for group in groups]
-    assert max(sizes) - min(sizes) <= 1 and max(sizes) <= 64 and len(groups) >= lanes
+    assert max(sizes) - min(sizes) <= 1 and max(sizes) <= 64 and len(groups) >= least
 
 
 def test_scorer_gives_what_the_plain_network_gives(prefix, weights):

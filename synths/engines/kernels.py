@@ -32,19 +32,24 @@ _SPINS = 300        # looks at a barrier before the processor is offered to othe
 
 
 def interleaved(columns: int, lanes: int) -> np.ndarray:
-    """The order of a gate's columns: a register of the first half, its fellow of the second."""
+    """The order of a gate's columns: a register of the first half, its fellow of the second.
+
+    So a tile of gates holds, in its two registers, what opens and what passes of the same channels,
+    and the activation needs no others.  `matrix[:, interleaved(columns, lanes)]` applies it.
+    """
     return np.arange(columns).reshape(2, -1, lanes).swapaxes(0, 1).ravel()
 
 
 def packed(matrix: np.ndarray, lanes: int) -> np.ndarray:
-    """float32 [inputs, outputs] as tiles of two registers' outputs, all inputs of each."""
+    """float32 [inputs, outputs] as tiles [outputs / (2 lanes), inputs, 2 lanes]."""
     return matrix.reshape(len(matrix), -1, 2 * lanes).swapaxes(0, 1)
 
 
 def packed_bytes(matrix: np.ndarray, scale: np.ndarray, lanes: int) -> np.ndarray:
     """int8 [inputs, outputs], a scale for each output: tiles as `packed`, four inputs side by side.
 
-    Each tile ends in its outputs' scales and sums.
+    int8 [outputs / (2 lanes), (inputs + 8) 2 lanes]: each tile ends in its outputs' scales
+    (float32) and sums over inputs (int32).
     """
     inputs, tile = len(matrix), 2 * lanes
     sums = matrix.sum(axis=0, dtype=np.int32)
@@ -79,7 +84,16 @@ class Code:
     width : int
         Most inputs of a product of float32; rows to be multiplied lie `pitch` bytes apart.
     bytes_width : int
-        Most inputs of a product of bytes; such rows lie `bytes_pitch` apart.
+        Most inputs of a product of bytes; such rows lie `bytes_pitch` bytes apart.
+
+    Attributes
+    ----------
+    lanes : int
+        float32 numbers in a register.
+    tile : int
+        Columns of a tile: two registers.
+    most_rows : int
+        Rows that go through a tile in one pass.
     """
 
     # "barrier", "threads" and "layers" come first in every state.
@@ -123,16 +137,31 @@ class Code:
 
     # Products ------------------------------------------------------------------------------------
 
-    def write_product(self, name: str, rows: set[int], of_bytes: bool,
+    def write_product(self, name: str, row_counts: set[int], of_bytes: bool,
                       gates: bool = False) -> None:
-        """`out = max(base + bias + a @ weights, floor)`, or the activation of that.
+        """Write the function `out = max(base + bias + a @ weights, floor)`.
 
-        Some tiles of columns after each other; within a tile, as many rows at a time as registers
-        hold.  `rows` are all numbers of them that will be asked for.  Inputs come by four, inputs
-        of bytes by sixteen.
+        Its arguments, in order: out, out_pitch, base, base_pitch, bias, bias_pitch, a, scales,
+        weights, inputs, rows, first, last, floor.  `out`, `base` and `bias` are float32 [rows,
+        columns]; a pitch is the bytes from a row to the next, 0 for one that serves all rows.  `a`
+        is [rows, inputs] at the code's own `pitch` or `bytes_pitch`, `weights` what `packed` or
+        `packed_bytes` gives; `first` to `last` are the tiles to compute.  `scales` has a row's
+        scale (float32) and zero (int32) side by side; null where `a` is float32.
+
+        Within a tile, as many rows at a time as registers hold: a function `{name}_{count}`.
+
+        Parameters
+        ----------
+        name : str
+        row_counts : set of int
+            All numbers of rows that will be asked for.
+        of_bytes : bool
+            Inputs are bytes, a multiple of sixteen of them; else float32, a multiple of four.
+        gates : bool
+            Columns are `interleaved`; `out` is the activation, half as wide, and `floor` unused.
         """
-        counts = {n % self.most_rows for n in rows} - {0}
-        if max(rows) >= self.most_rows:
+        counts = {n % self.most_rows for n in row_counts} - {0}
+        if max(row_counts) >= self.most_rows:
             counts.add(self.most_rows)
         for count in counts:
             self._write_tile(f"{name}_{count}", count, of_bytes, gates)
@@ -150,6 +179,7 @@ class Code:
             def some(r: ir.Value, count: int) -> None:
                 def place(pointer: ir.Value, pitch: ir.Value | int, across: int) -> ir.Value:
                     return f.at(f.at(pointer, f.times(r, pitch)), f.times(n, across))
+                # two registers of gates become one of results
                 f.call(f"{name}_{count}", place(out, out_pitch, 4 * self.tile // (1 + gates)),
                        out_pitch, place(base, base_pitch, 4 * self.tile), base_pitch,
                        place(bias, bias_pitch, 4 * self.tile), bias_pitch, place(a, a_pitch, 0),
@@ -166,7 +196,7 @@ class Code:
         f.b.ret_void()
 
     def _write_tile(self, name: str, rows: int, of_bytes: bool, gates: bool) -> None:
-        """A product's tile for so many rows: two registers for each."""
+        """A product's tile for so many rows: the sums of each stay in two registers."""
         f = Function(self.module, name, PTR, I64, PTR, I64, PTR, I64, PTR, PTR, PTR, I64, F32)
         b, lanes = f.b, self.lanes
         (out, out_pitch, base, base_pitch, bias, bias_pitch, a, scales, weights, inputs,
@@ -246,7 +276,10 @@ class Code:
         return exact, b.fmul(scale, f.load(vector, ends, 4 * lanes * half))
 
     def _activation(self, f: Function, opening: ir.Value, content: ir.Value) -> ir.Value:
-        """sigmoid(opening) tanh(content), as one fraction of exponentials."""
+        """sigmoid(opening) tanh(content), as one fraction of exponentials.
+
+        The same as `_gated` in `synths.nsynth.wavenet`, which the scorer and XNNPACK run.
+        """
         b, number = f.b, functools.partial(numbers, self.lanes)
         content = f.larger(f.smaller(content, number(15)), number(-15))     # where tanh is 1
         a, e = f.exp(b.fneg(opening)), f.exp(b.fmul(content, number(-2)))

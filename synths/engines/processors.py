@@ -15,7 +15,9 @@ class Processor:
     name: str           # to LLVM
     features: str       # to LLVM
     lanes: int          # float32 numbers in a register
-    rows: int           # of a product in one pass: two registers hold each
+    # Rows of a product in one pass.  Each takes two registers, a tile's weights two and an input
+    # one: 15 of AVX2's 16 registers, 27 of AVX-512's 32.  One more would be kept in memory.
+    rows: int
     dot: str            # LLVM's name for the product of bytes; "" if there is none
 
 

@@ -641,8 +641,9 @@ def choose_instruments(model, chosen: str, total_time: float, rng: np.random.Gen
     for word in chosen.split(","):
         match = re.fullmatch(r"\s*(\d{1,4})\s*(?:@\s*(\d+(?:\.\d*)?|\.\d+)\s*)?", word)
         if not match or int(match[1]) < 1:
+            where = f" in {chosen!r}" if "," in chosen else ""
             raise InputError("Instruments are numbers from 1, with a time in seconds if wanted "
-                             f"(3,7,1@8.0), or a .npz file; found {word.strip()!r} in {chosen!r}.")
+                             f"(3,7,1@8.0), or a .npz file; found {word.strip()!r}{where}.")
         numbers.append(int(match[1]))
         times.append(None if match[2] is None else float(match[2]))
     z = np.asarray(model.generate_z(max(numbers), rng))[np.array(numbers) - 1]

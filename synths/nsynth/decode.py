@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from synths import InputError
+from synths.nsynth.wavenet_variables import HOP_LENGTH
 from synths.weights import checkpoints
 
-HOP_LENGTH = 512        # samples per frame of an encoding
 SAMPLE_RATE = 16000     # Hz
 PRECISIONS = ("auto", "float32", "int8")
 
@@ -267,17 +268,20 @@ def stream(encodings: np.ndarray, checkpoint_path: str | Path | None,
         raise InputError(f"These weights ask for encodings of {channels} channels, and these have "
                          f"{encodings.shape[2]}: encode the sounds with the same checkpoint.")
     threads = _threads(threads)
-    lanes = wavenet.lanes(width, len(encodings), threads)
-    groups = wavenet.groups(width, layers, len(encodings), lanes)
+    at_once = wavenet.groups_at_once(width, len(encodings), threads)
+    groups = wavenet.groups(width, layers, len(encodings), at_once)
     return _decode_groups(prefix, encodings, uniforms, precision, temperature, threads, groups,
-                          lanes, made)
+                          at_once, made)
 
 
-def _decode_groups(prefix, encodings, uniforms, precision, temperature, threads, groups,
-                   lanes, made) -> Iterator[Block]:
+def _decode_groups(prefix: Path, encodings: np.ndarray,
+                   uniforms: Callable[[slice], Any], precision: str,
+                   temperature: float, threads: int, groups: list[slice], at_once: int,
+                   made: np.ndarray | None) -> Iterator[Block]:
+    """Decode groups of clips, so many `at_once`."""
     from synths.nsynth import wavenet
 
-    def lane(groups: list[slice]) -> Iterator[Block]:
+    def decoded(groups: list[slice]) -> Iterator[Block]:
         decoder = None
         for clips in groups:
             if decoder is None or decoder.batch != clips.stop - clips.start:
@@ -290,12 +294,12 @@ def _decode_groups(prefix, encodings, uniforms, precision, temperature, threads,
                 yield Block(clips, slice(start, start + HOP_LENGTH), codes)
                 start += HOP_LENGTH
 
-    if lanes == 1:
-        yield from lane(groups)
+    if at_once == 1:
+        yield from decoded(groups)
         return
-    with ThreadPoolExecutor(lanes) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         steps = {pool.submit(next, blocks, None): blocks
-                 for blocks in (lane(groups[i::lanes]) for i in range(lanes))}
+                 for blocks in (decoded(groups[i::at_once]) for i in range(at_once))}
         while steps:
             for step in wait(steps, return_when=FIRST_COMPLETED).done:
                 blocks, block = steps.pop(step), step.result()

@@ -17,7 +17,6 @@ from synths.engines import tensorflow_v1
 from synths.engines.litert import silent_stderr
 from synths.weights import checkpoints
 
-HOP_LENGTH = 512
 WIDTH = 512  # channels of the decoder's dilated layers, h512_bo16.py
 
 
@@ -105,9 +104,6 @@ def synthesize(encodings: np.ndarray, save_paths: list[Path],
     Its WAVs are 32-bit float, and exist at full length, silent, from the first step on: they are
     written into a hidden folder, turned into 16 bits and only then given their names.
     """
-    import shutil
-    import tempfile
-
     import soundfile
 
     from synths import nsynth
@@ -116,8 +112,7 @@ def synthesize(encodings: np.ndarray, save_paths: list[Path],
         raise InputError("Magenta's own engine computes in float32 on all cores, from the start: "
                          "leave out the precision, the threads and resuming.")
     tf, fastgen = _fastgen()
-    folder = Path(tempfile.mkdtemp(prefix=".fastgen-", dir=Path(save_paths[0]).parent))
-    try:
+    with files.scratch(Path(save_paths[0]).parent, "fastgen") as folder:
         parts = [folder / f"{number}.wav" for number in range(len(save_paths))]
         np.random.seed(seed)
         with tf.Graph().as_default(), silent_stderr():  # TensorFlow lists every variable there
@@ -125,5 +120,3 @@ def synthesize(encodings: np.ndarray, save_paths: list[Path],
                                save_paths=[str(part) for part in parts])
         for part, path in zip(parts, save_paths):
             files.write_wav(path, nsynth.faded(soundfile.read(part, dtype="float32")[0], fade))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from synths.nsynth import wavenet_compiled
 
 __all__ = ["CODES", "HOP_LENGTH", "INT8_WIDTH", "SMALL", "Decoder", "Scorer", "Weights",
-           "decoder", "frames_heard", "groups", "lanes", "load", "quantise", "sizes"]
+           "decoder", "frames_heard", "groups",
+           "groups_at_once", "load", "quantise", "sizes"]
 
 # Clips at once: the memory of the past moments of one more would do more harm than good.
 _MEMORY = 160 << 20     # bytes
@@ -82,7 +83,10 @@ def _present(graph: Graph, layer: Layer, x: Tensor, precision: str) -> Tensor:
 
 
 def _gated(graph: Graph, gates: Tensor) -> Tensor:
-    """The layer's activation: the first half of the gates opens and shuts the second."""
+    """The layer's activation: the first half of the gates opens and shuts the second.
+
+    The same as `_activation` in `synths.engines.kernels`, for compiled code.
+    """
     opening, content = graph.split(gates, 2)
     return graph.multiply(graph.sigmoid(opening), graph.tanh(content))
 
@@ -134,7 +138,7 @@ def _draw(graph: Graph, odds: Tensor, uniforms: Tensor) -> Tensor:
     return graph.subtract(code, np.array([[128]], np.float32))
 
 
-def lanes(width: int, batch: int, threads: int) -> int:
+def groups_at_once(width: int, batch: int, threads: int) -> int:
     """How many groups of clips to decode at a time, for a network of so many channels.
 
     Large networks are cut up among the threads within each product; the products of small ones
@@ -143,11 +147,14 @@ def lanes(width: int, batch: int, threads: int) -> int:
     return max(min(threads, batch // 6), 1) if width <= SMALL else 1
 
 
-def groups(width: int, layers: int, batch: int, lanes: int = 1) -> list[slice]:
-    """Cut a batch into groups of clips of nearly the same size, each to be decoded at once."""
+def groups(width: int, layers: int, batch: int, least: int = 1) -> list[slice]:
+    """Cut a batch into groups of clips of nearly the same size, at least so many.
+
+    Each is decoded by one `Decoder`.
+    """
     per_clip = sum(2 * dilation(i) for i in range(layers)) * width * 4    # bytes
     most = min(max(_MEMORY // per_clip, 1), _MOST_CLIPS)
-    n = max(-(-batch // most), lanes)
+    n = max(-(-batch // most), least)
     edges = [batch * i // n for i in range(n + 1)]
     return [slice(start, stop) for start, stop in zip(edges, edges[1:])]
 

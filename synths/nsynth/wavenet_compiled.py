@@ -42,11 +42,14 @@ class Decoder:
         self._heard = wavenet_variables.frames_heard(len(weights.layers))
         int8, width = precision == "int8", weights.width
         most = 1 << (max(BLOCK_ROWS // batch, 4).bit_length() - 1)
-        known = 1 if int8 else 2    # dilations ahead, the older moment; int8 waits for both moments
-        older = [min(known * layer.dilation, most) for layer in weights.layers]
-        newer = [min(layer.dilation, block) for layer, block in zip(weights.layers, older)]
+        # Steps that a block of the past covers: t - 2d is known 2d steps ahead, t - d only d, and
+        # int8 takes both in one product.  Powers of two, for a step finds its place by bits.
+        ahead = 1 if int8 else 2
+        older_blocks = [min(ahead * layer.dilation, most) for layer in weights.layers]
+        newer_blocks = [min(layer.dilation, block)
+                        for layer, block in zip(weights.layers, older_blocks)]
         code = StepCode(target, width, weights.skip_width, batch,
-                        {batch * block for block in (*older, *newer)}, int8)
+                        {batch * block for block in (*older_blocks, *newer_blocks)}, int8)
         self._order = interleaved(2 * width, code.lanes)
 
         # What changes from frame to frame.
@@ -61,34 +64,35 @@ class Decoder:
 
         state = {"recent": self._recent, "uniforms": self._uniforms, "drawn": self._drawn,
                  "condition": self._condition, **_heads(code, weights, temperature),
-                 **_buffers(code, batch, batch * max(older), threads)}
-        layers = self._layers(code, weights, older, newer)
+                 **_buffers(code, batch, batch * max(older_blocks), threads)}
+        layers = self._layers(code, weights, older_blocks, newer_blocks)
         self._crew = Crew(code, state, layers, threads)
 
-    def _layers(self, code: StepCode, weights: Weights, older: list[int], newer: list[int],
-                ) -> list[dict[str, Field]]:
+    def _layers(self, code: StepCode, weights: Weights, older_blocks: list[int],
+                newer_blocks: list[int]) -> list[dict[str, Field]]:
         """The layers' rows of the pointer table; lets go of the weights that it has copied."""
         rows: list[dict[str, Field]] = []
         for i, layer in enumerate(weights.layers):
             row: dict[str, Field] = {
                 "inputs": self._rings[i], "period": 2 * layer.dilation,
-                "past": zeros(self.batch * older[i], 2 * code.width), "older_block": older[i],
-                "newer_block": newer[i], "condition": self._conditions[i],
-                "present": _large(code, layer.taps[2], self._order),
-                "residual": _large(code, layer.res), "residual_bias": layer.res_bias}
+                "past": zeros(self.batch * older_blocks[i], 2 * code.width),
+                "older_block": older_blocks[i], "newer_block": newer_blocks[i],
+                "condition": self._conditions[i],
+                "present": _tiles(code, layer.taps[2], self._order),
+                "residual": _tiles(code, layer.res), "residual_bias": layer.res_bias}
             if code.int8:
-                row |= {"older": _large(code, layer.taps[:2].reshape(2 * code.width, -1),
+                row |= {"older": _tiles(code, layer.taps[:2].reshape(2 * code.width, -1),
                                         self._order),
                         "newer": 0, "skip": 0, "skip_bias": 0}
                 together = weights.layers[i - i % TOGETHER:i + 1]
                 if len(together) == TOGETHER or layer is weights.layers[-1]:
                     # The last layer of some has the skips of all.
-                    row |= {"skip": _large(code, np.concatenate([one.skip for one in together])),
+                    row |= {"skip": _tiles(code, np.concatenate([one.skip for one in together])),
                             "skip_bias": np.sum([one.skip_bias for one in together], axis=0)}
             else:
-                row |= {"older": _large(code, layer.taps[0], self._order),
-                        "newer": _large(code, layer.taps[1], self._order),
-                        "skip": _large(code, layer.skip), "skip_bias": layer.skip_bias}
+                row |= {"older": _tiles(code, layer.taps[0], self._order),
+                        "newer": _tiles(code, layer.taps[1], self._order),
+                        "skip": _tiles(code, layer.skip), "skip_bias": layer.skip_bias}
             del layer.taps, layer.res   # their copies have taken their place
             rows.append(row)
         return rows
@@ -108,7 +112,7 @@ class Decoder:
                 first = frame * HOP_LENGTH
                 self._uniforms[...] = uniforms[:, first:first + HOP_LENGTH].T
                 known = wavenet_variables.known_codes(made, frame) if frame < begin else None
-                if known is not None:
+                if known is not None:   # made already: only what the layers hear of it is wanted
                     for i, codes in enumerate(known):
                         self._crew.run(first + i, first + i + 1)
                         self._recent[:, 2] = codes[:, 0]
@@ -121,9 +125,9 @@ class Decoder:
 # Pointer tables ------------------------------------------------------------------------------
 
 
-def _large(code: StepCode, values: np.ndarray, order: np.ndarray | slice = slice(None),
+def _tiles(code: StepCode, values: np.ndarray, order: np.ndarray | slice = slice(None),
            ) -> np.ndarray:
-    """A matrix of the layers, its columns in an order, as tiles of the code's kind."""
+    """A layer's matrix [inputs, outputs], its columns in an order, as tiles of the code's kind."""
     if not code.int8:
         return aligned(packed(values[:, order], code.lanes))
     values, scale = wavenet_variables.quantise(values)
@@ -131,7 +135,7 @@ def _large(code: StepCode, values: np.ndarray, order: np.ndarray | slice = slice
 
 
 def _heads(code: StepCode, weights: Weights, temperature: float) -> dict[str, Field]:
-    """The weights at both ends of the network, always float32."""
+    """The weights at both ends of the network, float32 in int8 too."""
     start = np.zeros([4, code.width], np.float32)    # products take inputs by four
     start[:3] = weights.start / 128
     heat = np.float32(1 / temperature)

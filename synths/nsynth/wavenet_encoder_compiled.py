@@ -24,7 +24,8 @@ _PASSES = 4     # of a product's rows, in the moments that go through a layer to
 class EncoderCode(Code):
     """The encoder's layers `first` to `last`, each for all moments."""
 
-    # `moments[0]` is what even layers read and odd ones write, and `moments[1]` the other.
+    # Even layers read `even` and write `odd`, both [n, width]; odd layers the other way round.
+    # `n` is the number of moments; `taps` and `hidden` are each thread's own.
     STATE = ("barrier", "threads", "layers", "n", "even", "odd", "zeros", "taps", "hidden")
     LAYER = ("dilation", "taps", "taps_bias", "residual", "residual_bias")
 

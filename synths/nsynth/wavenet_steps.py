@@ -46,18 +46,37 @@ class StepCode(Code):
         Whether the large products are of bytes; they need `processor.dot`.
     """
 
-    STATE = ("barrier", "threads", "layers", "clips", "recent", "start", "start_bias",
-             "skip_start", "skip_start_bias", "skips", "out1", "out1_bias", "condition", "hidden",
-             "logits", "logits_bias", "odds", "uniforms", "drawn", "zeros", "gated", "past_bytes",
-             "past_scales", "bytes", "scales")
-    # A layer's inputs are a ring buffer of `period` steps.
-    LAYER = ("inputs", "period", "past", "older", "older_block", "newer", "newer_block",
-             "condition", "present", "residual", "residual_bias", "skip", "skip_bias")
+    # Arrays are float32 unless a type is named, rows of them a pitch apart; tiles are weights as
+    # `packed` or `packed_bytes` gives them.
+    STATE = (
+        "barrier", "threads", "layers", "clips",        # the first and the last three numbers
+        "recent",                                       # [clips, 3]: samples -128..127
+        "start", "start_bias",                          # tiles of the first layer's input
+        "skip_start", "skip_start_bias",                # tiles
+        "skips",                                        # [clips, skip width]: their sum
+        "out1", "out1_bias", "condition",               # tiles; [clips, skip width]
+        "hidden",                                       # [clips, skip width]: out1's result
+        "logits", "logits_bias",                        # tiles
+        "odds",                                         # [clips, 256]: logits, then odds
+        "uniforms", "drawn",                            # [512, clips]: float64 in, uint8 out
+        "zeros",                                        # what is read where nothing is added
+        "gated",                                        # [clips, width]; in int8 of five layers
+        "past_bytes", "past_scales",                    # int8: quantised rows of past moments
+        "bytes", "scales")                              # int8: each thread's own quantised rows
+    LAYER = (
+        "inputs", "period",                             # ring buffer [period, clips, width]
+        "past",                                         # [older_block, clips, 2 width]
+        "older", "older_block",                         # tiles of t - 2d (int8: t - d too); steps
+        "newer", "newer_block",                         # tiles of t - d; steps (float32 only)
+        "condition",                                    # [clips, 2 width], the biases included
+        "present",                                      # tiles of t
+        "residual", "residual_bias", "skip", "skip_bias")   # tiles; in int8 five layers' skips
 
     def __init__(self, processor: Processor, width: int, skip_width: int, clips: int,
                  past_rows: Iterable[int], int8: bool) -> None:
         super().__init__(processor, max(width, skip_width), TOGETHER * width)
         self.width, self.skip_width, self.int8 = width, skip_width, int8
+        # In bytes.  Only rows that float32 products read need the code's own pitch.
         self.past_pitch = 8 * width
         self.gated_pitch = 4 * TOGETHER * width + 64 if int8 else self.pitch
         every = {clips, *past_rows}
@@ -125,7 +144,11 @@ class _Steps(EntryPoint):
                  inputs: ir.Value | None = None, rows: ir.Value | None = None,
                  floor: ir.Value = LOWEST, name: str = "product",
                  scales: ir.Value | None = None) -> None:
-        """The thread's tiles of `out = max(base + bias + a @ weights, floor)`."""
+        """The thread's tiles of `out = max(base + bias + a @ weights, floor)`.
+
+        By default of the clips' rows by `width` inputs, into rows that a product can read, with
+        nothing added.
+        """
         self.call(name, out, I64(self.pitch if out_pitch is None else out_pitch),
                   self.silence if base is None else base, I64(base_pitch),
                   self.silence if bias is None else bias, I64(bias_pitch), a,
@@ -133,8 +156,8 @@ class _Steps(EntryPoint):
                   I64(self.width) if inputs is None else inputs,
                   self.clips if rows is None else rows, *self.tiles[columns], floor)
 
-    def _large(self) -> str:
-        """The product of the layers' weights."""
+    def _layer_product(self) -> str:
+        """Which product the layers' weights take; those of both ends are float32 always."""
         return "bytes_product" if self.int8 else "product"
 
     def _rows_of(self, a: ir.Value, pitch: int, inputs: ir.Value) -> dict[str, ir.Value]:
@@ -195,6 +218,7 @@ class _Steps(EntryPoint):
         b = self.b
         x, following = self._inputs_at(i, t), b.add(i, I64(1))
         is_last = b.icmp_signed("==", following, self.layers)
+        # In int8 five layers' activations lie side by side.
         slot = b.urem(i, I64(TOGETHER)) if self.int8 else I64(0)
         gated = self.at(self.state("gated"), self.times(slot, 4 * self.width))
         self._product(gated, weights=self.layer(i, "present"), columns=2 * self.width,
@@ -206,16 +230,16 @@ class _Steps(EntryPoint):
         with b.if_then(b.not_(is_last)):
             self._product(self._inputs_at(following, t), weights=self.layer(i, "residual"),
                           columns=self.width, base=x, base_pitch=self.pitch,
-                          bias=self.layer(i, "residual_bias"), name=self._large(),
+                          bias=self.layer(i, "residual_bias"), name=self._layer_product(),
                           **self._rows_of(gated, self.code.gated_pitch, I64(self.width)))
-        # In int8 the skips of some layers are one product, at the last of them.
+        # Their skips are one product, at the last of them.
         complete = b.or_(is_last, b.icmp_signed("==", slot, I64(TOGETHER - 1)))
         with b.if_then(complete if self.int8 else BIT(1)):
             inputs = self.times(b.add(slot, I64(1)), self.width)
             self._product(self.state("skips"), weights=self.layer(i, "skip"),
                           columns=self.skip_width, inputs=inputs, base=self.state("skips"),
                           base_pitch=self.pitch, bias=self.layer(i, "skip_bias"),
-                          name=self._large(), floor=b.select(is_last, F32(0), LOWEST),
+                          name=self._layer_product(), floor=b.select(is_last, F32(0), LOWEST),
                           **self._rows_of(self.state("gated"), self.code.gated_pitch, inputs))
         self.barrier()
 
@@ -249,7 +273,8 @@ class _Steps(EntryPoint):
 def _write_quantise(code: Code) -> None:
     """Rows of float32 as bytes, each row with its own scale and zero, as XNNPACK does it.
 
-    A row is `inputs` numbers at `a`, and as many at `second` if that is not null.
+    A row is `inputs` numbers at `a`, and as many at `second` if that is not null.  Its scale
+    (float32) and zero (int32) go side by side to `scales`.
     """
     f = Function(code.module, "quantise", PTR, PTR, PTR, PTR, I64, I64, I64, I64)
     out, scales, a, second, pitch, inputs, first, last = f.args
@@ -319,7 +344,10 @@ def _write_bytes(f: Function, lanes: int, source: ir.Value, target: ir.Value, i:
 
 
 def _write_draw(code: Code) -> None:
-    """Draw a clip's code: the first whose cumulated odds reach the clip's number."""
+    """Draw a clip's code: the first whose cumulated odds reach the clip's number.
+
+    `row` is float32 [256], logits; they are overwritten by the odds.
+    """
     f = Function(code.module, "draw", PTR, F64, result=I64)
     row, number = f.args
     b, lanes = f.b, code.lanes

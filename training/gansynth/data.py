@@ -13,13 +13,13 @@ more shade it (``shades``).
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from synths.files import writing
 from training.gansynth import spectra
 
 # What exported weights say of the targets they were trained on: other targets, another name.
@@ -198,10 +198,8 @@ def build(path: Path, progress: Callable[[int, int], None] | None = None) -> Pat
         if progress is not None:
             progress(done + 1, len(INSTRUMENTS))
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with open(part, "wb") as file:
+    with writing(path) as file:
         np.savez_compressed(file, levels=levels, instruments=np.array(list(INSTRUMENTS)))
-    os.replace(part, path)
     return path
 
 

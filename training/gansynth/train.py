@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import shutil
 import sys
 import time
@@ -30,6 +29,7 @@ import torch
 from torch import nn
 
 from synths import InputError
+from synths.files import writing
 from training import STOPPED
 from training.gansynth import data, spectra
 from training.gansynth.model import BLOCKS, Generator
@@ -493,10 +493,8 @@ class Trainer:
             for kind, value in state.items():
                 arrays[f"adam/{index}/{kind}"] = value.cpu().numpy()
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        with open(part, "wb") as file:
+        with writing(path) as file:
             np.savez(file, **arrays)
-        os.replace(part, path)
 
     @torch.no_grad()
     def start(self, weights: dict[str, np.ndarray]) -> None:
@@ -583,26 +581,31 @@ def run(trainer: Trainer, stage: str, minutes: float, count: int, rate: float,
     trainer.save(state, golden=True)
 
 
+def parser() -> argparse.ArgumentParser:
+    """Make the parser of the options."""
+    result = argparse.ArgumentParser(prog="python -m training.gansynth.train",
+                                     description=__doc__.split("\n\n")[0])
+    result.add_argument("--minutes", type=float, default=60.0, help="time to train (%(default)s)")
+    result.add_argument("--stage", choices=STAGES, help="train this stage alone; without it a "
+                        "fresh run goes through all three and a later one stays in the last")
+    result.add_argument("--folder", type=Path, default=RUN, help="data and state (%(default)s)")
+    result.add_argument("--start", metavar="NAME|PATH", help="begin from these exported weights "
+                        "if there is no state yet (needs the project's own packages, too)")
+    result.add_argument("--batch", type=int, help="notes per step (16; on a GPU 61)")
+    result.add_argument("--rate", type=float, help="learning rate at the start of the stage")
+    result.add_argument("--fmap-base", type=int, default=1024, help="widths (%(default)s)")
+    result.add_argument("--fmap-max", type=int, default=64, help="widths (%(default)s)")
+    result.add_argument("--seed", type=int, default=0, help="(%(default)s)")
+    result.add_argument("--threads", type=int, help="cores to use (all)")
+    result.add_argument("--export", type=Path, default=Path("checkpoints/gansynth_starter"),
+                        help="checkpoint folder (%(default)s)")
+    result.add_argument("--no-export", action="store_true", help="train only")
+    return result
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Train; see the module's head."""
-    parser = argparse.ArgumentParser(prog="python -m training.gansynth.train",
-                                     description=__doc__.split("\n\n")[0])
-    parser.add_argument("--minutes", type=float, default=60.0, help="time to train (%(default)s)")
-    parser.add_argument("--stage", choices=STAGES, help="train this stage alone; without it a "
-                        "fresh run goes through all three and a later one stays in the last")
-    parser.add_argument("--folder", type=Path, default=RUN, help="data and state (%(default)s)")
-    parser.add_argument("--start", metavar="NAME|PATH", help="begin from these exported weights "
-                        "if there is no state yet (needs the project's own packages, too)")
-    parser.add_argument("--batch", type=int, help="notes per step (16; on a GPU 61)")
-    parser.add_argument("--rate", type=float, help="learning rate at the start of the stage")
-    parser.add_argument("--fmap-base", type=int, default=1024, help="widths (%(default)s)")
-    parser.add_argument("--fmap-max", type=int, default=64, help="widths (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
-    parser.add_argument("--threads", type=int, help="cores to use (all)")
-    parser.add_argument("--export", type=Path, default=Path("checkpoints/gansynth_starter"),
-                        help="checkpoint folder (%(default)s)")
-    parser.add_argument("--no-export", action="store_true", help="train only")
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

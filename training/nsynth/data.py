@@ -26,6 +26,7 @@ from scipy.signal import fftconvolve
 from sounds import make_sounds
 from sounds.render import render_notes
 from synths import InputError
+from synths.files import writing
 
 SAMPLE_RATE = 16000
 SAMPLES = 17600
@@ -275,9 +276,9 @@ def _int16(rows: list[np.ndarray]) -> np.ndarray:
 def write(path: Path, progress: Callable[[int, int], None] | None = None) -> Path:
     """Render the data set to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part.npz")
-    np.savez(part, **render(progress))
-    part.replace(path)
+    arrays = render(progress)
+    with writing(path) as file:
+        np.savez(file, **arrays)
     return path
 
 

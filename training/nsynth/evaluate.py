@@ -27,6 +27,7 @@ from scipy.io import wavfile
 
 from pictures.spectra import note_name
 from synths import InputError, nsynth
+from synths.files import writing
 from synths.nsynth import mixing
 from training import measures
 
@@ -349,9 +350,8 @@ def write_card(card: Path, figures: dict) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    with writing(path) as file:
+        file.write(text.encode("utf-8"))
 
 
 def _clean(value):

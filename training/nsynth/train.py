@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from synths.files import writing
 from training import STOPPED
 from training.nsynth.fused import Fused
 from training.nsynth.model import HOP, Autoencoder, Size, mu_law
@@ -325,9 +326,8 @@ class Trainer:
                       for name, value in self.head.named_parameters())
         path = path or self.folder / "state.npz"
         self.folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part.npz")
-        np.savez(part, **arrays)
-        part.replace(path)
+        with writing(path) as file:
+            np.savez(file, **arrays)
         return path
 
     def step(self, drawn: Batch, noise: float, rate: float, decay: float) -> float:
