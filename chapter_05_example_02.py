@@ -238,10 +238,10 @@ def app(options) -> None:
                 progress=next(progress))
 
             # Saves the clip and its picture
-            save_audio(audio_clip, clip.path.stem, record.output_dir, options.labels)
             heard.audios.append(audio_clip)
             heard.instruments.append(plan.placed_instruments(instruments[place],
                                                              instruments_path))
+            save_audio(audio_clip, clip.path.stem, record.output_dir, options.labels)
             heard.keys.append(plan.play_keys(options, checkpoint, instruments_path))
 
 

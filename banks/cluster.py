@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from typing import Any
 
 from banks import tasks
@@ -238,6 +239,7 @@ def _gathered(client, work: Sequence[dict], run: Callable[[dict], dict]
                 yield task, None
             else:
                 raise future.exception()
-        except (OSError, TimeoutError) as error:  # a task itself ends in a result, never in these
+        # a task itself ends in a result, never in these
+        except (OSError, TimeoutError, CancelledError) as error:
             raise gone from error
         future.release()

@@ -37,7 +37,9 @@ class Parser(argparse.ArgumentParser):
                                                  "; --help lists them.")
         else:
             sentence = f"{message[:1].upper()}{message[1:].rstrip('.')}."
-        self.exit(2, f"error: {sentence}\n")
+        from synths.files import one_line
+
+        self.exit(2, f"error: {one_line(sentence)}\n")
 
 
 def number(kind: type, low: float, high: float, unit: str = "") -> Callable[[str], float]:

@@ -34,6 +34,7 @@ LONGEST_NOTE = 4.0  # seconds that GANSynth makes of a note
 UNKNOWN, JUDGED_SAMPLES, JUDGED_SOUNDS = 2.8, 4096, 8
 # On disk: a second of sound, a picture, one on the page.
 CLIP_BYTES, PICTURE_BYTES, SMALL_PICTURE_BYTES = 2 * SAMPLE_RATE, 200_000, 50_000
+_LONGEST_SOUND = 1e6  # seconds; a file that claims more, streamed FLAC say, does not know
 NOTE_SECONDS = 0.03  # that a note takes, about
 PACKAGES_BYTES = 4e8  # of memory, without official weights
 # As long as ours in float32 Magenta's own engine takes, about: decoding with NSynth, a score with
@@ -336,6 +337,9 @@ def say_sounds(options: argparse.Namespace, job: Job) -> None:
             length = soundfile.info(path).duration
         except soundfile.SoundFileError:
             continue  # loading it says what is wrong
+        if length > _LONGEST_SOUND:
+            words.append(f"{name} (its file does not say how long it is)")
+            continue
         what = ("" if abs(length - options.seconds) < 0.005 else
                 "cut" if length > options.seconds else "then silence")
         kinds[what] += 1
@@ -495,8 +499,9 @@ def check_scores(options: argparse.Namespace, names: Sequence[str], scores: Sequ
                      f"{options.seed}.")
         held = cut_short(notes)
         if held:
-            say(options, f"{counted(held, 'note')} {'is' if held == 1 else 'are'} held longer than "
-                         f"the {LONGEST_NOTE:g} s that the model makes, and end early.")
+            one = held == 1
+            say(options, f"{counted(held, 'note')} {'is' if one else 'are'} held longer than the "
+                         f"{LONGEST_NOTE:g} s that the model makes, and end{'s' * one} early.")
 
 
 def _played_on(options: argparse.Namespace, notes: dict) -> str:

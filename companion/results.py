@@ -285,15 +285,11 @@ def page_at_end(record: Record, make_page: Callable[..., Path | None], *parts: o
     try:
         yield
     except BaseException:
-        record.stopped = True
-        if stopped():
-            say_error("\nstopping: making the page of what is finished (Ctrl-C again: without)")
         _finished(record, make_page, parts)
         raise
     try:
         page = make_page(record, *parts)
     except KeyboardInterrupt:
-        record.stopped = True
         _finished(record, make_page, parts)
         raise
     say(record, f"To repeat this run: {record.command}")
@@ -305,6 +301,9 @@ def page_at_end(record: Record, make_page: Callable[..., Path | None], *parts: o
 def _finished(record: Record, make_page: Callable[..., Path | None], parts: Sequence[object],
               ) -> None:
     """Make the page of what is finished; what fails here must not hide why the run ended."""
+    record.stopped = True
+    if stopped():
+        say_error("\nstopping: making the page of what is finished (Ctrl-C again: without)")
     try:
         page = make_page(record, *parts)
     except Exception:

@@ -77,14 +77,16 @@ def explained(error: BaseException) -> tuple[int, str]:
     sentence : str
         Of a fault that is not the user's, it names a log file with the traceback.
     """
+    from synths.files import one_line, shortened
+
     if stopped() or isinstance(error, KeyboardInterrupt):
         return STOPPED, "\nstopped; what was finished is kept"
     if isinstance(error, InputError):
-        return FAILED, f"error: {error}"
+        return FAILED, f"error: {one_line(error)}"
     if isinstance(error, MemoryError):
         return FAILED, "error: The memory is full: close other programs, or ask for less at a time."
     if isinstance(error, OSError):
-        where = f" ({error.filename})" if error.filename else ""
+        where = f" ({shortened(os.fsdecode(error.filename))})" if error.filename else ""
         return FAILED, f"error: The system refused: {error.strerror or error}{where}."
     what = " ".join(str(error).split())[:200]
     return FAILED, (f"error: Something failed that should not ({type(error).__name__}: {what}); "

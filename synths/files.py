@@ -111,6 +111,12 @@ def shortened(text: object, most: int = 200) -> str:
     return f"{line[:most // 2 - 2]} ... {line[len(line) - (most - most // 2 - 3):]}"
 
 
+def one_line(sentence: object, most: int = 200) -> str:
+    """A sentence that repeats foreign text: on one line, and long words cut as by `shortened`."""
+    line = "".join(char if char.isprintable() else " " for char in str(sentence))
+    return re.sub(rf"\S{{{most + 1},}}", lambda word: shortened(word[0], most), line)
+
+
 @contextlib.contextmanager
 def writing(path: str | Path) -> Iterator[BinaryIO]:
     """Open a file to write; it takes its name when the block ends well, and is gone otherwise.

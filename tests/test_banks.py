@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -457,6 +458,57 @@ def test_killed_worker_and_killed_client_lose_nothing(corners, tmp_path):
     assert files(out) == files(tmp_path / "alone")
 
 
+@contextlib.contextmanager
+def dask_of_its_own(folder, port):
+    """A scheduler at a port, and a worker of one thread: two processes; yields the scheduler's."""
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context(open(folder / "dask.log", "ab"))
+        started = []
+        for words, where in (
+                (["scheduler", "--host", "127.0.0.1", "--port", port], folder),
+                (["worker", f"tcp://127.0.0.1:{port}", "--nthreads", "1", "--no-nanny",
+                  "--local-directory", str(folder)], ROOT)):
+            process = subprocess.Popen([sys.executable, "-m", "dask", *words, "--no-dashboard"],
+                                       cwd=where, stdout=log, stderr=log)
+            started.append(process)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+        yield started[0]
+
+
+@dask_only
+def test_a_scheduler_that_is_killed_on_the_way_is_one_sentence(corners, tmp_path):
+    """Killed while the client waits for it; with a new one there the same command goes on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    out = tmp_path / "bank"
+    words = ["--grid", "4", "--seconds", "0.3", "--scheduler", f"tcp://127.0.0.1:{port}"]
+    command = [sys.executable, "-m", "banks", "nsynth", "--corners", *(
+        str(corners / name) for name in "abcd"), "--checkpoint", "nsynth_starter", "--quiet",
+        "--output", str(out), *words]
+    with dask_of_its_own(tmp_path, port) as scheduler:
+        client = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        until = time.monotonic() + 300  # against a hang, not a measure
+        while not list(out.glob("finished/*.jsonl")) and client.poll() is None:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        scheduler.kill()
+        _, errors = client.communicate(timeout=120)
+    assert (client.returncode, errors) == (
+        1, "error: The scheduler has gone, and with it the work in hand; what is finished is kept: "
+        "start one, and give the same command again.\n")
+    kept = {file: (out / file).stat().st_mtime_ns for file in manifest.read(Store(str(out)))}
+    assert 0 < len(kept) < 32 and not (out / "index.html").exists()
+
+    with dask_of_its_own(tmp_path, port):
+        assert bank(corners, out, *words) == 0
+    assert {file: (out / file).stat().st_mtime_ns for file in kept} == kept
+    assert len(files(out)) == 32 and (out / "index.html").is_file()
+    assert sorted(file.name for file in out.iterdir() if file.is_dir()) == ["clips", "encodings"]
+    assert bank(corners, tmp_path / "alone", *words[:4]) == 0
+    assert files(out) == files(tmp_path / "alone")
+
+
 @dask_only
 def test_a_clip_that_kills_its_worker_fails_alone(monkeypatch):
     monkeypatch.setattr(cluster, "ALLOWED_FAILURES", 0)
@@ -522,6 +574,20 @@ def test_a_scheduler_that_does_not_answer_is_one_sentence(corners, tmp_path, cap
     assert bank(corners, tmp_path / "bank", "--scheduler", "tcp://127.0.0.1:9") == 1
     line = said(capsys)
     assert "No Dask scheduler answers at tcp://127.0.0.1:9" in line and "\n" not in line
+
+
+@dask_only
+def test_a_scheduler_without_workers_is_one_sentence(corners, tmp_path, capsys, monkeypatch):
+    import distributed
+
+    monkeypatch.setattr(cluster, "PATIENCE", 1)
+    with distributed.LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=None) as alone:
+        address = alone.scheduler_address
+        assert bank(corners, tmp_path / "bank", "--scheduler", address) == 1
+    assert said(capsys) == (
+        f"error: The scheduler at {address} has no worker: start some with `python -m dask worker "
+        f"{address}` in this project's folder.")
+    assert not list((tmp_path / "bank").glob("clips/*"))
 
 
 # The simulation ------------------------------------------------------------------------------

@@ -167,7 +167,7 @@ def test_dot_files_in_a_folder_are_passed_over(tmp_path):
 def test_a_note_that_dies_early_is_said(tmp_path):
     score = midi(tmp_path / "score.mid", [(0, 24, 60, 90), (24, 25, 60, 90)])
     lines = good(TWO, "--midi", score, "--output", tmp_path / "out")
-    assert "1 note is held longer than the 4 s that the model makes, and end early." in (
+    assert "1 note is held longer than the 4 s that the model makes, and ends early." in (
         lines) or any("1 note is held longer than the 4 s" in line for line in lines)
 
 
@@ -413,6 +413,24 @@ def test_a_full_disk_is_one_sentence_and_loses_no_finished_sound(tmp_path, monke
     assert soundfile.info(tmp_path / "out" / "score_seed1.wav").frames > 16000
 
 
+def test_a_stop_between_a_sound_and_its_picture_loses_nothing(tmp_path, monkeypatch):
+    example = importlib.import_module("chapter_05_example_02")
+    score = midi(tmp_path / "score.mid", [(0, 1, 60, 90)])
+    drawn, draw = [], audio_utils.save_picture
+
+    def stopped(image, name, *words, **named):
+        drawn.append(name)
+        if len(drawn) == 1:
+            raise KeyboardInterrupt
+        return draw(image, name, *words, **named)
+    monkeypatch.setattr(audio_utils, "save_picture", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        call(example, "--midi", score, score, "--output", tmp_path / "out")
+    assert drawn == ["score_seed1.png", "overview.png"]
+    page = (tmp_path / "out" / "index.html").read_text("utf-8")
+    assert "score_seed1.wav" in page and "1 of 2 clips is finished; missing: score-2" in page
+
+
 def test_a_fault_of_ours_is_one_sentence_with_a_log():
     try:
         raise TypeError("not ours " * 100)
@@ -501,6 +519,23 @@ def test_an_option_that_is_nearly_right_is_named():
 def test_a_missing_file_is_said_plainly(script, words, says, tmp_path):
     done = bad(script, *words, "--output", tmp_path / "out", says="does not exist")
     assert done.stderr == says + "\n"
+    assert not (tmp_path / "out").exists()
+
+
+@unix
+@pytest.mark.parametrize("script, words, says", [
+    (TWO, ["--midi", "pipe.mid"], "is no file"),
+    (TWO, ["--midi", "a\x1b[2J.mid"], "a .2J.mid"),
+    (ONE, ["--sounds", "n" * 12_700 + ".wav"], "File name too long"),
+    (TWO, ["--instruments", "n" * 12_700], "Instruments are"),
+    (ONE, ["--checkpoint", "~nouser/x"], "There is no checkpoint '~nouser/x'")])
+def test_odd_names_are_one_short_sentence(tmp_path, script, words, says):
+    os.mkfifo(tmp_path / "pipe.mid")
+    (tmp_path / "a\x1b[2J.mid").write_bytes(b"no score")
+    if words[0] == "--midi":
+        words = [words[0], tmp_path / words[1]]
+    done = bad(script, *words, "--output", tmp_path / "out", says=says)
+    assert "\x1b" not in done.stderr and len(done.stderr) < 600
     assert not (tmp_path / "out").exists()
 
 

@@ -55,6 +55,8 @@ def test_foreign_text_is_short_and_on_one_line():
     assert files.shortened("a" * 12_700).count("a") < 200 and len(files.shortened("a" * 999)) == 200
     assert len(files.shortened("b" * 201, 50)) == 50
     assert files.shortened("a\x1b[2Jb\nc") == "a [2Jb c"
+    assert files.one_line(f"No {'a' * 201} in {'b' * 200}\n.") == (
+        f"No {files.shortened('a' * 201)} in {'b' * 200} .")
 
 
 def test_a_link_in_the_way_is_replaced_not_followed(tmp_path):

@@ -131,6 +131,8 @@ def test_numbers_have_a_range_that_is_said(name, option, low, high, below, above
     (EXAMPLES[1], ["--tmepo", "2", "--qui"], "error: --tmepo is no option; did you mean "
                                              "--tempo?\n"),
     (EXAMPLES[1], ["--zzz"], "error: --zzz is no option; --help lists them.\n"),
+    (EXAMPLES[1], ["--" + "z" * 12_700], f"error: --{'z' * 96} ... {'z' * 97} is no option; --help "
+                                         "lists them.\n"),
     (EXAMPLES[1], ["more"], "error: more is no option; --help lists them.\n"),
     (EXAMPLES[0], ["--ratio"], "error: Argument --ratio: expected one argument.\n"),
     (EXAMPLES[0], ["--trim=yes"], "error: Argument --trim: ignored explicit argument 'yes'.\n")])

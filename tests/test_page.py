@@ -267,13 +267,20 @@ def test_one_sound_without_a_mix_does_not_become_two(tmp_path):
 def test_a_clip_that_was_not_finished_is_left_out(tmp_path):
     clips = reconstructions(tmp_path, ["a", "b"]) + [
         planned(tmp_path, "gone", "a with b", "mix", (0, 1), (0.5, 0.5)),
-        planned(tmp_path, "half", "b with a", "mix", (1, 0), (0.5, 0.5), tone(220, 0.4))]
+        planned(tmp_path, "half", "b with a", "mix", (1, 0), (0.5, 0.5))]
+    audio_utils.save_wav(tone(220, 0.4), tmp_path / "half.partial.wav", 16000)
     record = new_record(tmp_path)
-    record.stopped = True
+    record.stopped, record.resume = True, "python example.py --resume"
     made = reports.nsynth_page(record, ["a", "b"], [tone(110), tone(220)], clips)
     data = data_of(made)
     assert [clip["title"] for clip in data][4:] == ["b with a"]
-    assert data[4]["note"] == "as far as it got · 0.4 s" and "was stopped" in text_of(made)
+    assert data[4]["note"] == "as far as it got · 0.4 s"
+    text = text_of(made)
+    assert "2 of 4 clips are finished; 1 as far as it got, framed in dashes; missing: a with b" in (
+        text)
+    assert re.findall(r'class="(cell [^"]*partial)" data-clip="(\d)"', text) == [
+        ("cell mix partial", "4")]
+    assert "To go on with this run:" in text and "--resume" in text.split('id="command"')[1][:200]
     assert reports.nsynth_page(record, ["a"], [tone(110)], clips[2:3]) is None
     assert (tmp_path / "overview.png").is_file()
 
@@ -403,6 +410,15 @@ def test_sounds_keep_their_words_and_not_their_numbers(mixed):
     assert [clip["title"] for clip in data_of(mixed)] == [
         "kick", "snare", "kick, decoded again", "snare, decoded again", "kick with snare",
         "snare with kick"]
+
+
+def test_the_books_sounds_have_words_for_names(tmp_path):
+    sounds = [wav(tmp_path / f"{name}.wav", hertz) for name, hertz in (
+        ("160045__jorickhoofd__metal-hit-with-metal-bar-resonance", 220),
+        ("412017__skymary__cat-meow-short", 330))]
+    made = made_by(tmp_path / "out", ONE, "--sounds", *sounds, "--seconds", 0.1)
+    assert "metal with cat" in [clip["title"] for clip in data_of(made)]
+    assert "160045" not in text_of(made).split('id="command"')[0].split("</style>")[1]
 
 
 def test_settings_are_those_that_played_a_part(mixed, walked, played):
@@ -688,6 +704,38 @@ def test_a_download_is_the_sound_itself(browse, default):
               head: String.fromCharCode(...sound.slice(0, 4))};""")
     path = default.parent / answer["name"]
     assert answer["bytes"] == path.stat().st_size and answer["head"] == "RIFF"
+
+
+def test_only_what_is_played_is_decoded(browse, default):
+    """A page of hundreds of clips holds in memory what was listened to."""
+    answer = browse(default, """
+      const decode = BaseAudioContext.prototype.decodeAudioData, decoded = [];
+      BaseAudioContext.prototype.decodeAudioData = function (bytes) {
+        decoded.push(bytes.byteLength);
+        return decode.call(this, bytes);
+      };
+      const images = $$("img[id^=picture]");
+      $('[data-clip="6"]').click(); await playing(6);
+      press("1"); await playing(0);
+      press("0"); await playing(6);
+      return {decoded, players: $$("audio").length, images: images.length,
+              lazy: images.filter(image => image.loading === "lazy").length};""")
+    assert len(answer["decoded"]) == 3  # the mix and its two sounds, once each
+    assert answer["players"] == 0 and answer["lazy"] == answer["images"] == 12
+
+
+@pytest.mark.parametrize("page", ["walked", "played"], indirect=True)
+def test_the_page_keeps_its_height_while_it_is_scrolled(browse, page):
+    answer = browse(page, """
+      const height = () => document.documentElement.scrollHeight, heights = [height()];
+      for (let at = 0; at < height(); at += 400) {
+        scrollTo(0, at);
+        await wait(0.05);
+        heights.push(height());
+      }
+      await until(() => $$("img[src]").every(image => image.complete));
+      return {heights: [...new Set([...heights, height()])]};""")
+    assert len(answer["heights"]) == 1
 
 
 @pytest.mark.skipif(AXE is None, reason="axe-core is found by the variable AXE_CORE")

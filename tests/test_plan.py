@@ -248,6 +248,13 @@ def test_what_is_done_to_each_sound_is_said(here, capsys):
     assert said(*["d.wav"] * 6, level=True).count("d (1 s)") == 6
     assert said(*["d.wav"] * 3, "b.wav", "f.npy", "c.wav", "f.npy") == (
         "Sounds, 1 s of each: 7, 1 then silence, 2 saved encodings, 1 cut.\n")
+    tone(here / "g.flac")
+    streamed = bytearray((here / "g.flac").read_bytes())
+    streamed[21] &= 0xF0  # the 36 bits of the number of samples
+    streamed[22:26] = bytes(4)
+    (here / "g.flac").write_bytes(streamed)
+    assert said("g.flac", "d.wav") == (
+        "Sounds, 1 s of each: g (its file does not say how long it is), d (1 s).\n")
     for seconds, says in (200.04, "200 s"), (10.4, "10 s"), (9.96, "10 s"), (1.26, "1.3 s"):
         tone(here / "long.wav", seconds=seconds)
         assert said("long.wav") == f"Sounds, 1 s of each: long ({says}, cut).\n"
@@ -313,7 +320,7 @@ def test_what_will_be_played_is_said(capsys):
         "seed 5.",
         "b: 2 notes, 5.0 s, on 2 instruments, 5.0 s apart, about 1 s of work, 1.2 MB on disk; "
         "seed 5.",
-        "1 note is held longer than the 4 s that the model makes, and end early.",
+        "1 note is held longer than the 4 s that the model makes, and ends early.",
         "c: 2 notes, 6.0 s, on 2 instruments, 6.0 s apart, about 1 s of work, 1.2 MB on disk; "
         "seed 5.",
         "2 notes are held longer than the 4 s that the model makes, and end early."]
@@ -732,7 +739,6 @@ def test_a_stop_is_said_while_the_page_is_made(here, record, capsys, monkeypatch
         raise KeyboardInterrupt
     assert capsys.readouterr().err == (
         "\nstopping: making the page of what is finished (Ctrl-C again: without)\n")
-    monkeypatch.setattr(run, "_stopped", False)
     record.stopped = False
     calls = []
 
@@ -745,7 +751,9 @@ def test_a_stop_is_said_while_the_page_is_made(here, record, capsys, monkeypatch
     with pytest.raises(KeyboardInterrupt), results.page_at_end(record, page, "part"):
         pass
     assert calls == [(record, "part")] * 2 and record.stopped
-    assert "What was finished is in out.\n" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "What was finished is in out.\n" in said.out
+    assert said.err == "\nstopping: making the page of what is finished (Ctrl-C again: without)\n"
 
 
 # The net around a run --------------------------------------------------------------------------

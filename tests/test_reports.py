@@ -314,7 +314,17 @@ def test_a_stopped_run_shows_what_was_finished_and_how_far_the_rest_got(folder):
     assert page.clips[4].note == "as far as it got · 0.5 s"
     assert page.clips[3].note == "encoded and decoded again · 1.0 s"
     assert page.introduction.endswith(
-        "sample by sample. The run was stopped: this is what was finished.")
+        "sample by sample. The run was stopped: 2 of 4 clips are finished; 1 as far as it got, "
+        "framed in dashes; missing: a with b.")
+    assert [found.partial for found in page.clips] == [False] * 4 + [True]
+    assert (page.command, page.goes_on) == ("python x.py", False)
+    _, page = reports.nsynth_page(record(folder.path, stopped=True, resume="python x.py --resume"),
+                                  names, sounds(2), clips[:3])
+    assert (page.command, page.goes_on) == ("python x.py --resume", True)
+    # stopped while the page was made: all is there
+    _, page = reports.nsynth_page(record(folder.path, stopped=True, resume="python x.py --resume"),
+                                  names, sounds(2), clips[:2])
+    assert page.introduction.endswith("sample by sample.") and not page.goes_on
     assert reports.nsynth_page(record(folder.path, stopped=True), names, sounds(2),
                                clips[3:]) is None
     # the next run that ends well clears the picture of the part away
@@ -408,7 +418,7 @@ def test_several_scores_of_a_stopped_run(folder):
     assert [found.note for found in page.clips] == ["1 note · 1 instrument · 1.0 s"] * 2
     assert page.boards[0].title == "The scores" and page.boards[0].rows == [[0], [1]]
     assert page.introduction.endswith(
-        "can imagine. The run was stopped: this is what was finished.")
+        "can imagine. The run was stopped: 2 of 3 clips are finished; missing: the b.")
     assert page.hints == [LEVELLED]
     (sheets,), _ = of(folder.calls, "score_sheet")[0]
     assert [(sheet.title, sheet.instrument_names) for sheet in sheets] == [
@@ -468,8 +478,15 @@ def test_many_instruments_are_smaller(folder, count, seconds, size):
     _, page = reports.gansynth_page(record(folder.path, stopped=True), items, [notes(1.0)] * count,
                                     [tone[:9]] * count, [((1,), (0.0, 1.0))] * count,
                                     [[(48, tone)]])
-    assert page.clips[0].size == size and page.introduction.endswith(
-        "imagine. The run was stopped: this is what was finished.")
+    assert page.clips[0].size == size and page.introduction.endswith("imagine.")
+    missing = [planned_score(folder.path, f"x{place}", "preview") for place in range(7)]
+    for item in missing:
+        item.path.unlink()
+    _, stopped = reports.gansynth_page(
+        record(folder.path, stopped=True), items + missing, [notes(1.0)] * count,
+        [tone[:9]] * count, [((1,), (0.0, 1.0))] * count)
+    assert stopped.introduction.endswith(
+        f"imagine. The run was stopped: {count} of {count + 7} clips are finished; 7 are missing.")
     assert soundfile.info(io.BytesIO(page.clips[0].keys[0][1])).duration == seconds
     assert page.clips[1].keys == []  # stopped before its keyboard was played
     _, page = reports.gansynth_page(record(folder.path), items, [notes(1.0)] * count,

@@ -99,6 +99,8 @@ class Clip:
         Where each instrument is reached: seconds, and what to show there.
     media : str
         What `sound` is, "audio/wav" or "audio/flac".
+    partial : bool
+        Whether it was not finished: a dashed frame.
     """
 
     title: str
@@ -115,6 +117,7 @@ class Clip:
     score: Any = ""
     marks: Sequence[tuple[float, Any]] = ()
     media: str = "audio/wav"
+    partial: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "audio", Heard.of(self.audio))
@@ -173,6 +176,8 @@ class Page:
         Sentences on what is heard.
     seed : int or None
         For the list of ticked instruments.
+    goes_on : bool
+        Whether the command goes on with a run that was stopped, instead of repeating it.
     """
 
     title: str
@@ -185,6 +190,7 @@ class Page:
     octaves: Sequence[str] = field(default_factory=tuple)
     hints: Sequence[str] = ()
     seed: int | None = None
+    goes_on: bool = False
 
 
 def data_uri(content: bytes, kind: str) -> str:

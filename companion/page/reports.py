@@ -26,7 +26,7 @@ _RAINBOWGRAM = ("Time runs from left to right and pitch from bottom to top; what
                 "through the rainbow, and noise is speckled.")
 _SPECTROGRAM = ("Time runs from left to right and pitch from bottom to top; what is brighter is "
                 "louder.")
-_STOPPED = " The run was stopped: this is what was finished."
+_MOST_NAMED = 6  # clips that a stopped run lacks; of more, their number is said
 _NSYNTH_HISS = Markup(
     "The hiss and the roughness come from the small network that ships with this code, not from "
     "the method. What helps: <code>--temperature 0.7</code> takes away hiss, and "
@@ -57,7 +57,9 @@ def nsynth_page(record: Record, names: Sequence[str], audios: Sequence[np.ndarra
     Path or None
         The page; None if nothing was decoded before the run was stopped.
     """
+    parts: set[Path] = set()
     if record.stopped:  # what was not finished is heard as far as it got
+        parts = {partial_path(clip.path) for clip in planned if not clip.path.is_file()}
         planned = [clip if clip.path.is_file() else replace(clip, path=partial_path(clip.path))
                    for clip in planned]
     else:
@@ -81,25 +83,49 @@ def nsynth_page(record: Record, names: Sequence[str], audios: Sequence[np.ndarra
     sounds.update((clip.path, None) for clip in made)
     size = CELL if len(sounds) <= 48 else SMALL_CELL
     drawn = _draw_rainbowgrams(record, sounds, size)
-    longest = max(len(one.audio) for one in drawn.values()) / SAMPLE_RATE
     clips = [_clip(wav, drawn[wav], names[place], "source", names[place],
                    size, "the sound itself") for place, wav in zip(heard, sounds)]
     clips += [_decoded(record, clip, names, drawn[clip.path],
                        [stands[place] for place in clip.sources
-                        if stands.get(place, own[clip.path]) != own[clip.path]], longest, size)
-              for clip in made]
+                        if stands.get(place, own[clip.path]) != own[clip.path]],
+                       clip.path in parts, size) for clip in made]
     _save_overview(record, names, made, heard, list(sounds),
                    {wav: one.spectrum for wav, one in drawn.items()})
     mixed = any(clip.kind != "reconstruction" for clip in made)
+    unfinished = _unfinished(record, planned, made, len([clip for clip in made
+                                                         if clip.path in parts]))
     what = (f"{_counted(len(names), 'sound')} {'was' if len(names) == 1 else 'were'} encoded by a "
             "WaveNet autoencoder" + (", the encodings mixed, and the mixes decoded"
                                      if mixed else " and decoded again") + ", sample by sample.")
     return write_page(record.output_dir / "index.html", Page(
         "NSynth: two sounds become one" if mixed else "NSynth: a sound through the network",
-        what + _STOPPED * record.stopped, clips,
+        what + unfinished, clips,
         _nsynth_boards(names, made, heard, own, [len(clip.audio) for clip in clips]),
-        _settings(record, sounds=", ".join(names)), record.command, _RAINBOWGRAM,
-        _octaves(next(iter(drawn.values())).spectrum), _hints(record, _NSYNTH_HISS)))
+        _settings(record, sounds=", ".join(names)),
+        record.resume if unfinished and record.resume else record.command, _RAINBOWGRAM,
+        _octaves(next(iter(drawn.values())).spectrum), _hints(record, _NSYNTH_HISS),
+        goes_on=bool(unfinished and record.resume)))
+
+
+def _unfinished(record: Record, planned: Sequence[Planned], made: Sequence[Planned],
+                partial: int = 0) -> str:
+    """What the page of a stopped run lacks, in a sentence; nothing where all is there.
+
+    `partial` of the clips that are made are there as far as they got.
+    """
+    lacking = [clip.title for clip in planned if clip not in made]
+    if not record.stopped or not (lacking or partial):
+        return ""
+    whole = len(made) - partial
+    said = [f" The run was stopped: {whole} of {_counted(len(planned), 'clip')} "
+            f"{'is' if whole == 1 else 'are'} finished"]
+    if partial:
+        said.append(f"{partial} as far as {'it' if partial == 1 else 'they'} got, framed in dashes")
+    if len(lacking) > _MOST_NAMED:
+        said.append(f"{len(lacking)} are missing")
+    elif lacking:
+        said.append(f"missing: {'; '.join(lacking)}")
+    return "; ".join(said) + "."
 
 
 def _counted(count: int, what: str) -> str:
@@ -129,10 +155,9 @@ def _clip(wav: Path, drawn: _Drawn, title: str, kind: str, caption: str,
 
 
 def _decoded(record: Record, clip: Planned, names: Sequence[str], drawn: _Drawn,
-             sources: Sequence[int], longest: float, size: tuple[int, int]) -> Clip:
+             sources: Sequence[int], partial: bool, size: tuple[int, int]) -> Clip:
     """A clip that the run has decoded, and the places of those that it is compared with."""
-    seconds = len(drawn.audio) / SAMPLE_RATE
-    if record.stopped and seconds < longest - 0.01:
+    if partial:
         note = "as far as it got"
     elif clip.kind == "reconstruction":
         stretch = record.settings.get("stretch")
@@ -154,9 +179,9 @@ def _decoded(record: Record, clip: Planned, names: Sequence[str], drawn: _Drawn,
         title = f"{names[clip.sources[0]]} to {names[clip.sources[-1]]}: {clip.title}"
     elif clip.kind in ("crossfade", "mix"):
         caption = clip.title
-    return _clip(clip.path, drawn, title,
-                 "reconstruction" if clip.kind == "reconstruction" else "mix", caption, size, note,
-                 sources)
+    kind = "reconstruction" if clip.kind == "reconstruction" else "mix"
+    return replace(_clip(clip.path, drawn, title, kind, caption, size, note, sources),
+                   partial=partial)
 
 
 def _nsynth_boards(names: Sequence[str], made: Sequence[Planned], heard: Mapping[int, int],
@@ -315,13 +340,14 @@ def gansynth_page(record: Record, planned: Sequence[Planned], notes: Sequence[Ma
     if not made:
         return None
     if made[0][0].kind == "preview":
-        page = _preview(record, made, keys or [[]] * len(made))
+        page = _preview(record, planned, made, keys or [[]] * len(made))
     else:
-        page = _scores(record, made)
+        page = _scores(record, planned, made)
     return write_page(record.output_dir / "index.html", page)
 
 
-def _preview(record: Record, made: Sequence[tuple], keys: Sequence) -> Page:
+def _preview(record: Record, planned: Sequence[Planned], made: Sequence[tuple],
+             keys: Sequence) -> Page:
     """A page of instruments to try: a cell for each, a keyboard, a list to copy."""
     heard = [_heard(audio) for _, _, audio, _ in made]
     widest = max(map(len, heard))
@@ -346,8 +372,9 @@ def _preview(record: Record, made: Sequence[tuple], keys: Sequence) -> Page:
                   "cells", ticks=True)
     return Page("GANSynth: instruments that never existed",
                 "Each instrument was drawn at random from all those that a network can imagine."
-                + _STOPPED * record.stopped, clips, [board], _settings(record), record.command,
-                _SPECTROGRAM, _octaves(drawn[0]), _hints(record, _GANSYNTH_HISS), record.seed)
+                + _unfinished(record, planned, [item for item, *_ in made]), clips, [board],
+                _settings(record), record.command, _SPECTROGRAM, _octaves(drawn[0]),
+                _hints(record, _GANSYNTH_HISS), record.seed)
 
 
 def _heard(audio: np.ndarray) -> np.ndarray:
@@ -372,7 +399,7 @@ def _apart(times: Sequence[float], names: Sequence[str]) -> str:
     return f", {gaps[0]:.1f} s apart" if several and np.ptp(gaps) < 0.05 else ""
 
 
-def _scores(record: Record, made: Sequence[tuple]) -> Page:
+def _scores(record: Record, planned: Sequence[Planned], made: Sequence[tuple]) -> Page:
     """A page of scores: the notes in the colours of their instruments, above the sound."""
     clips, sheets = [], []
     progress = bar(record, f"drawing {_counted(len(made), 'score')}")
@@ -401,6 +428,7 @@ def _scores(record: Record, made: Sequence[tuple]) -> Page:
                   "score")
     return Page("GANSynth: instruments that never existed",
                 "Every note was generated by a network, on an instrument drawn at random from all "
-                "those it can imagine." + _STOPPED * record.stopped, clips, [board],
+                "those it can imagine."
+                + _unfinished(record, planned, [item for item, *_ in made]), clips, [board],
                 _settings(record), record.command, _SPECTROGRAM, _octaves(sheets[0].spectrum),
                 _hints(record, _GANSYNTH_HISS))
