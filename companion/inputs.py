@@ -25,7 +25,7 @@ MOST_MIDI_BYTES = 1_000_000
 # What is said of the weights that ship.
 STARTER_NOTES = {
     "nsynth": "it is small, so it hisses and knows little; --download fetches Google's (1 GB)",
-    "gansynth": "it is small and knows twelve instruments; --download fetches Google's (0.1 GB)",
+    "gansynth": "it is small and knows 24 instruments; --download fetches Google's (0.1 GB)",
 }
 
 
@@ -236,8 +236,10 @@ def find_scores(options: argparse.Namespace) -> list[Path]:
             HERE / "midi" / name)
         if not path.exists():
             raise _missing(path, HERE / "midi")
-        if not path.is_file():
+        if path.is_dir():
             raise InputError(f"{path} is a folder: name a MIDI file in it.")
+        if not path.is_file():
+            raise InputError(f"{path} is no file: name a MIDI file.")
         if path.stat().st_size > MOST_MIDI_BYTES and not options.many:
             raise InputError(f"{path} is larger than {MOST_MIDI_BYTES / 1e6:g} MB, far more than a "
                              "score of an hour: add --many to read it all the same.")

@@ -407,7 +407,7 @@ def test_example_02_hands_the_chapters_calls_what_they_need(tmp_path, two, capsy
     weights = checkpoints.describe(STARTER_02, "gansynth")
     assert (record.weights, record.starter, record.settings) == (weights, True, {})
     assert capsys.readouterr().out.splitlines() == [
-        f"Weights: {weights}; it is small and knows twelve instruments; --download fetches "
+        f"Weights: {weights}; it is small and knows 24 instruments; --download fetches "
         "Google's (0.1 GB).",
         f"cs1-1pre-short: {gansynth.summary(notes)}, on 5 instruments, 7.0 s apart, about 8 s of "
         "work, 2.9 MB on disk; seed 7.",

@@ -296,6 +296,15 @@ def test_shipped_weights_say_what_the_training_code_says(monkeypatch):
             assert np.abs(said - wanted).max() < 1e-4
 
 
+def test_shipped_weights_hear_z_along_the_instruments_directions_alone():
+    prefix = checkpoints.find("gansynth_starter", "gansynth")
+    name = ("Generator/progressive_gan_generator/progressive_gan_block_1/conv0/conv2d/kernel/"
+            "ExponentialMovingAverage")
+    kernel = checkpoints.read(prefix, [name])[name].transpose(2, 0, 1, 3)[:256].reshape(256, -1)
+    axes = data.directions()
+    assert np.abs(kernel - axes.T @ (axes @ kernel)).max() < 1e-4 * np.abs(kernel).max()
+
+
 def test_shipped_weights_are_in_tune_and_clean():
     model = Model.load_from_path("gansynth_starter")
     pitches = np.array([24, 39, 55, 72, 84])
@@ -308,9 +317,19 @@ def test_shipped_weights_are_in_tune_and_clean():
 def test_shipped_figures_are_those_of_the_card():
     folder = checkpoints.CHECKPOINTS_DIR / "gansynth_starter"
     figures = json.loads((folder / "figures.json").read_text("utf-8"))
-    card = (folder / "README.md").read_text("utf-8")
-    assert f"{100 * figures['random notes']['within 50 cents']:.1f} %" in card
-    assert f"{figures['variety']['mean']:.2f}" in card
+    assert evaluate.table(figures) in (folder / "README.md").read_text("utf-8")
+    assert figures["seeds"] == list(evaluate.SEEDS)
+
+
+def test_the_starters_card_names_all_its_instruments():
+    card = (checkpoints.CHECKPOINTS_DIR / "gansynth_starter" / "README.md").read_text("utf-8")
+    assert all(name in " ".join(card.split()) for name in data.INSTRUMENTS)
+
+
+def test_shipped_weights_are_instruments_that_differ():
+    model = Model.load_from_path("gansynth_starter")
+    audio = model.generate_samples_from_z(model.generate_z(16, 3), np.full(16, 57))
+    assert evaluate.distances(audio).mean() > 7
 
 
 # The training code, where PyTorch is at hand ----------------------------------------------------
