@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from datetime import datetime, timezone
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +25,17 @@ def machine() -> dict:
         "processor": processor(), "cores": os.cpu_count(), "system": platform.platform(),
         "python": platform.python_version(),
         "load_average": os.getloadavg() if hasattr(os, "getloadavg") else None,
-        "versions": {name: version(name) for name in
-                     ("numpy", "ai-edge-litert", "tensorflow", "magenta")},
+        "versions": {name: number for name in ("numpy", "ai-edge-litert", "tensorflow", "magenta",
+                                               "torch") if (number := installed(name))},
     }
+
+
+def installed(package: str) -> str | None:
+    """The version of a package; None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def processor() -> str:

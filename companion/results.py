@@ -149,8 +149,13 @@ def _stopped_run(options: argparse.Namespace, checkpoint: Path, digests: dict[st
     options.seed = seed
     if not _claim(folder):
         raise InputError(f"Another run is using {folder} at this moment: wait until it is done.")
-    files.sweep(folder)
+    _sweep(folder)
     return folder
+
+
+def _sweep(folder: Path) -> None:
+    for place in (folder, folder / "encodings"):
+        files.sweep(place)
 
 
 def results_dir(options: argparse.Namespace) -> Path:
@@ -171,7 +176,7 @@ def results_dir(options: argparse.Namespace) -> Path:
     while not _free(folder, options.overwrite):
         count += 1
         folder = wanted.with_name(f"{wanted.name}-{count}")
-    files.sweep(folder)
+    _sweep(folder)
     _forget_unfinished(folder)
     if folder != wanted:
         stopped_run = any(wanted.glob(UNFINISHED)) and hasattr(options, "resume")

@@ -827,3 +827,17 @@ def test_what_a_killed_download_left_is_swept(mirror, tmp_path):
         (target / name).mkdir()
     checkpoints.download("wavenet-ckpt", target)
     assert listed(target) == ["wavenet-ckpt"]
+
+
+def test_killed_while_the_digest_is_written(mirror, tmp_path):
+    """The weights are there, the archive still is: its digest is kept all the same."""
+    target = tmp_path / "c"
+    checkpoints.download("wavenet-ckpt", target)
+    record = target / "wavenet-ckpt.tar.sha256"
+    kept = record.read_bytes()
+    record.rename(target / f".{record.name}.{'0' * 16}.part")
+    path = "/download.magenta.tensorflow.org/models/nsynth/wavenet-ckpt.tar"
+    (target / "wavenet-ckpt.tar").write_bytes(mirror.files[path])
+    checkpoints.download("wavenet-ckpt", target)
+    assert record.read_bytes() == kept
+    assert sorted(path.name for path in target.iterdir()) == ["wavenet-ckpt", record.name]

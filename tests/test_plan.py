@@ -578,7 +578,9 @@ def test_a_run_that_was_stopped_goes_on(here):
     wav = tone(here / "a.wav")
     results.new_record(asked(ONE, scale=0.5, output="first"), STARTER, "nsynth", [wav])
     shutil.copytree("first", "out", ignore=shutil.ignore_patterns(".run.lock"))
-    (here / "out" / f".a.wav.{'0' * 16}.part").touch()
+    (here / "out" / "encodings").mkdir()
+    for left in (f".a.wav.{'0' * 16}.part", f"encodings/.a.npy.{'0' * 16}.part"):
+        (here / "out" / left).touch()
 
     def go_on(sources=(wav,), **changed):
         chosen = asked(ONE, **{"scale": 0.5, "output": "out", "resume": True, "seed": None,
@@ -596,7 +598,7 @@ def test_a_run_that_was_stopped_goes_on(here):
     refused(nothing, go_on, output="no")
     record, chosen = go_on(seed=5)
     assert (record.seed, chosen.seed, record.output_dir) == (5, 5, here / "out")
-    assert not list((here / "out").glob("*.part"))
+    assert not list((here / "out").rglob("*.part"))
     refused(f"Another run is using {here / 'out'} at this moment: wait until it is done.", go_on)
     for content in ("{", "[]", '{"seed": 5}'):
         (here / "out" / "run.json").write_text(content)

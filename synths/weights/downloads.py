@@ -224,9 +224,13 @@ def _unpacked(known: names.Checkpoint, archive: Path, folder: Path,
             f"The archive {shortened(known.url)} no longer holds the weights '{known.name}', and "
             f"was removed ({error})") from error
     if first is None:
-        with files.writing(record) as file:
-            file.write(f"{digest}  {archive.name}\n".encode())
+        _keep_digest(record, digest, archive)
     archive.unlink()
+
+
+def _keep_digest(record: Path, digest: str, archive: Path) -> None:
+    with files.writing(record) as file:
+        file.write(f"{digest}  {archive.name}\n".encode())
 
 
 def _first_digest(record: Path) -> str | None:
@@ -247,6 +251,10 @@ def _sweep_weights(folder: Path, archive: Path) -> None:
     if any(path.exists() for path in left):
         with contextlib.suppress(InputError), lock(folder), lock(archive):
             sweep(folder)
+            files.sweep(archive.parent)
+            record = archive.with_name(archive.name + ".sha256")
+            if archive.is_file() and not record.exists():   # killed between these two steps
+                _keep_digest(record, _digest(archive, "sha256").hex(), archive)
             _remove(*left[:3])
 
 
