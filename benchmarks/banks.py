@@ -276,8 +276,9 @@ def cents_off(played: np.ndarray, sample: np.ndarray, semitones: int) -> float:
     def agreement(cents: float) -> float:
         places = np.arange(count) * ratio * 2 ** (cents / 1200) * 16000 / 44100 * 8
         wanted = np.diff(np.interp(places, np.arange(fine.size), fine, right=0.0))
-        found = np.fft.irfft(spectrum * np.conj(np.fft.rfft(wanted, size)), size)
-        return float(max(found[:lag].max(), found[-lag:].max())
+        # In eighths of a sample: a tone of 10 kHz has four samples to a period.
+        found = 8 * np.fft.irfft(spectrum * np.conj(np.fft.rfft(wanted, size)), 8 * size)
+        return float(max(found[:8 * lag].max(), found[-8 * lag:].max())
                      / (np.linalg.norm(played) * np.linalg.norm(wanted) + 1e-12))
 
     coarse = max(np.arange(-24, 25, 4.0), key=agreement)

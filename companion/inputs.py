@@ -236,10 +236,9 @@ def find_scores(options: argparse.Namespace) -> list[Path]:
             HERE / "midi" / name)
         if not path.exists():
             raise _missing(path, HERE / "midi")
-        if path.is_dir():
-            raise InputError(f"{path} is a folder: name a MIDI file in it.")
         if not path.is_file():
-            raise InputError(f"{path} is no file: name a MIDI file.")
+            raise InputError(f"{path} is a folder: name a MIDI file in it." if path.is_dir() else
+                             f"{path} is no file: name a MIDI file.")
         if path.stat().st_size > MOST_MIDI_BYTES and not options.many:
             raise InputError(f"{path} is larger than {MOST_MIDI_BYTES / 1e6:g} MB, far more than a "
                              "score of an hour: add --many to read it all the same.")

@@ -366,7 +366,7 @@ def test_a_stopped_run_keeps_what_is_done_and_goes_on(tmp_path, which):
     while not list(out.glob("*.partial.wav")) and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(which)
-    said, errors = process.communicate(timeout=60)
+    said, errors = process.communicate(timeout=300)
     assert process.returncode == 130 and "Traceback" not in errors, errors
     assert (out / "index.html").is_file()
     part = soundfile.read(out / "a_reconstructed_seed5.partial.wav", dtype="int16")[0]
