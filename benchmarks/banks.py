@@ -272,13 +272,15 @@ def cents_off(played: np.ndarray, sample: np.ndarray, semitones: int) -> float:
     size = 1 << (2 * count - 1).bit_length()
     played = np.diff(_lowpass(played[:count], 44100, 15500))
     spectrum, lag = np.fft.rfft(played, size), min(441, count // 2)
+    # The highest tones have four samples to a period: eighths of a sample are told apart.
+    fine_lag = 8 if semitones > 24 else 1
 
     def agreement(cents: float) -> float:
         places = np.arange(count) * ratio * 2 ** (cents / 1200) * 16000 / 44100 * 8
         wanted = np.diff(np.interp(places, np.arange(fine.size), fine, right=0.0))
-        # In eighths of a sample: a tone of 10 kHz has four samples to a period.
-        found = 8 * np.fft.irfft(spectrum * np.conj(np.fft.rfft(wanted, size)), 8 * size)
-        return float(max(found[:8 * lag].max(), found[-8 * lag:].max())
+        found = fine_lag * np.fft.irfft(spectrum * np.conj(np.fft.rfft(wanted, size)),
+                                        fine_lag * size)
+        return float(max(found[:fine_lag * lag].max(), found[-fine_lag * lag:].max())
                      / (np.linalg.norm(played) * np.linalg.norm(wanted) + 1e-12))
 
     coarse = max(np.arange(-24, 25, 4.0), key=agreement)
