@@ -46,7 +46,7 @@ _MARGIN = 2**15  # samples, more than half of the longest filter
 _SHORTEST = 2**15  # samples: librosa warns of sounds shorter than its windows
 _COMPILING = ("librosa prepares its constant-Q transform for this machine: up to half a minute, "
               "once after it was installed.")
-_warming = threading.Lock()
+_warming = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -331,15 +331,19 @@ def _is_kept() -> bool:
     return any(True for folder in _cache_folders() for _ in folder.rglob("constantq.*.nbi"))
 
 
-@functools.lru_cache(maxsize=1)
 def _librosa() -> ModuleType:
-    """librosa, which finds a folder to keep what it compiles."""
-    # where there is none, Numba refuses to be imported
-    if "numba" not in sys.modules and not any(map(_can_write, _cache_folders())):
-        folder = tempfile.mkdtemp(prefix="numba-")
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        os.environ["NUMBA_CACHE_DIR"] = folder
-    import librosa
+    """librosa, which finds a folder to keep what it compiles.
+
+    A thread that needs it waits while another is in `warm_up`: two that compile the same function
+    make Numba warn.
+    """
+    with _warming:
+        # where there is none, Numba refuses to be imported
+        if "numba" not in sys.modules and not any(map(_can_write, _cache_folders())):
+            folder = tempfile.mkdtemp(prefix="numba-")
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            os.environ["NUMBA_CACHE_DIR"] = folder
+        import librosa
 
     return librosa
 

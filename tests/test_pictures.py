@@ -131,6 +131,31 @@ def test_warming_up_says_once_that_librosa_compiles(monkeypatch, tmp_path, kept,
     assert all("once after it was installed" in sentence for sentence in said)
 
 
+def test_a_picture_waits_for_what_is_being_made_ready(monkeypatch):
+    """Two threads that compile the same function make Numba 0.68 warn, on stderr."""
+    compiling, go_on, order = threading.Event(), threading.Event(), []
+
+    def first():
+        compiling.set()
+        go_on.wait(10)
+        order.append("made ready")
+
+    def draw():
+        spectra.rainbowgram(np.zeros(16, np.float32))
+        order.append("drawn")
+
+    monkeypatch.setattr(spectra, "_first_transform", first)
+    threads = [threading.Thread(target=pictures.warm_up), threading.Thread(target=draw)]
+    threads[0].start()
+    assert compiling.wait(10)
+    threads[1].start()
+    threads[1].join(0.5)
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert order == ["made ready", "drawn"]
+
+
 def test_what_numba_keeps_is_found():
     pictures.warm_up()
     assert spectra._is_kept()
