@@ -125,7 +125,7 @@ def _connect(distributed, scheduler: str):
 def _wait(client, scheduler: str | None) -> None:
     try:
         client.wait_for_workers(1, timeout=PATIENCE if scheduler else 120)
-    except TimeoutError as error:
+    except (TimeoutError, asyncio.TimeoutError) as error:   # two until Python 3.11
         raise InputError(f"The scheduler at {scheduler} has no worker: start some with `python "
                          f"-m dask worker {scheduler}` in this project's folder.") from error
 
@@ -240,6 +240,6 @@ def _gathered(client, work: Sequence[dict], run: Callable[[dict], dict]
             else:
                 raise future.exception()
         # a task itself ends in a result, never in these
-        except (OSError, TimeoutError, CancelledError) as error:
+        except (OSError, TimeoutError, asyncio.TimeoutError, CancelledError) as error:
             raise gone from error
         future.release()
