@@ -24,7 +24,7 @@ from synths.files import writing
 from synths.gansynth import Model
 from synths.gansynth.specgrams import SpecgramInverter
 from synths.weights import checkpoints
-from training import measures
+from training import card, measures
 from training.gansynth import data, spectra
 
 RATE = spectra.SAMPLE_RATE
@@ -36,7 +36,6 @@ VARIETY_PITCHES = (30, 42, 54, 66, 78)
 VARIETY_NOTES = 12      # at every seed
 VIBRATO_PITCHES = (48, 57, 69)
 ATTACK_PITCH = 57
-_MARKS = ("<!-- figures -->", "<!-- /figures -->")
 _TARGETS_RATIO = "targets' harmonic to residual, dB, median"
 _APART, _TARGETS_APART = "dB, mean of pairs", "targets' dB, mean of pairs"
 _LOWEST = "lowest instrument's"
@@ -472,25 +471,15 @@ def table(figures: dict) -> str:
     return "\n".join(lines)
 
 
-def write_card(card: Path, figures: dict) -> None:
-    """Put the table between the card's marks, ``<!-- figures -->`` and ``<!-- /figures -->``.
+def write_card(path: Path, figures: dict) -> None:
+    """Put the table between the marks of a model card.
 
     Raises
     ------
     InputError
         If the card has no marks.
     """
-    text = card.read_text("utf-8")
-    if any(text.count(mark) != 1 for mark in _MARKS):
-        raise InputError(f"{card} has no place for the figures: give it the lines "
-                         f"{_MARKS[0]} and {_MARKS[1]}.")
-    head, rest = text.split(_MARKS[0])
-    _write(card, f"{head}{_MARKS[0]}\n\n{table(figures)}\n\n{_MARKS[1]}{rest.split(_MARKS[1])[1]}")
-
-
-def _write(path: Path, text: str) -> None:
-    with writing(path) as file:
-        file.write(text.encode())
+    card.fill(path, f"\n{table(figures)}\n\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -519,7 +508,7 @@ def main(arguments: list[str] | None = None) -> int:
         figures = evaluate(prefix, options.seeds, options.output, levels, options.quick,
                            lambda done, total: print(f"part {done} of {total}", file=sys.stderr))
         for folder in {options.output, options.card.parent if options.card else options.output}:
-            _write(folder / "figures.json", json.dumps(figures, indent=1) + "\n")
+            card.write(folder / "figures.json", json.dumps(figures, indent=1) + "\n")
         if options.card:
             write_card(options.card, figures)
     except (InputError, OSError, ValueError) as error:

@@ -27,9 +27,8 @@ from scipy.io import wavfile
 
 from pictures.spectra import note_name
 from synths import InputError, nsynth
-from synths.files import writing
 from synths.nsynth import mixing
-from training import measures
+from training import card, measures
 
 SAMPLE_RATE = 16000
 HOP = 512
@@ -245,7 +244,6 @@ def held_out_notes(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndar
 
 PROGRAMS = {32: "acoustic bass", 33: "fingered electric bass", 11: "vibraphone",
             53: "voice (ooh)", 73: "flute", 74: "recorder"}
-_MARKS = ("<!-- figures -->\n", "<!-- /figures -->")
 
 
 def _share(value: float | None) -> str:
@@ -333,25 +331,15 @@ def _notes_table(notes: dict) -> list[str]:
                                                        for pitch in pitches)], lines)
 
 
-def write_card(card: Path, figures: dict) -> None:
-    """Put the tables between the card's marks, `<!-- figures -->` and `<!-- /figures -->`.
+def write_card(path: Path, figures: dict) -> None:
+    """Put the tables between the marks of a model card.
 
     Raises
     ------
     InputError
-        If the marks are not there.
+        If the card has no marks.
     """
-    text = card.read_text("utf-8")
-    if not all(mark in text for mark in _MARKS):
-        raise InputError(f"{card} has no place for the figures: give it the lines "
-                         f"{_MARKS[0].strip()} and {_MARKS[1]}.")
-    head, rest = text.split(_MARKS[0], 1)
-    _write(card, head + _MARKS[0] + tables(figures) + _MARKS[1] + rest.split(_MARKS[1], 1)[1])
-
-
-def _write(path: Path, text: str) -> None:
-    with writing(path) as file:
-        file.write(text.encode("utf-8"))
+    card.fill(path, tables(figures))
 
 
 def _clean(value):
@@ -472,7 +460,7 @@ def main(arguments: list[str] | None = None) -> int:
                        temperature=options.temperature)
         figures = _clean(figures)
         for folder in {options.output, options.card.parent if options.card else options.output}:
-            _write(folder / "figures.json", _lines(figures))
+            card.write(folder / "figures.json", _lines(figures))
         if options.card:
             write_card(options.card, figures)
         draw_sheets(options.output, sounds, notes, decoded)
