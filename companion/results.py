@@ -74,7 +74,7 @@ def new_record(options: argparse.Namespace, checkpoint: Path, model: str,
     if options.overwrite or resume:     # until this run's clips are planned, its files are these
         played = getattr(options, "instruments", None)
         used = {Path(path).resolve() for path in (*digests, *([played] if played else []))}
-        run["files"] = [name for name in _files_of_run(folder)
+        run["files"] = [name for name in _files_of_run(_read_run(folder))
                         if (folder / name).resolve() not in used]
     _write_run(folder, run)
     return record
@@ -85,27 +85,33 @@ def _write_run(folder: Path, run: dict[str, object]) -> None:
         file.write(json.dumps(run, indent=1, ensure_ascii=True).encode("ascii"))
 
 
-def _files_of_run(folder: Path) -> list[str]:
-    """What the run of a folder has listed as its files, without what no run of ours makes."""
+def _read_run(folder: Path) -> dict:
+    """What a run has kept in its folder; nothing where it is not there or not whole."""
     try:
-        names = json.loads((folder / RUN_FILE).read_bytes())["files"]
-        return [name for name in names if _RESULT.fullmatch(name)]
-    except (OSError, ValueError, KeyError, TypeError):
+        run = json.loads((folder / RUN_FILE).read_bytes())
+    except (OSError, ValueError):   # somebody has taken it away
+        return {}
+    return run if isinstance(run, dict) else {}
+
+
+def _files_of_run(run: dict) -> list[str]:
+    """What a run has listed as its files, without what no run of ours makes."""
+    try:
+        return [name for name in run["files"] if _RESULT.fullmatch(name)]
+    except (KeyError, TypeError):
         return []
 
 
 def _replace_files(record: Record) -> None:
     """Remove the files of a replaced run that this one does not make, and list this one's."""
     folder, kept = record.output_dir, set(map(files.name_key, record.files))
-    for name in _files_of_run(folder):
+    run = _read_run(folder)
+    for name in _files_of_run(run):
         if files.name_key(name) not in kept and not (folder / name).parent.is_symlink():
             with contextlib.suppress(OSError):
                 (folder / name).unlink(missing_ok=True)
-    try:
-        run = json.loads((folder / RUN_FILE).read_bytes())
-    except (OSError, ValueError):   # somebody has taken it away
-        return
-    _write_run(folder, run | {"files": record.files})
+    if run:
+        _write_run(folder, run | {"files": record.files})
 
 
 def _digest(path: Path) -> str:
