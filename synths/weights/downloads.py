@@ -204,7 +204,7 @@ def _unpacked(known: names.Checkpoint, archive: Path, folder: Path,
               progress: Progress | None) -> None:
     """Fetch the archive, unpack it and remove it, also if no folder can do with it."""
     fetch(known.url or "", archive, progress=progress)  # only weights with an address come here
-    record = archive.with_name(archive.name + ".sha256")
+    record = _record_of(archive)
     digest = _digest(archive, "sha256").hex()
     first = _first_digest(record)
     if first not in (None, digest):
@@ -224,12 +224,16 @@ def _unpacked(known: names.Checkpoint, archive: Path, folder: Path,
             f"The archive {shortened(known.url)} no longer holds the weights '{known.name}', and "
             f"was removed ({error})") from error
     if first is None:
-        _keep_digest(record, digest, archive)
+        _keep_digest(archive, digest)
     archive.unlink()
 
 
-def _keep_digest(record: Path, digest: str, archive: Path) -> None:
-    with files.writing(record) as file:
+def _record_of(archive: Path) -> Path:
+    return archive.with_name(archive.name + ".sha256")
+
+
+def _keep_digest(archive: Path, digest: str) -> None:
+    with files.writing(_record_of(archive)) as file:
         file.write(f"{digest}  {archive.name}\n".encode())
 
 
@@ -252,9 +256,8 @@ def _sweep_weights(folder: Path, archive: Path) -> None:
         with contextlib.suppress(InputError), lock(folder), lock(archive):
             sweep(folder)
             files.sweep(archive.parent)
-            record = archive.with_name(archive.name + ".sha256")
-            if archive.is_file() and not record.exists():   # killed between these two steps
-                _keep_digest(record, _digest(archive, "sha256").hex(), archive)
+            if archive.is_file() and not _record_of(archive).exists():  # killed between the two
+                _keep_digest(archive, _digest(archive, "sha256").hex())
             _remove(*left[:3])
 
 
