@@ -24,6 +24,9 @@ ALLOWED_FAILURES = 5
 PATIENCE = 15  # seconds for a scheduler to answer, and for a first worker to come
 INSTALL = "pip install --no-deps -r requirements-banks.txt"
 
+# Two until Python 3.11; the first is an OSError.
+_LATE = (TimeoutError, asyncio.TimeoutError)
+
 Execute = Callable[[Sequence[dict]], Iterator[tuple[dict, dict]]]
 
 
@@ -117,7 +120,7 @@ def _connect(distributed, scheduler: str):
     try:  # a client that has found nobody takes a minute to end
         asyncio.run(asyncio.wait_for(greet(), PATIENCE))
         return distributed.Client(scheduler, timeout=PATIENCE, set_as_default=False)
-    except (OSError, TimeoutError, asyncio.TimeoutError, ValueError) as error:
+    except (OSError, *_LATE, ValueError) as error:
         raise InputError(f"No Dask scheduler answers at {scheduler} within {PATIENCE} s: check the "
                          "address, and that `dask scheduler` runs there.") from error
 
@@ -125,7 +128,7 @@ def _connect(distributed, scheduler: str):
 def _wait(client, scheduler: str | None) -> None:
     try:
         client.wait_for_workers(1, timeout=PATIENCE if scheduler else 120)
-    except (TimeoutError, asyncio.TimeoutError) as error:   # two until Python 3.11
+    except _LATE as error:
         raise InputError(f"The scheduler at {scheduler} has no worker: start some with `python "
                          f"-m dask worker {scheduler}` in this project's folder.") from error
 
@@ -240,6 +243,6 @@ def _gathered(client, work: Sequence[dict], run: Callable[[dict], dict]
             else:
                 raise future.exception()
         # a task itself ends in a result, never in these
-        except (OSError, TimeoutError, asyncio.TimeoutError, CancelledError) as error:
+        except (OSError, *_LATE, CancelledError) as error:
             raise gone from error
         future.release()
