@@ -4,6 +4,7 @@
 """
 
 import importlib
+import io
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from companion.options import given, number, words_of  # noqa: E402
+from companion.options import given, number, option_parser, words_of  # noqa: E402
 
 EXAMPLES = ("chapter_05_example_01", "chapter_05_example_02")
 PAGE = ROOT / "docs" / "options.md"
@@ -158,6 +159,42 @@ def test_help_is_printed(capsys):
         with pytest.raises(SystemExit) as ended:
             parser_of(EXAMPLES[0]).parse_args([word])
         assert ended.value.code == 0 and "--crossfade" in capsys.readouterr().out
+
+
+class Stream(io.StringIO):
+    """Counts how often what was printed is sent on."""
+
+    flushed = 0
+
+    def flush(self):
+        self.flushed += 1
+
+
+def test_help_goes_where_it_is_asked_for(monkeypatch):
+    parser, out = parser_of(EXAMPLES[0]), Stream()
+    monkeypatch.setattr(sys, "stdout", out)
+    parser.print_help()
+    assert out.getvalue() == parser.format_help() and out.flushed
+    other = Stream()
+    parser.print_help(other)
+    assert other.getvalue() == parser.format_help() == out.getvalue()
+
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+    parser.print_help(Closed())
+
+
+def test_a_description_is_one_line_or_none(capsys):
+    for description, line in (("\nTwo lines.\nThe other one.", "Two lines."), ("One.", "One."),
+                              (None, "")):
+        parser = option_parser(description, "output/x", "acoustic_only")
+        assert parser.description == line
+    parser.prog = "script.py"
+    assert parser.format_help().startswith("usage: script.py [options]\n")
+    with pytest.raises(SystemExit):
+        parser.error("the end is wrong.")
+    assert capsys.readouterr().err == "error: The end is wrong.\n"
 
 
 def test_a_number_is_an_int_or_a_float():

@@ -448,6 +448,9 @@ def test_scores_are_found(here, monkeypatch):
     midi(home / "midi" / "prelude.mid", [(0, 1, 60, 90)])
     refused("preludes.mid does not exist; did you mean prelude.mid?", find, "preludes.mid")
     refused("home is a folder: name a MIDI file in it.", find, "home")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(here / "pipe.mid")
+        refused("pipe.mid is no file: name a MIDI file.", find, "pipe.mid")
     (here / "long.mid").write_bytes(bytes(1_000_000))
     assert find("long.mid") == [Path("long.mid")]
     (here / "long.mid").write_bytes(bytes(1_000_001))
@@ -494,6 +497,26 @@ def test_weights_are_found_and_said(capsys, monkeypatch):
     monkeypatch.setattr(checkpoints, "describe", lambda prefix, model: f"{prefix} of {model}")
     inputs.find_weights(asked(TWO, checkpoint="x"), "gansynth")
     assert capsys.readouterr().out == "Weights: mine/x/gansynth of gansynth.\n"
+
+
+def test_magentas_engine_is_refused_where_it_is_not_installed(monkeypatch):
+    there = {"magenta", "tensorflow"}
+    monkeypatch.setattr(inputs.importlib.util, "find_spec", lambda name: name in there or None)
+    monkeypatch.setattr(inputs.sys, "version_info", (3, 13, 9))
+    chosen = asked(ONE, engine="magenta", checkpoint="nsynth_starter")
+    assert inputs.find_weights(chosen, "nsynth") == STARTER
+    for missing in ("magenta", "tensorflow"):
+        there.remove(missing)
+        refused("Magenta's own engine needs Magenta and TensorFlow, which are not installed "
+                "(pip install --no-deps -r requirements.txt): leave out --engine.",
+                inputs.find_weights, chosen, "nsynth")
+        assert inputs.find_weights(asked(ONE, checkpoint="nsynth_starter"), "nsynth") == STARTER
+        there.add(missing)
+    there.remove("tensorflow")
+    for version in ((3, 14), (3, 14, 0), (3, 15, 1)):
+        monkeypatch.setattr(inputs.sys, "version_info", version)
+        refused("Magenta's own engine needs TensorFlow, which has no build for Python 3.14: take "
+                "Python 3.13, or leave out --engine.", inputs.find_weights, chosen, "nsynth")
 
 
 def test_wanted_downloads():
@@ -799,7 +822,8 @@ def test_a_run_gets_a_seed_and_knows_its_defaults(monkeypatch):
     done = Script().succeed(monkeypatch)
     assert done.options.seed == 999_999
     assert done.options.defaults == {"seed": None, "quiet": False, "resume": False}
-    assert Script("--seed", "3").succeed(monkeypatch).options.seed == 3
+    done = Script("--seed", "3").succeed(monkeypatch)
+    assert done.options.seed == 3 and done.options.defaults["seed"] is None
     assert Script("--resume").succeed(monkeypatch).options.seed is None
     assert Script(resume=False).succeed(monkeypatch).options.seed == 999_999
     assert not run.stopped()
@@ -814,6 +838,38 @@ def test_both_signals_stop_a_run(monkeypatch, capsys):
     assert run.stopped()
     # a library may have turned the interrupt into an error of its own
     assert run.explained(ValueError()) == (130, "\nstopped; what was finished is kept")
+
+
+def test_a_closed_terminal_stops_a_run_unless_nohup_keeps_it_off(monkeypatch):
+    handled, hangup = [], 91
+    monkeypatch.setattr(run.signal, "SIGHUP", hangup, raising=False)
+    monkeypatch.setattr(run.signal, "signal", lambda *words: handled.append(words))
+    usual = [(signal.SIGINT, len), (signal.SIGTERM, len)]
+    monkeypatch.setattr(run.signal, "getsignal", {hangup: signal.SIG_DFL}.get)
+    run.stops(len)
+    assert handled == [*usual, (hangup, len)]
+    handled.clear()
+    monkeypatch.setattr(run.signal, "getsignal", {hangup: signal.SIG_IGN}.get)
+    run.stops(len)
+    assert handled == usual
+    handled.clear()
+    monkeypatch.delattr(run.signal, "SIGHUP")  # Windows
+    run.stops(len)
+    assert handled == usual
+
+
+def test_what_comes_after_the_end_ends_at_once(monkeypatch):
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    before = signal.getsignal(signal.SIGTERM)
+    after = []
+    known = sys.exit
+    monkeypatch.setattr(sys, "exit", lambda code: after.append(
+        signal.getsignal(signal.SIGTERM)) or known(code))
+    Script().succeed(monkeypatch)
+    assert signal.getsignal(signal.SIGTERM) is before
+    after[0](signal.SIGTERM, None)
+    assert ended == [130]
 
 
 @pytest.mark.parametrize("error, code, says", [
@@ -844,6 +900,8 @@ def test_a_fault_of_ours_is_logged(here, monkeypatch, capsys):
     written = log.read_text("utf-8")
     assert written.startswith("Traceback (most recent call last):\n") and "in app" in written
     assert "\u30d9" in written
+    odd = run.explained(TypeError("caf\udce9"))[1].split("the details are in ")[1][:-1]
+    assert "caf\\udce9" in Path(odd).read_text("utf-8")
     assert run.explained(TypeError(text))[1].split("; the details are in ")[0] == (
         f"error: Something failed that should not (TypeError: {text[:200]})")
 
@@ -860,6 +918,19 @@ def test_nobody_needs_to_read_the_error(monkeypatch):
             raise BrokenPipeError
     monkeypatch.setattr(sys, "stderr", Closed())
     progress.say_error("error: x")
+    closed = io.TextIOWrapper(io.BytesIO())
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", closed)
+    progress.say_error("error: x")
+
+    class Kept(io.StringIO):
+        flushed = False
+
+        def flush(self):
+            self.flushed = True
+    monkeypatch.setattr(sys, "stderr", Kept())
+    progress.say_error("error: x")
+    assert sys.stderr.getvalue() == "error: x\n" and sys.stderr.flushed
 
 
 # What a run says -------------------------------------------------------------------------------
@@ -917,6 +988,7 @@ def test_a_bar_counts_in_its_unit(monkeypatch):
     for talker, stream in ((Talker, io.StringIO()), (quiet, Terminal()), (Talker, Terminal())):
         monkeypatch.setattr(sys, "stderr", stream)
         update = progress.bar(talker, "decoding", 1 / 16000, "s of sound")
+        assert made[-1]["disable"] == (talker is quiet or not stream.isatty())
         assert made[-1]["delay"] == 2  # seconds: short work shows none
         update(16000, 64000)
         update(32000, 64000)
@@ -930,6 +1002,19 @@ def test_a_bar_counts_in_its_unit(monkeypatch):
     assert stream.getvalue().endswith(" \r")  # the bar goes when all is done
     progress.bar(Talker, "counting")(1, 4)
     assert "\rcounting:  25% |######                  | 1.0/4.0, " in stream.getvalue()
+
+
+def test_several_pieces_of_work_have_one_bar(monkeypatch):
+    made = []
+
+    def one(talker, label, unit):
+        return lambda *done: made.append((label, unit, done))
+    monkeypatch.setattr(progress, "bar", one)
+    for update in progress.bars(Talker, "playing", [3, 4, 5], "notes"):
+        update(2, 99)
+    assert made == [("playing", "notes", (done, 12)) for done in (2, 5, 9)]
+    next(progress.bars(Talker, "counting", [1]))(1, 1)
+    assert made[-1] == ("counting", "", (1, 1))
 
 
 # The first moment ------------------------------------------------------------------------------

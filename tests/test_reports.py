@@ -599,6 +599,30 @@ def test_the_page_holds_what_its_script_needs(tmp_path):
         assert (Path(room.__file__).parent / part).read_text("utf-8").strip() in text
 
 
+def test_a_sound_that_lies_in_a_file_is_in_the_page_byte_by_byte(tmp_path):
+    contents = [np.random.default_rng(place).bytes(size)
+                for place, size in enumerate((1, (3 << 18) - 1, (3 << 18) + 1))]
+    clips = [a_clip("in memory")]
+    for place, content in enumerate(contents):
+        sound = tmp_path / f"{place}.flac"
+        sound.write_bytes(content)
+        audio = np.zeros(9, np.float32)
+        clips.append(Clip(f"file {place}", sound, sound.name, audio, media="audio/flac"))
+    text = text_of(tmp_path, a_page(clips, [Board("B", [[0, 1, 2, 3]], layout="strip")]))
+    found = re.findall(r' src="(data:audio[^"]*)"', text)
+    assert found == [room.data_uri(clips[0].sound, "audio/wav"),
+                     *(room.data_uri(content, "audio/flac") for content in contents)]
+
+
+def test_sounds_on_one_time_axis_are_as_wide_as_they_are_long(tmp_path):
+    clips = [a_clip(f"clip {seconds}", seconds=seconds) for seconds in (0.5, 2, 1)]
+    for rows, widths, axis in (([[0, "words"], [1], [2]], ["25.00", "100.00", "50.00"], "2.0"),
+                               ([["words"], [0]], ["100.00"], "0.5"), ([["words"]], [], "1.0")):
+        text = text_of(tmp_path, a_page(clips, [Board("B", rows, layout="time")]))
+        assert re.findall(r'style="width: ([\d.]+)%"', text) == widths
+        assert re.findall(r'data-seconds="([\d.]+)"', text) == [axis]
+
+
 def test_a_picture_is_in_the_page_once_where_its_clip_stands_first(tmp_path):
     clips = [a_clip(name, picture=f"picture {name}".encode(), size=(8, 4)) for name in "abc"]
     boards = [Board("One", [["words", 1, None], [2, 0, 2]]), Board("Two", [[1, 0]], layout="strip")]
@@ -655,7 +679,9 @@ def test_all_sounds_are_played_at_one_loudness():
     assert room.playback_gains([click, loud]) == pytest.approx(
         [0.98 / 0.5, 0.98 / 0.5 * level / 0.8])
     assert room.playback_gains([np.full(9, 1.01e-4)]) == pytest.approx([0.1 / 1.01e-4])
-    # measured in double numbers: the squares of the smallest float32 are none
+    assert Heard.of(np.array([0.5], np.float32)) == Heard(1, 0.5, 0.5)
+    # measured in double numbers: the squares of small float16 are none
+    assert Heard.of(np.full(9, 2e-4, np.float16)).level == pytest.approx(2e-4, rel=1e-3)
     assert room.playback_gains([np.full(10**5, 0.1, np.float16)]) == pytest.approx([1], rel=1e-3)
 
 
