@@ -248,6 +248,7 @@ def test_what_is_done_to_each_sound_is_said(here, capsys):
     assert said(*["d.wav"] * 6, level=True).count("d (1 s)") == 6
     assert said(*["d.wav"] * 3, "b.wav", "f.npy", "c.wav", "f.npy") == (
         "Sounds, 1 s of each: 7, 1 then silence, 2 saved encodings, 1 cut.\n")
+    assert said(*["c.wav"] * 7) == "Sounds, 1 s of each: 7, 7 cut.\n"
     tone(here / "g.flac")
     streamed = bytearray((here / "g.flac").read_bytes())
     streamed[21] &= 0xF0  # the 36 bits of the number of samples
@@ -280,6 +281,9 @@ def test_sounds_that_the_starter_does_not_know_are_named(here, monkeypatch, caps
     (heard, checkpoint), = judged
     assert checkpoint == STARTER
     np.testing.assert_array_equal(heard, np.full((3, 4096), 0.5))
+    loud = np.full(9000, 0.1, np.float32)
+    loud[4000:8096] = -0.5  # what is loud below zero is loud, too
+    np.testing.assert_array_equal(plan.loudest(loud), np.full(4096, -0.5, np.float32))
     monkeypatch.chdir(start.HERE)
     plan.say_unknown(asked(ONE), job, STARTER, [audio] * 4, ["bass.wav"])
     assert capsys.readouterr().out.endswith(
@@ -310,7 +314,14 @@ def test_scores_get_names_of_their_own():
     record = Record(9, Path("out"), "", False, "", {})
     assert plan.planned_scores(asked(TWO), record, ["my_score"]) == [
         Planned(Path("out/my_score_seed9.wav"), "my score", "score")]
+    assert record.files == [*plan.PAGE_FILES, "my_score_seed9.wav", "my_score_seed9.png",
+                            "my_score_seed9_instruments.npz"]
     assert plan.planned_scores(asked(TWO, preview=1), record, ["instrument01"])[0].kind == "preview"
+    assert plan.score_names(asked(TWO), [Path("overview.mid")]) == ["overview-2"]
+    for changed, count, says in (({}, 1, "a"), ({}, 2, "2 scores"),
+                                 ({"preview": 1}, 1, "1 instrument"),
+                                 ({"preview": 3}, 3, "3 instruments")):
+        assert plan.what_plays(asked(TWO, **changed), list("abc")[:count]) == says
 
 
 def test_what_will_be_played_is_said(capsys):
@@ -357,6 +368,53 @@ def test_long_scores_ask_for_a_word(here, monkeypatch):
             plan.check_scores, asked(TWO), ["a", "b"], [notes(20), notes(21)])
 
 
+def test_too_many_scores_ask_for_a_word(monkeypatch):
+    plan.check_scores(asked(TWO), ["a"] * 500, [notes(1)] * 500)
+    plan.check_scores(asked(TWO, many=True), ["a"] * 501, [notes(1)] * 501)
+    refused("These are 501 scores: give fewer, or add --many for all.",
+            plan.check_scores, asked(TWO), ["a"] * 501, [notes(1)] * 501)
+
+
+def test_what_the_memory_does_not_hold_asks_for_a_word(monkeypatch):
+    free = []
+    monkeypatch.setattr(plan, "free_memory", lambda: free[0])
+
+    def needs(size, function, *words):
+        free[:] = [plan.PACKAGES_BYTES + size]
+        function(*words)
+        free[0] -= 1
+        refused(f"This needs {plan.in_bytes(free[0] + 1)} of memory, and {plan.in_bytes(free[0])} "
+                "are free: ask for less, or add --many to try it.", function, *words)
+        free[0] = None  # the system does not tell
+        function(*words)
+
+    # the longest in double numbers, all of them for the page
+    needs(16000 * (8 * 900 + 4 * 1200), plan.check_scores, asked(TWO), ["a", "b"],
+          [notes(900), notes(300)])
+    needs(16000 * 25 * (12 * 3 + 12 * 4 + 9 * 4),
+          lambda: names_of(sounds(3), seconds=25.0, stretch=4.0))
+    free[:] = [1]
+    names_of(sounds(3), many=True)
+    plan.check_scores(asked(TWO, many=True), ["a"], [notes(1)])
+
+
+def test_the_free_memory_is_what_the_system_tells(monkeypatch):
+    def opened(path, encoding):
+        assert (path, encoding) == ("/proc/meminfo", "ascii")
+        return io.StringIO("MemTotal: 99 kB\nMemAvailable:   5 kB\nSwap: 7 kB\n")
+    monkeypatch.setattr(plan, "open", opened, raising=False)
+    assert plan.free_memory() == 5120
+
+    def missing(*words, **named):
+        raise FileNotFoundError
+    monkeypatch.setattr(plan, "open", missing, raising=False)
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 7, "SC_PAGE_SIZE": 4096}.__getitem__,
+                        raising=False)
+    assert plan.free_memory() == 7 * 4096
+    monkeypatch.setattr(os, "sysconf", missing)
+    assert plan.free_memory() is None
+
+
 class Model:
     def generate_z(self, n, rng=None):
         return (rng or np.random.default_rng(0)).standard_normal((n, 4))
@@ -373,6 +431,11 @@ def test_instruments_are_tried_before_any_work(here, monkeypatch):
     assert asked_for == [(gansynth, STARTER, 16, 3)]
     with pytest.raises(InputError, match="found 'x'.$"):
         plan.instruments(asked(TWO, instruments="x"), STARTER, scores)
+    drawn = []
+    monkeypatch.setattr(plan.gansynth, "choose_instruments", lambda model, chosen, seconds, rng:
+                        drawn.append((chosen, seconds, rng.random())))
+    plan.instruments(asked(TWO, instruments="1"), STARTER, scores)
+    assert drawn == [("1", seconds, np.random.default_rng(5).random()) for seconds in (2.0, 9.0)]
 
 
 def test_instruments_are_placed_where_they_were_saved(here):
@@ -570,15 +633,31 @@ def test_a_record_says_what_made_the_run(here, monkeypatch):
         f"python {here}/some/script.py --many --labels --trim --pairs a+b b+a --precision int8 "
         f"--sounds {wav} --checkpoint nsynth_starter --seed 5 --output {here}/out")
     kept = json.loads((here / "out" / "run.json").read_text("ascii"))
+    assert (here / "out" / "run.json").read_text().startswith('{\n "command"')
     import hashlib
     index = STARTER.with_name(STARTER.name + ".index")
+    assert record.resume == f"{record.command} --resume"  # into the folder that it got
+    results._claimed.close()
+    again = results.new_record(asked(ONE, output=str(here / "out"), overwrite=True), STARTER,
+                               "nsynth", [wav])
+    assert again.resume.endswith(f" --seed 5 --output {here}/out --resume")
+    (here / "out" / "a.wav").touch()
+    other = results.new_record(asked(ONE, output=str(here / "out")), STARTER, "nsynth", [wav])
+    assert other.command.endswith(f" --sounds {wav} --checkpoint nsynth_starter --seed 5 --output "
+                                  f"{here}/out")
+    assert other.resume == f"{other.command}-2 --resume"
+    assert results.new_record(asked(TWO), STARTER, "gansynth", []).resume == ""
     assert kept == {"command": record.command, "seed": 5,
                     "made": {"pairs": ["a+b", "b+a"], "trim": True, "many": True, "labels": True,
                              "precision": "int8"},
                     "weights": hashlib.sha256(index.read_bytes()).hexdigest(),
                     "sources": {str(wav): hashlib.sha256(wav.read_bytes()).hexdigest()},
                     "files": []}
-    assert (here / "out" / "run.json").read_text().startswith('{\n "command"')
+    shown = results.shown_settings(asked(TWO, seconds_per_instrument=2.0))
+    assert shown == {"seconds per instrument": 2.0}
+    (here / "caf\u00e9 \u30d9.wav").write_bytes(wav.read_bytes())
+    results.new_record(asked(ONE, output="odd"), STARTER, "nsynth", [here / "caf\u00e9 \u30d9.wav"])
+    assert "caf\\u00e9 \\u30d9.wav" in (here / "odd" / "run.json").read_text("ascii")
 
 
 def test_the_command_names_what_would_change_by_itself(here, monkeypatch):
@@ -593,6 +672,11 @@ def test_the_command_names_what_would_change_by_itself(here, monkeypatch):
                                    STARTER, [])
     assert command == (f"python {here}/script.py --instruments 3,1 --preview 2 --checkpoint "
                        f"nsynth_starter --seed 5 --output {here}/out")
+    command = results.command_line(asked(TWO), STARTER, [], here / "elsewhere")
+    assert command == (f"python {here}/script.py --checkpoint nsynth_starter --seed 5 --output "
+                       f"{here}/elsewhere")
+    assert results.quoted(["python", "it's a.py"], "nt") == 'python "it\'s a.py"'
+    assert results.quoted(["python", "it's a.py"], "posix") == "python 'it'\"'\"'s a.py'"
     assert results.quoted(["python", "it's a.py"]) == results.quoted(["python", "it's a.py"],
                                                                      os.name)
 
@@ -645,6 +729,21 @@ def test_results_get_a_folder_of_their_own(here, capsys):
         assert (folder / f".a.{'0' * 16}.part").exists() == (ending != "txt")
         if ending != "txt":
             assert results.results_dir(asked(ONE, output=folder.name, overwrite=True)) == folder
+    capsys.readouterr()
+    (here / "half").mkdir()
+    for ending in ("codes", "wav", "png"):
+        (here / "half" / f"a_b.partial.{ending}").touch()
+    (here / "half" / "b_a.partial.codes").touch()
+    assert results.results_dir(asked(ONE, output="half")) == here / "half-2"
+    assert capsys.readouterr().out == ("half holds another run, so this one goes to half-2 "
+                                       "(--overwrite replaces it, --resume goes on with it).\n")
+    assert results.results_dir(asked(TWO, output="half")) == here / "half-3"
+    assert capsys.readouterr().out == ("half holds another run, so this one goes to half-3 "
+                                       "(--overwrite replaces it).\n")
+    assert results.results_dir(asked(ONE, output="half", overwrite=True)) == here / "half"
+    assert [path.name for path in (here / "half").iterdir()] == [".run.lock"]
+    (here / "x" / "deep").mkdir(parents=True)
+    assert results.results_dir(asked(ONE, output="x/deep/../new")) == (here / "x" / "new").resolve()
     (here / "file").touch()
     with pytest.raises(InputError, match="file is a file, and the output needs a folder"):
         results.results_dir(asked(ONE, output="file"))
@@ -696,6 +795,29 @@ def test_what_a_run_uses_of_the_one_that_it_replaces_stays(here):
                        "gansynth", [sound])
     kept = json.loads((first.output_dir / "run.json").read_bytes())["files"]
     assert kept == ["y.png", "encodings/y.npy"]
+    results._claimed.close()
+    (first.output_dir / "run.json").write_text('["files"]')  # somebody's, not ours
+    results.new_record(asked(TWO, overwrite=True), STARTER, "gansynth", [])
+    assert json.loads((first.output_dir / "run.json").read_bytes())["files"] == []
+
+
+def test_what_cannot_be_removed_is_left(here, monkeypatch):
+    monkeypatch.setattr(results.spectra, "warm_up", lambda report: None)
+    out = results.new_record(asked(TWO), STARTER, "gansynth", []).output_dir
+    run = json.loads((out / "run.json").read_bytes())
+    (out / "run.json").write_text(json.dumps(run | {"files": ["a.wav", "gone.wav", "encodings/b.npy",
+                                                              "c.wav", "Mine.wav"]}))
+    (out / "a.wav").mkdir()
+    (out / "c.wav").touch()
+    (out / "mine.wav").touch()
+    (here / "elsewhere").mkdir()
+    (here / "elsewhere" / "b.npy").touch()
+    (out / "encodings").symlink_to(here / "elsewhere")
+    record = Record(9, out, "", False, "python x.py", {}, files=["mine.wav"])
+    with results.page_at_end(record, lambda *parts: None):
+        pass
+    assert (out / "a.wav").is_dir() and not (out / "c.wav").exists()
+    assert (here / "elsewhere" / "b.npy").exists() and (out / "mine.wav").exists()
 
 
 def test_a_folder_that_cannot_be_locked_is_said(here, monkeypatch):
@@ -715,9 +837,11 @@ def test_a_source_that_is_gone_is_said(here):
     assert results._digest(here / "long") == hashlib.sha256(bytes((1 << 20) + 5)).hexdigest()
 
 
-def test_paths_are_shown_from_where_one_stands(here):
+def test_paths_are_shown_from_where_one_stands(here, monkeypatch):
     assert results.shown(here / "out") == "out" and results.shown(here / "a" / "b") == "a/b"
     assert results.shown(here.parent) == str(here.parent) and results.shown(Path("/")) == "/"
+    monkeypatch.setattr(os.path, "relpath", lambda path: 1 / 0 if path is None else int("D:"))
+    assert results.shown(here / "out") == str(here / "out")  # another drive
 
 
 @pytest.fixture
@@ -748,6 +872,11 @@ def test_the_page_is_made_at_the_end(here, record, capsys, monkeypatch):
     said = capsys.readouterr()
     assert record.stopped and made[-1] == (record, 3) and said.err == ""
     assert said.out == f"What was finished is in out.\n{end}"
+    record.resume = "python x.py --resume"
+    with pytest.raises(ValueError), results.page_at_end(record, page, 3):
+        raise ValueError
+    assert capsys.readouterr().out == (
+        f"What was finished is in out.\nTo go on with it: python x.py --resume\n{end}")
     with pytest.raises(ValueError), results.page_at_end(record, lambda *parts: None):
         raise ValueError
     assert capsys.readouterr().out == ""

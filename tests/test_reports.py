@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -262,6 +263,23 @@ def test_a_path_is_a_row_with_a_slider(folder):
         ["a", "0 %", "50 %", "100 %", "b"], ["b", "0 %", "50 %", "100 %", "c"]]
 
 
+def test_what_was_stretched_stands_below_its_sound_on_one_time_axis(folder):
+    clips = [clip(folder.path, f"r{place}", f"{name}, reconstructed", "reconstruction", (place,),
+                  (1.0,), 0.1, 2.0) for place, name in enumerate("ab")]
+    made = record(folder.path)
+    made.settings["stretch"] = 2.0
+    _, page = reports.nsynth_page(made, ["a", "b"], sounds(2), clips)
+    assert page.clips[2].note == "encoded and decoded again, 2 times as long · 2.0 s"
+    assert page.boards == [Board("Each sound alone", [[0], [2], [1], [3]], "The sound itself, and "
+                                 "encoded and decoded again.", "time")]
+    _, page = reports.nsynth_page(made, ["a", "b"], [None, sounds(1)[0]], clips)
+    assert page.boards[0].rows == [["a"], [1], [0], [2]]
+    # a hundredth more is as long
+    clips = [clip(folder.path, "r0", "a, reconstructed", "reconstruction", (0,), (1.0,), 0.1, 1.04)]
+    _, page = reports.nsynth_page(record(folder.path), ["a"], sounds(1), clips)
+    assert page.boards[0].layout == "strip"
+
+
 def test_a_crossfade_stands_between_its_sounds_on_one_time_axis(folder):
     clips = alone(folder.path, ["a", "b"]) + [
         clip(folder.path, f"f{a}{b}", "one becomes another", "crossfade", (a, b), (1.0, 1.0), 0.4)
@@ -321,6 +339,19 @@ def test_a_stopped_run_shows_what_was_finished_and_how_far_the_rest_got(folder):
     _, page = reports.nsynth_page(record(folder.path, stopped=True, resume="python x.py --resume"),
                                   names, sounds(2), clips[:3])
     assert (page.command, page.goes_on) == ("python x.py --resume", True)
+    assert page.introduction.endswith(
+        "The run was stopped: 2 of 3 clips are finished; 1 as far as it got, framed in dashes.")
+    others = [clip(folder.path, f"g{place}", f"mix {place}", "mix", (0, 1), (0.5, 0.5))
+              for place in range(9)]
+    for planned, says in (
+            ([clips[0], *others[:2]], "1 of 3 clips is finished; missing: mix 0; mix 1."),
+            ([clips[0], *others[:6]], "missing: mix 0; mix 1; mix 2; mix 3; mix 4; mix 5."),
+            ([clips[0], *others[:7]], "1 of 8 clips is finished; 7 are "
+                                                            "missing."),
+            ([clips[2], replace(clips[2], title="c with a")], "0 of 2 clips are finished; 2 as far "
+             "as they got, framed in dashes.")):
+        _, page = reports.nsynth_page(record(folder.path, stopped=True), names, sounds(2), planned)
+        assert page.introduction.endswith(says)
     # stopped while the page was made: all is there
     _, page = reports.nsynth_page(record(folder.path, stopped=True, resume="python x.py --resume"),
                                   names, sounds(2), clips[:2])
