@@ -805,8 +805,8 @@ def test_what_cannot_be_removed_is_left(here, monkeypatch):
     monkeypatch.setattr(results.spectra, "warm_up", lambda report: None)
     out = results.new_record(asked(TWO), STARTER, "gansynth", []).output_dir
     run = json.loads((out / "run.json").read_bytes())
-    (out / "run.json").write_text(json.dumps(run | {"files": ["a.wav", "gone.wav", "encodings/b.npy",
-                                                              "c.wav", "Mine.wav"]}))
+    listed = ["a.wav", "gone.wav", "encodings/b.npy", "c.wav", "Mine.wav"]
+    (out / "run.json").write_text(json.dumps(run | {"files": listed}))
     (out / "a.wav").mkdir()
     (out / "c.wav").touch()
     (out / "mine.wav").touch()
