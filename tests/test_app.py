@@ -8,6 +8,7 @@ import importlib
 import shutil
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import soundfile
 from test_examples import midi, tone
 
 import audio_utils
-from companion import inputs, progress, results
+from companion import inputs, plan, progress, results
 from companion.start import HERE
 from pictures import spectra
 from synths import InputError, files, gansynth, nsynth
@@ -224,6 +225,24 @@ def test_every_option_of_the_decoder_reaches_it(tmp_path, one, pair, capsys):
     one(*pair, "--output", kept, "--temperature", "0.5", "--precision", "int8", "--resume")
     _, named = one.one("synthesize")
     assert named["resume"] is True and named["seed"] == 99 and named["threads"] is None
+
+
+def test_the_engine_that_is_asked_for_encodes_and_decodes(tmp_path, one, pair, monkeypatch):
+    asked, engine = [], types.SimpleNamespace(encode=nsynth.encode, synthesize=nsynth.synthesize)
+    monkeypatch.setattr(nsynth, "encode", None)
+    monkeypatch.setattr(nsynth, "synthesize", None)
+    monkeypatch.setattr(inputs, "nsynth_engine", lambda *words: asked.append(words) or engine)
+    one(*pair, "--output", tmp_path / "out")
+    assert asked == [(one.options, STARTER_01)] and one.one("encode") and one.one("synthesize")
+
+
+def test_sounds_that_are_not_known_are_named_if_one_may_speak(tmp_path, one, pair, monkeypatch,
+                                                              capsys):
+    monkeypatch.setattr(nsynth, "nll", lambda sounds, checkpoint: np.full(len(sounds), 5.0))
+    one(*pair, "--output", tmp_path / "out")
+    assert "The starter does not know a, b " in capsys.readouterr().out
+    one(*pair, "--output", tmp_path / "out", "--quiet")
+    assert capsys.readouterr().out == ""
 
 
 def test_trim_level_and_seconds_reach_the_encoder(tmp_path, one, capsys):
@@ -500,6 +519,15 @@ def test_labels_engine_and_downloads_of_example_02(tmp_path, two, melody, capsys
     assert record.labels and record.quiet and record.settings == {"engine": "magenta"}
     two.example.download_checkpoint("all_instruments", tmp_path, print)
     assert two.all("download")[-1] == (("all_instruments", tmp_path), {"progress": print})
+
+
+def test_weights_of_example_02_are_those_that_were_found(tmp_path, two, melody, monkeypatch):
+    tried, described = [], []
+    monkeypatch.setattr(plan, "instruments", lambda options, checkpoint, scores: tried.append(
+        checkpoint) or [None] * len(scores))
+    monkeypatch.setattr(checkpoints, "describe", lambda *words: described.append(words) or "x")
+    two("--midi", melody, "--output", tmp_path / "out")
+    assert tried == [STARTER_02] and set(described) == {(STARTER_02, "gansynth")}
 
 
 def test_generate_audio_works_by_itself(two, melody, tmp_path):

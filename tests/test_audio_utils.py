@@ -463,6 +463,7 @@ def test_an_encoding_of_too_many_numbers_is_not_read(here, monkeypatch):
     with pytest.raises(InputError, match="b.npy holds something else"):
         load_encodings(["b"], ".")
     assert timestretch(np.zeros((1, 16)), 2).shape == (2, 16)
+    assert timestretch(np.zeros((2, 16)), 1).shape == (2, 16)
     with pytest.raises(InputError, match="makes 3 frames of 1"):
         timestretch(np.zeros((1, 16)), 3)
 

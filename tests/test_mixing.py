@@ -160,6 +160,15 @@ def test_short_names_tell_sounds_apart_and_stay_as_they_are(files, names):
     assert len(set(joined)) == len(joined)
 
 
+@pytest.mark.parametrize("stems, names", [
+    (["1__u__big_bell", "2__u__big_tone"], ["big-bell", "big-tone"]),
+    (["12", "ab_c"], ["12", "ab_c"]),
+    # a_b_c with d_e would be a_b with c_d_e
+    (["a_b_c", "d_e", "a_b", "c_d_e"], ["a-b-c", "d-e", "a-b", "c-d-e"])])
+def test_names_are_the_shortest_that_differ(stems, names):
+    assert mixing.short_names([f"{stem}.wav" for stem in stems]) == names
+
+
 def test_names_fit_a_disk():
     name, = mixing.short_names(["ベル" * 100 + ".wav"])
     mix, = mixing.paths([name, name + "2"], 99, [(0, 1)])[-1:]

@@ -90,6 +90,17 @@ def test_a_job_holds_what_is_used_and_nothing_else():
     assert job.pairs == mixing.pairs(3)
 
 
+def test_pairs_are_named_as_shown_or_as_on_disk():
+    files = [Path(f"{name}.wav") for name in ("1__u__big_bell", "2__u__big_tone", "3__u__low_x")]
+    for pair in ("big-bell+low-x", "1__u__big_bell.wav+3__u__low_x.wav"):
+        job = plan.plan_mixes(asked(ONE, pairs=[pair]), files, STARTER)
+        assert (job.names, job.wav_filenames) == (["big-bell", "low-x"], files[::2])
+        # of these two alone the names would be others: all are named in what repeats the run
+        assert job.named_by == files
+    job = plan.plan_mixes(asked(ONE, pairs=["s000+s002"]), sounds(3), STARTER)
+    assert job.named_by == sounds(3)[::2]
+
+
 @pytest.mark.parametrize("defaults, check, changed, first, second", [
     *((ONE, "mixes", changed, first, second) for changed, first, second in (
         ({"steps": 3, "crossfade": True}, "steps", "crossfade"),
@@ -318,6 +329,9 @@ def test_scores_get_names_of_their_own():
                             "my_score_seed9_instruments.npz"]
     assert plan.planned_scores(asked(TWO, preview=1), record, ["instrument01"])[0].kind == "preview"
     assert plan.score_names(asked(TWO), [Path("overview.mid")]) == ["overview-2"]
+
+
+def test_the_bar_says_what_plays():
     for changed, count, says in (({}, 1, "a"), ({}, 2, "2 scores"),
                                  ({"preview": 1}, 1, "1 instrument"),
                                  ({"preview": 3}, 3, "3 instruments")):
@@ -1060,6 +1074,18 @@ def test_nobody_needs_to_read_the_error(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Kept())
     progress.say_error("error: x")
     assert sys.stderr.getvalue() == "error: x\n" and sys.stderr.flushed
+
+
+def test_what_cannot_be_muted_is_let_be(monkeypatch):
+    closed = io.TextIOWrapper(io.BytesIO())
+    closed.close()
+    progress.mute(closed)           # ValueError
+    progress.mute(io.StringIO())    # both: it has no number
+
+    def full(*words):
+        raise OSError(24, "Too many open files")
+    monkeypatch.setattr(os, "open", full)
+    progress.mute(sys.__stdout__)
 
 
 # What a run says -------------------------------------------------------------------------------

@@ -183,6 +183,7 @@ def refused(message, function, *words):
 def test_what_is_wrong_with_a_score_is_said(tmp_path):
     for name, content, reason in (
             ("a", b"just text", "it has no MIDI header"), ("b", b"MThd", "it ends too early"),
+            ("e", bytes(300) + midi_of(_NOTE), "it has no MIDI header"),
             ("c", midi_of(_NOTE, division=-6360),
              "its time is counted in frames (SMPTE), not in beats"),
             ("d", midi_of(_NOTE, division=0),
@@ -207,6 +208,34 @@ def test_what_is_wrong_with_a_score_is_said(tmp_path):
             score.load_midi, path)
 
 
+def test_notes_are_generated_some_at_a_time(monkeypatch):
+    given, told = [], []
+
+    class Model:
+        def generate_samples_from_z(self, z, pitches, note_lengths, progress, max_note_length):
+            given.append((z.tolist(), pitches.tolist(), note_lengths.tolist(), max_note_length))
+            progress(len(z), len(z))
+            return [z[:, 0][place:place + 1] for place in range(len(z))]
+
+    monkeypatch.setattr(score, "_AT_ONCE", 2)
+    notes = {"pitches": [60, 61, 62, 63, 64], "start_times": np.zeros(5),
+             "end_times": np.arange(1, 6)}
+    made = list(score.generate_notes(Model(), np.arange(10.0).reshape(5, 2), notes, 3.5,
+                                     lambda *words: told.append(words)))
+    assert np.concatenate(made).tolist() == [0, 2, 4, 6, 8]
+    assert given == [([[0, 1], [2, 3]], [60, 61], [1, 2], 3.5),
+                     ([[4, 5], [6, 7]], [62, 63], [3, 4], 3.5), ([[8, 9]], [64], [5], 3.5)]
+    assert told == [(2, 5), (4, 5), (5, 5)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 9, 10])
+def test_a_clip_becomes_single_numbers_in_its_own_memory(count, monkeypatch):
+    monkeypatch.setattr(score, "_BLOCK", 3)
+    single = score._as_float32(np.arange(count) * 1.0)
+    assert single.dtype == np.float32 and single.tolist() == list(range(count))
+    assert single.base.nbytes == 8 * ((count + 1) // 2)  # the other half is given back
+
+
 def track_of(*events):
     body = b"".join(events) + b"\x00\xff\x2f\x00"
     return b"MTrk" + struct.pack(">L", len(body)) + body
@@ -228,9 +257,10 @@ _NOTE = (b"\x00\x90\x3c\x64", b"\x83\x60\x80\x3c\x00")  # middle C, 480 ticks
     midi_of((), _NOTE, ()),                                        # tracks without anything
     b"RIFF\x00\x00\x00\x00RMIDdata\x00\x00\x00\x00" + midi_of(_NOTE),
     bytes(252) + midi_of(_NOTE) + midi_of(_NOTE),
+    midi_of(_NOTE) + midi_of((b"\x00\x90\x3e\x64", b"\x83\x60\x80\x3e\x00")),
     midi_of(_NOTE, kind=0),
     midi_of((b"\x00\xff\x59\x02\x0a\x0a", *_NOTE)),                # one with line feeds in it
-], ids=["key", "tempo", "late", "velocity", "empty", "riff", "riff 2", "type 0", "key 2"])
+], ids=["key", "tempo", "late", "velocity", "empty", "riff", "riff 2", "two", "type 0", "key 2"])
 def test_odd_files_play_where_the_notes_are_clear(tmp_path, data):
     path = tmp_path / "odd.mid"
     path.write_bytes(data)
@@ -242,6 +272,10 @@ def test_odd_files_play_where_the_notes_are_clear(tmp_path, data):
 def test_tempo_counts_on_whatever_track_it_is(tmp_path, recwarn):
     path = tmp_path / "tempo.mid"
     path.write_bytes(midi_of((), (b"\x00\xff\x51\x03\x03\xd0\x90", *_NOTE)))  # 240 bpm
+    assert score.load_midi(path)["end_times"] == pytest.approx([0.25])
+    # two at one moment: the later one counts
+    path.write_bytes(midi_of((b"\x00\xff\x51\x03\x0f\x42\x40", b"\x00\xff\x51\x03\x03\xd0\x90"),
+                             _NOTE))
     assert score.load_midi(path)["end_times"] == pytest.approx([0.25])
     assert not recwarn.list
 
