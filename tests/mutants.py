@@ -1,7 +1,7 @@
 """Are faults in the code noticed?  `python -m tests.mutants` asks mutmut, and keeps the answer.
 
     pip install mutmut==3.8.1
-    python -m tests.mutants                       # all that was not yet run: an hour or so
+    python -m tests.mutants --processes 2         # all that was not yet run: half an hour in all
     python -m tests.mutants companion.plan        # these modules only
     python -m tests.mutants --again               # what survived last time
 

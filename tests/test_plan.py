@@ -1077,7 +1077,7 @@ def test_nobody_needs_to_read_the_error(monkeypatch):
 
 
 def test_what_cannot_be_muted_is_let_be(monkeypatch):
-    closed = io.TextIOWrapper(io.BytesIO())
+    closed = open(os.devnull)
     closed.close()
     progress.mute(closed)           # ValueError
     progress.mute(io.StringIO())    # both: it has no number

@@ -231,8 +231,8 @@ def test_notes_are_generated_some_at_a_time(monkeypatch):
 @pytest.mark.parametrize("count", [1, 2, 7, 9, 10])
 def test_a_clip_becomes_single_numbers_in_its_own_memory(count, monkeypatch):
     monkeypatch.setattr(score, "_BLOCK", 3)
-    single = score._as_float32(np.arange(count) * 1.0)
-    assert single.dtype == np.float32 and single.tolist() == list(range(count))
+    single = score._as_float32(np.arange(count) + 1.5)
+    assert single.dtype == np.float32 and single.tolist() == [n + 1.5 for n in range(count)]
     assert single.base.nbytes == 8 * ((count + 1) // 2)  # the other half is given back
 
 
