@@ -854,8 +854,11 @@ def test_a_source_that_is_gone_is_said(here):
 def test_paths_are_shown_from_where_one_stands(here, monkeypatch):
     assert results.shown(here / "out") == "out" and results.shown(here / "a" / "b") == "a/b"
     assert results.shown(here.parent) == str(here.parent) and results.shown(Path("/")) == "/"
-    monkeypatch.setattr(os.path, "relpath", lambda path: 1 / 0 if path is None else int("D:"))
-    assert results.shown(here / "out") == str(here / "out")  # another drive
+
+    def another_drive(path):
+        raise ValueError
+    monkeypatch.setattr(os.path, "relpath", another_drive)
+    assert results.shown(here / "out") == str(here / "out")
 
 
 @pytest.fixture

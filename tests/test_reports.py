@@ -274,7 +274,7 @@ def test_what_was_stretched_stands_below_its_sound_on_one_time_axis(folder):
                                  "encoded and decoded again.", "time")]
     _, page = reports.nsynth_page(made, ["a", "b"], [None, sounds(1)[0]], clips)
     assert page.boards[0].rows == [["a"], [1], [0], [2]]
-    # a hundredth more is as long
+    # a little longer is as long
     clips = [clip(folder.path, "r0", "a, reconstructed", "reconstruction", (0,), (1.0,), 0.1, 1.04)]
     _, page = reports.nsynth_page(record(folder.path), ["a"], sounds(1), clips)
     assert page.boards[0].layout == "strip"
@@ -346,8 +346,7 @@ def test_a_stopped_run_shows_what_was_finished_and_how_far_the_rest_got(folder):
     for planned, says in (
             ([clips[0], *others[:2]], "1 of 3 clips is finished; missing: mix 0; mix 1."),
             ([clips[0], *others[:6]], "missing: mix 0; mix 1; mix 2; mix 3; mix 4; mix 5."),
-            ([clips[0], *others[:7]], "1 of 8 clips is finished; 7 are "
-                                                            "missing."),
+            ([clips[0], *others[:7]], "1 of 8 clips is finished; 7 are missing."),
             ([clips[2], replace(clips[2], title="c with a")], "0 of 2 clips are finished; 2 as far "
              "as they got, framed in dashes.")):
         _, page = reports.nsynth_page(record(folder.path, stopped=True), names, sounds(2), planned)
