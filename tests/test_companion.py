@@ -361,8 +361,10 @@ def test_a_stopped_run_is_not_overwritten_unless_asked(tmp_path):
 def test_a_stopped_run_keeps_what_is_done_and_goes_on(tmp_path, which):
     wav, out = tone(tmp_path / "a.wav"), tmp_path / "out"
     words = ["--sounds", wav, "--seconds", "8", "--seed", 5, "--output", out]
+    before = signal.signal(which, signal.SIG_DFL)  # where these tests run under nohup
     process = subprocess.Popen([sys.executable, str(ROOT / ONE), *map(str, words)],
                                stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    signal.signal(which, before)
     while not list(out.glob("*.partial.wav")) and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(which)
