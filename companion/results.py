@@ -141,12 +141,12 @@ def shown_settings(options: argparse.Namespace) -> dict[str, object]:
 def _stopped_run(options: argparse.Namespace, checkpoint: Path, digests: dict[str, str]) -> Path:
     """Return the folder of the run to go on with; take its seed."""
     folder = _wanted_dir(options)
+    run = _read_run(folder)
     try:
-        run = json.loads((folder / RUN_FILE).read_bytes())
         seed, same = run["seed"], (run["made"] == made_by(options) and run["sources"] == digests
                                    and run["weights"] == _digest(
                                        checkpoint.with_name(checkpoint.name + ".index")))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, InputError):
         raise InputError(f"There is no run to go on with in {folder}: leave out "
                          "--resume.") from None
     if not same or options.seed not in (None, seed):

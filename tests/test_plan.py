@@ -382,7 +382,7 @@ def test_long_scores_ask_for_a_word(here, monkeypatch):
             plan.check_scores, asked(TWO), ["a", "b"], [notes(20), notes(21)])
 
 
-def test_too_many_scores_ask_for_a_word(monkeypatch):
+def test_too_many_scores_ask_for_a_word():
     plan.check_scores(asked(TWO), ["a"] * 500, [notes(1)] * 500)
     plan.check_scores(asked(TWO, many=True), ["a"] * 501, [notes(1)] * 501)
     refused("These are 501 scores: give fewer, or add --many for all.",
