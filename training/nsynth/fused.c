@@ -15,16 +15,18 @@
 #define Q 256
 #define HOP 512
 #define STAGES 10
+#define B 64 /* rows worked on at a time: they and the weights stay in the nearest cache */
 #define PAD 1024 /* rows of silence before (after, for gradients) a clip: twice the widest dilation */
 
 /* VL floats are one register.  A tile of TR rows and TN registers stays in registers while a
- * product runs along its depth: wider ones would spill. */
+ * product runs along its depth, and has sums enough to hide how long one takes; wider ones would
+ * spill. */
 #if defined(__AVX512F__)
 enum { VL = 16, TR = 8, TN = 2 };
 #elif defined(__AVX__)
-enum { VL = 8, TR = 4, TN = 2 };
+enum { VL = 8, TR = 6, TN = 2 };
 #else
-enum { VL = 4, TR = 4, TN = 2 };
+enum { VL = 4, TR = 6, TN = 2 };
 #endif
 enum { TC = VL * TN }; /* columns of a tile */
 typedef float vf __attribute__((vector_size(4 * VL), aligned(4)));
@@ -51,68 +53,119 @@ INLINE float fast_exp(float x)
     return p * scale;
 }
 
-/* acc [TR][TC] += a [TR][k] (row stride lda) times b [k][...] (row stride ldb) */
-INLINE void multiply(vf acc[TR][TN], const float *a, long lda, const float *b, long ldb, int k)
+/* Do WORK for all `rows` with `r` the first row and `R`, a constant, the number of rows of a tile:
+ * TR as often as it goes, and fours for the rest.  rows: a constant multiple of 4, over 4. */
+#define TILES(rows, WORK)                                                                          \
+    do {                                                                                           \
+        long r = 0;                                                                                \
+        const long fours = (rows) % TR == 0 ? 0 : ((rows) - 4) % TR == 0 ? 4 : 8;                  \
+        for (; r < (rows) - fours; r += TR) { enum { R = TR }; WORK; }                             \
+        for (; r < (rows); r += 4) { enum { R = 4 }; WORK; }                                       \
+    } while (0)
+
+/* acc [R][TC] += a [R][k] (row stride lda) times b [k][TC] */
+INLINE void multiply(vf acc[][TN], int R, const float *a, long lda, const float *b, int k)
 {
+#pragma GCC unroll 1
     for (int i = 0; i < k; i++) {
         vf w[TN];
-        for (int j = 0; j < TN; j++) w[j] = load(b + i * ldb + VL * j);
-        for (int r = 0; r < TR; r++) {
+        for (int j = 0; j < TN; j++) w[j] = load(b + i * TC + VL * j);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++) {
             float x = a[r * lda + i];
             for (int j = 0; j < TN; j++) acc[r][j] += x * w[j];
         }
     }
 }
 
-INLINE void load_tile(vf acc[TR][TN], const float *c, long ldc)
+INLINE void load_tile(vf acc[][TN], int R, const float *c, long ldc)
 {
-    for (int r = 0; r < TR; r++)
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++)
         for (int j = 0; j < TN; j++) acc[r][j] = load(c + r * ldc + VL * j);
 }
 
-INLINE void store_tile(vf acc[TR][TN], float *c, long ldc)
+INLINE void store_tile(vf acc[][TN], int R, float *c, long ldc)
 {
-    for (int r = 0; r < TR; r++)
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++)
         for (int j = 0; j < TN; j++) store(c + r * ldc + VL * j, acc[r][j]);
 }
 
-/* c [rows][n] (=, or += where add) a [rows][k] times b [k][n]; rows a multiple of TR, n of TC */
+/* b [k][n] -> panels [n / TC][k][TC], which a product runs along. */
+static void pack(const float *b, float *to, int k, int n)
+{
+    for (int j = 0; j < n; j += TC)
+        for (int i = 0; i < k; i++) memcpy(to + j * k + i * TC, b + i * n + j, sizeof(float) * TC);
+}
+
+/* a [taps][rows][columns], each tap transposed: panels [rows / TC][taps * columns][TC] */
+static void pack_transposed(const float *a, float *to, int taps, int rows, int columns)
+{
+    int k = taps * columns;
+    for (int tap = 0; tap < taps; tap++)
+        for (int r = 0; r < rows; r++)
+            for (int c = 0; c < columns; c++)
+                to[r / TC * TC * k + (tap * columns + c) * TC + r % TC] = *a++;
+}
+
+/* c [rows][n] (=, or += where add) a [rows][k] times b, [k][n] in panels; n a multiple of TC */
 INLINE void matmul(const float *a, long lda, const float *b, float *c, long ldc, long rows, int k,
                    int n, int add)
 {
     for (int j = 0; j < n; j += TC)
-        for (long t = 0; t < rows; t += TR) {
-            vf acc[TR][TN] = {{{0}}};
-            if (add) load_tile(acc, c + t * ldc + j, ldc);
-            multiply(acc, a + t * lda, lda, b + j, n, k);
-            store_tile(acc, c + t * ldc + j, ldc);
-        }
+        TILES(rows, {
+            vf acc[R][TN];
+            if (add) load_tile(acc, R, c + r * ldc + j, ldc);
+            else memset(acc, 0, sizeof acc);
+            multiply(acc, R, a + r * lda, lda, b + j * k, k);
+            store_tile(acc, R, c + r * ldc + j, ldc);
+        });
 }
 
-/* dw [k][n] += sum over rows of a [rows][k] outer d [rows][n]; k a multiple of TR, n of TC */
+/* One dilated layer of three taps: c [B][n] = from [B][n] (row stride ldf; zeros where NULL) plus,
+ * for each tap, rows of a [..][k], the next tap's `step` rows on, times b, [3 * k][n] in panels */
+INLINE void dilated(const float *a, long step, const float *b, const float *from, long ldf,
+                    float *c, int k, int n)
+{
+    for (int j = 0; j < n; j += TC)
+        TILES(B, {
+            vf acc[R][TN];
+            if (from) load_tile(acc, R, from + r * ldf + j, ldf);
+            else memset(acc, 0, sizeof acc);
+            for (int tap = 0; tap < 3; tap++)
+                multiply(acc, R, a + (r + tap * step) * k, k, b + (3 * j + tap * TC) * k, k);
+            store_tile(acc, R, c + r * n + j, n);
+        });
+}
+
+/* acc [R][TC] += sum over rows of a [rows][R] outer d [rows][TC] */
+INLINE void multiply_rows(vf acc[][TN], int R, const float *a, long lda, const float *d, long ldd,
+                          long rows)
+{
+#pragma GCC unroll 1
+    for (long t = 0; t < rows; t++) {
+        vf v[TN];
+        for (int j = 0; j < TN; j++) v[j] = load(d + t * ldd + VL * j);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++) {
+            float x = a[t * lda + r];
+            for (int j = 0; j < TN; j++) acc[r][j] += x * v[j];
+        }
+    }
+}
+
+/* dw [k][n] += sum over rows of a [rows][k] outer d [rows][n]; k a multiple of 4, n of TC */
 INLINE void outer(const float *a, long lda, const float *d, long ldd, float *dw, long rows, int k,
                   int n)
 {
     for (int j = 0; j < n; j += TC)
-        for (int i = 0; i < k; i += TR) {
-            vf acc[TR][TN];
-            load_tile(acc, dw + i * n + j, n);
-            for (long t = 0; t < rows; t++) {
-                vf v[TN];
-                for (int q = 0; q < TN; q++) v[q] = load(d + t * ldd + j + VL * q);
-                for (int p = 0; p < TR; p++) {
-                    float x = a[t * lda + i + p];
-                    for (int q = 0; q < TN; q++) acc[p][q] += x * v[q];
-                }
-            }
-            store_tile(acc, dw + i * n + j, n);
-        }
-}
-
-static void transpose(const float *a, float *b, int rows, int columns)
-{
-    for (int r = 0; r < rows; r++)
-        for (int c = 0; c < columns; c++) b[c * rows + r] = a[r * columns + c];
+        TILES(k, {
+            vf acc[R][TN];
+            load_tile(acc, R, dw + r * n + j, n);
+            multiply_rows(acc, R, a + r, lda, d + j, ldd, rows);
+            store_tile(acc, R, dw + r * n + j, n);
+        });
 }
 
 INLINE void add_rows(const float *a, long lda, float *sum, long rows, int n)
@@ -139,6 +192,7 @@ void encoder_forward(const float *start_w, const float *start_b, const float *di
                      const float *signal, long T, long L, float *memory, float *pooled)
 {
     float *u_all = memory, *v_all = u_all + L * (T + 2 * EPAD) * E, *x = v_all + L * T * E;
+    float wd[3 * E * E], wr[E * E];
     for (long t = 0; t < T; t++) {
         float a = t ? signal[t - 1] : 0.f, b = signal[t], c = t + 1 < T ? signal[t + 1] : 0.f;
         for (int e = 0; e < E; e++)
@@ -147,22 +201,17 @@ void encoder_forward(const float *start_w, const float *start_b, const float *di
     for (long i = 0; i < L; i++) {
         long d = 1L << (i % STAGES);
         float *u = u_all + i * (T + 2 * EPAD) * E + EPAD * E, *v = v_all + i * T * E;
-        const float *wd = dil_w + i * 3 * E * E, *wr = res_w + i * E * E;
         memset(u - d * E, 0, sizeof(float) * d * E);
         memset(u + T * E, 0, sizeof(float) * d * E);
         for (long n = 0; n < T * E; n++) u[n] = x[n] > 0.f ? x[n] : 0.f;
-        for (long t = 0; t < T; t += TR) {
-            for (int j = 0; j < E; j += TC) {
-                vf acc[TR][TN];
-                load_tile(acc, dil_b + i * E + j, 0);
-                for (int k = 0; k < 3; k++)
-                    multiply(acc, u + (t + (k - 1) * d) * E, E, wd + k * E * E + j, E, E);
-                store_tile(acc, v + t * E + j, E);
-            }
-            for (long n = t * E; n < (t + TR) * E; n++) v[n] = v[n] > 0.f ? v[n] : 0.f;
-            for (long r = t; r < t + TR; r++)
+        pack(dil_w + i * 3 * E * E, wd, 3 * E, E);
+        pack(res_w + i * E * E, wr, E, E);
+        for (long t = 0; t < T; t += B) {
+            dilated(u + (t - d) * E, d, wd, dil_b + i * E, 0, v + t * E, E, E);
+            for (long n = t * E; n < (t + B) * E; n++) v[n] = v[n] > 0.f ? v[n] : 0.f;
+            for (long r = t; r < t + B; r++)
                 for (int e = 0; e < E; e++) x[r * E + e] += res_b[i * E + e];
-            matmul(v + t * E, E, wr, x + t * E, E, TR, E, E, 1);
+            matmul(v + t * E, E, wr, x + t * E, E, B, E, E, 1);
         }
     }
     for (long f = 0; f < T / HOP; f++) {
@@ -188,27 +237,22 @@ void encoder_backward(const float *dil_w, const float *res_w, const float *signa
     for (long i = L - 1; i >= 0; i--) {
         long d = 1L << (i % STAGES);
         float *u = u_all + i * (T + 2 * EPAD) * E + EPAD * E, *v = v_all + i * T * E;
-        for (int k = 0; k < 3; k++) transpose(dil_w + (i * 3 + k) * E * E, wdt + k * E * E, E, E);
-        transpose(res_w + i * E * E, wrt, E, E);
-        for (long b = 0; b < T; b += 64) {
-            matmul(g + b * E, E, wrt, dz + b * E, E, 64, E, E, 0);
-            for (long n = b * E; n < (b + 64) * E; n++) dz[n] = v[n] > 0.f ? dz[n] : 0.f;
-            outer(v + b * E, E, g + b * E, E, g_res_w + i * E * E, 64, E, E);
+        pack_transposed(dil_w + i * 3 * E * E, wdt, 3, E, E);
+        pack_transposed(res_w + i * E * E, wrt, 1, E, E);
+        for (long b = 0; b < T; b += B) {
+            matmul(g + b * E, E, wrt, dz + b * E, E, B, E, E, 0);
+            for (long n = b * E; n < (b + B) * E; n++) dz[n] = v[n] > 0.f ? dz[n] : 0.f;
+            outer(v + b * E, E, g + b * E, E, g_res_w + i * E * E, B, E, E);
             for (int k = 0; k < 3; k++)
-                outer(u + (b + (k - 1) * d) * E, E, dz + b * E, E, g_dil_w + (i * 3 + k) * E * E, 64,
+                outer(u + (b + (k - 1) * d) * E, E, dz + b * E, E, g_dil_w + (i * 3 + k) * E * E, B,
                       E, E);
-            add_rows(g + b * E, E, g_res_b + i * E, 64, E);
-            add_rows(dz + b * E, E, g_dil_b + i * E, 64, E);
+            add_rows(g + b * E, E, g_res_b + i * E, B, E);
+            add_rows(dz + b * E, E, g_dil_b + i * E, B, E);
         }
-        for (long t = 0; t < T; t += TR) {
-            float du[TR * E];
-            for (int j = 0; j < E; j += TC) {
-                vf acc[TR][TN] = {{{0}}};
-                for (int k = 0; k < 3; k++)
-                    multiply(acc, dz + (t - (k - 1) * d) * E, E, wdt + k * E * E + j, E, E);
-                store_tile(acc, du + j, E);
-            }
-            for (int n = 0; n < TR * E; n++) g[t * E + n] += u[t * E + n] > 0.f ? du[n] : 0.f;
+        for (long t = 0; t < T; t += B) {
+            float du[B * E];
+            dilated(dz + (t + d) * E, -d, wdt, NULL, 0, du, E, E);
+            for (int n = 0; n < B * E; n++) g[t * E + n] += u[t * E + n] > 0.f ? du[n] : 0.f;
         }
     }
     for (long t = 0; t < T; t++) {
@@ -248,7 +292,6 @@ double decoder(const float *start_w, const float *start_b, const float *skip0_w,
     float *x_all = memory, *z_all = x_all + (L + 1) * (T + PAD) * W;
     float *s = z_all + (L + 1) * (T + PAD) * W2, *g = s + T * S;
     long F = T / HOP;
-    enum { B = 64 };
     float h[B * W];
     float *x0 = x_all + PAD * W;
     for (long t = 0; t < T; t++) {
@@ -258,25 +301,21 @@ double decoder(const float *start_w, const float *start_b, const float *skip0_w,
             x0[t * W + e] = start_b[e] + a * start_w[e] + b * start_w[W + e] + c * start_w[2 * W + e];
         memcpy(s + t * S, skip_b, sizeof(float) * S);
     }
-    matmul(x0, W, skip0_w, s, S, T, W, S, 1);
+    float wd[3 * W * W2], wr[W * W], ws[W * S];
+    pack(skip0_w, ws, W, S);
+    for (long t = 0; t < T; t += B) matmul(x0 + t * W, W, ws, s + t * S, S, B, W, S, 1);
     for (long i = 0; i < L; i++) {
         long d = 1L << (i % STAGES);
         float *x = x_all + i * (T + PAD) * W + PAD * W, *y = x + (T + PAD) * W;
         float *z = z_all + i * (T + PAD) * W2;
-        const float *wd = dil_w + i * 3 * W * W2, *wr = res_w + i * W * W, *ws = skip_w + i * W * S;
+        pack(dil_w + i * 3 * W * W2, wd, 3 * W, W2);
+        pack(res_w + i * W * W, wr, W, W);
+        pack(skip_w + i * W * S, ws, W, S);
         memset(x - 2 * d * W, 0, sizeof(float) * 2 * d * W);
-        /* 64 rows at a time, so that weights and rows stay in the nearest cache. */
         for (long t = 0; t < T; t += B) {
             const float *c = cond + (i * F + t / HOP) * W2;
             float *zb = z + t * W2;
-            for (int j = 0; j < W2; j += TC)
-                for (long r = 0; r < B; r += TR) {
-                    vf acc[TR][TN];
-                    load_tile(acc, c + j, 0);
-                    for (int k = 0; k < 3; k++)
-                        multiply(acc, x + (t + r - (2 - k) * d) * W, W, wd + k * W * W2 + j, W2, W);
-                    store_tile(acc, zb + r * W2 + j, W2);
-                }
+            dilated(x + (t - 2 * d) * W, d, wd, c, 0, zb, W, W2);
             for (long r = 0; r < B; r++) {
                 float *restrict a = zb + r * W2, *restrict b = a + W, *restrict o = h + r * W;
                 for (int e = 0; e < W; e++) {
@@ -295,18 +334,21 @@ double decoder(const float *start_w, const float *start_b, const float *skip0_w,
     }
     /* Output layers, loss and their gradients, a block of rows at a time; s becomes its gradient. */
     float s0[B * S], t1[B * S], lg[B * Q], dt[B * S], out_t[S * S], logits_t[Q * S];
-    transpose(out_w, out_t, S, S);
-    transpose(logits_w, logits_t, S, Q);
+    float out_p[S * S], logits_p[S * Q];
+    pack(out_w, out_p, S, S);
+    pack(logits_w, logits_p, S, Q);
+    pack_transposed(out_w, out_t, 1, S, S);
+    pack_transposed(logits_w, logits_t, 1, S, Q);
     double loss = 0;
     if (g_start_w) memset(g_cond_out, 0, sizeof(float) * F * S);
     for (long b = 0; b < T; b += B) {
         long f = b / HOP;
         for (long n = 0; n < B * S; n++) s0[n] = s[b * S + n] > 0.f ? s[b * S + n] : 0.f;
         for (long t = 0; t < B; t++) memcpy(t1 + t * S, cond_out + f * S, sizeof(float) * S);
-        matmul(s0, S, out_w, t1, S, B, S, S, 1);
+        matmul(s0, S, out_p, t1, S, B, S, S, 1);
         for (long n = 0; n < B * S; n++) t1[n] = t1[n] > 0.f ? t1[n] : 0.f;
         for (long t = 0; t < B; t++) memcpy(lg + t * Q, logits_b, sizeof(float) * Q);
-        matmul(t1, S, logits_w, lg, Q, B, S, Q, 1);
+        matmul(t1, S, logits_p, lg, Q, B, S, Q, 1);
         for (long t = 0; t < B; t++) {
             float *q = lg + t * Q, top = q[0], sum = 0.f;
             for (int c = 1; c < Q; c++) top = q[c] > top ? q[c] : top;
@@ -345,10 +387,9 @@ double decoder(const float *start_w, const float *start_b, const float *skip0_w,
     for (long i = L - 1; i >= 0; i--) {
         long d = 1L << (i % STAGES);
         float *x = x_all + i * (T + PAD) * W + PAD * W, *z = z_all + i * (T + PAD) * W2;
-        for (int k = 0; k < 3; k++)
-            transpose(dil_w + (i * 3 + k) * W * W2, wdt + k * W * W2, W, W2);
-        transpose(res_w + i * W * W, wrt, W, W);
-        transpose(skip_w + i * W * S, wst, W, S);
+        pack_transposed(dil_w + i * 3 * W * W2, wdt, 3, W, W2);
+        pack_transposed(res_w + i * W * W, wrt, 1, W, W);
+        pack_transposed(skip_w + i * W * S, wst, 1, W, S);
         memset(z + T * W2, 0, sizeof(float) * 2 * d * W2);
         for (long b = 0; b < T; b += B) {
             float *zb = z + b * W2;
@@ -369,12 +410,13 @@ double decoder(const float *start_w, const float *start_b, const float *skip0_w,
             add_rows(zb, W2, g_cond + (i * F + b / HOP) * W2, B, W2);
         }
         for (long t = 0; t < T; t += B)
-            for (int k = 0; k < 3; k++)
-                matmul(z + (t + (2 - k) * d) * W2, W2, wdt + k * W * W2, g + t * W, W, B, W2, W, 1);
+            dilated(z + (t + 2 * d) * W2, -d, wdt, g + t * W, W, g + t * W, W2, W);
     }
-    transpose(skip0_w, wst, W, S);
-    matmul(s, S, wst, g, W, T, S, W, 1);
-    outer(x0, W, s, S, g_skip0_w, T, W, S);
+    pack_transposed(skip0_w, wst, 1, W, S);
+    for (long t = 0; t < T; t += B) {
+        matmul(s + t * S, S, wst, g + t * W, W, B, S, W, 1);
+        outer(x0 + t * W, W, s + t * S, S, g_skip0_w, B, W, S);
+    }
     for (long t = 0; t < T; t++) {
         float a = t > 2 ? history[t - 3] : 0.f, b = t > 1 ? history[t - 2] : 0.f;
         float c = t > 0 ? history[t - 1] : 0.f;

@@ -88,7 +88,8 @@ class Fused:
             layers = self.model.size.layers if kind[0] == "d" else self.model.size.encoder_layers
             need = getattr(self.library, f"{kind.split()[0]}_memory")(
                 ctypes.c_long(samples), ctypes.c_long(layers))
-            self.memory[key] = torch.empty(need)
+            # NumPy asks for huge pages, PyTorch does not.
+            self.memory[key] = torch.from_numpy(np.empty(need, np.float32))
         return self.memory[key]
 
     def pooled(self, signal: Tensor) -> Tensor:
