@@ -1,6 +1,7 @@
 """The NSynth starter: its training code, its export and what ships."""
 
 import json
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,17 @@ def test_mixes_with_the_metal_hit_are_theirs_alone():
         wanted = lowest * (goal / lowest) ** (2 / 3)
         near = np.abs(np.fft.rfftfreq(8192, 1 / 16000) / wanted - 1) < 0.06
         assert spectrum[near].max() > 0.5 * spectrum.max()
+
+
+def test_mixes_that_the_bass_leads_can_be_told_apart():
+    found = {name: partials for name, (_, partials) in data.shipped_partials().items()}
+    mixes = [data.shipped_morph(("bass", other), found, 1 / 3)[:evaluate.FRAMES * evaluate.HOP]
+             for other in ("flute", "meow", "metal")]
+    assert min(evaluate.distance(a, b) for a, b in combinations(mixes, 2)) > 4
+    for mix in mixes:       # at the bass's pitch all the same
+        f0, clarity, level = measures.f0_track(mix)
+        assert abs(measures.cents(np.nanmedian(f0[level > 0.02]), 65.41)) < 30
+        assert np.median(clarity[level > 0.02]) > 0.9
 
 
 def test_at_equal_shares_both_are_heard():
@@ -274,6 +286,51 @@ def test_decoder_hears_only_the_past():
         after = model.logits(history, encoding)
     assert torch.equal(before[0, :601], after[0, :601])
     assert not torch.equal(before[0, 601], after[0, 601])
+
+
+@pytest.mark.torch
+def test_a_past_some_codes_off_errs_less_where_the_sound_is_quiet(monkeypatch):
+    import torch
+
+    from training.nsynth import train
+
+    targets = torch.cat([torch.full((1, 4096), 128), torch.full((1, 4096), 230)], 1)
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(train, "CODES_OFF", 3)
+    monkeypatch.setattr(train, "FADED", 0)
+    off = []
+    for _ in range(40):
+        heard = train.history(targets, torch.zeros(1, 16, 16), FirstGuesses(), 0.0, rng)
+        wrong = heard * 128 + 128 - targets
+        assert torch.isfinite(heard).all() and heard.min() >= -1 and heard.max() <= 127 / 128
+        off.append(float(wrong.std()))
+        if off[-1] > 0:      # whole codes, as many at a peak as at zero
+            assert torch.equal(wrong, wrong.round())
+            assert wrong[0, :4096].std() == pytest.approx(float(wrong[0, 4096:].std()), rel=0.1)
+    assert 0 < max(off) < 3.1 and 0 in off
+
+
+@pytest.mark.torch
+def test_a_past_that_fades_falls_silent_and_comes_back(monkeypatch):
+    import torch
+
+    from training.nsynth import train
+
+    targets, rng = torch.full((1, 6144), 200), np.random.default_rng(0)
+    monkeypatch.setattr(train, "FADED", 1)
+    pasts = [train.history(targets, torch.zeros(1, 16, 16), FirstGuesses(), 0.0, rng)[0] * 128 / 72
+             for _ in range(40)]
+    levels = torch.stack(pasts).reshape(40, -1, 512).mean(2)
+    assert levels.min() >= 0 and levels.max() < 1.3
+    assert (levels < 0.01).float().mean() > 0.1 and (levels > 0.5).float().mean() > 0.1
+    assert any((row[:-1] < 0.01).any() and row[-1] > 0.2 for row in levels)
+
+
+class FirstGuesses:
+    """A network whose guesses are the truth."""
+
+    def sample_once(self, heard, encoding, uniforms):
+        return heard * 128 + 128
 
 
 @pytest.mark.torch

@@ -7,7 +7,9 @@ A morph is what a mix of two encodings ought to sound like: it keeps the pitch, 
 timing of the sound that leads, and moves the level of every partial, in decibels, towards the
 level that the other sound has at that frequency and time.  The metal hit has no pitch to keep:
 where it leads, its modes are tuned towards the other's pitch; where another leads, they ring along
-softly.  At equal shares nothing leads, and the partials of both are heard.
+softly.  Where the bass leads, the other rings along, too: of its close harmonics alone one could
+hardly tell which sound coloured them.  At equal shares nothing leads, and the partials of both are
+heard.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ REACH = 2.4
 SHIPPED_SHARES = (0.1, 0.2, 0.27, 1 / 3, 0.4, 0.45)
 # How often a morph is drawn: more where mixes broke up, and at the share that the default plays.
 HARD_LEADS, HARDER, DEFAULT_SHARE = ("bass", "metal"), 2.0, 1 / 3
-UNPITCHED, TUNING, RING = "metal", 2.0, 0.25
+UNPITCHED, TUNING = "metal", 2.0
+LOW, RING = "bass", 0.75
 
 
 @dataclass
@@ -136,7 +139,8 @@ def shipped_morph(pair: tuple[str, str], found: dict[str, Partials], share: floa
     if pair[0] == UNPITCHED:
         return morph(tuned(lead, other.frequency[0], TUNING * share), other, reach)
     audio = morph(lead, other, reach)
-    return audio + RING * morph(other, lead, 1 - reach) if pair[1] == UNPITCHED else audio
+    rings = pair[0] == LOW or pair[1] == UNPITCHED
+    return audio + RING * share * morph(other, lead, 1 - reach) if rings else audio
 
 
 def tuned(sound: Partials, frequency: np.ndarray, share: float) -> Partials:

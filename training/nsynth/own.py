@@ -221,7 +221,7 @@ def morph(lead: Own, other: Own, share: float) -> np.ndarray:
     if lead.frequency is None:
         return audio + BESIDE * share * coloured(other, lead, share)
     if other.frequency is None:
-        return audio + data.RING * coloured(other, lead, 1 - reach)
+        return audio + data.RING * share * coloured(other, lead, 1 - reach)
     return audio
 
 

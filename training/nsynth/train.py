@@ -43,6 +43,10 @@ WOBBLES = 0.4
 # Mixed encodings get noise of up to this many standard deviations: a mix that is played is never
 # quite one that was taught.
 ENCODING_NOISE = 0.15
+# Standard deviation, at most, of a past that is off by mu-law codes.
+CODES_OFF = 5
+# Share of crops whose past fades in and out, down to silence, while the sound goes on.
+FADED = 0.1
 
 
 @dataclass(frozen=True)
@@ -221,10 +225,15 @@ def batch(crops: Callable, clips: int) -> Batch:
 def history(targets: torch.Tensor, encoding: torch.Tensor, network, noise: float,
             rng: np.random.Generator) -> torch.Tensor:
     """What the decoder hears for each clip: the truth, the truth with some noise or with much (so
-    that pitch must come from the encoding), or its own guesses.
+    that pitch must come from the encoding), its own guesses, or the truth some mu-law codes off,
+    which is how its own guesses are: small errors where the sound is near zero, large ones at its
+    peaks.  Some of it fades as well: a decoder that has fallen silent must find its way back.
     """
     heard = (targets.float() - 128) / 128
-    kinds = rng.choice(4, size=len(targets), p=[0.14, 0.46, 0.26, 0.14])
+    kinds = rng.choice(5, size=len(targets), p=[0.10, 0.16, 0.28, 0.14, 0.32])
+    for b in np.flatnonzero(kinds == 4):
+        off = (rng.uniform(0, CODES_OFF) * torch.randn_like(heard[b])).round()
+        heard[b] = ((targets[b] + off).clamp(0, 255) - 128) / 128
     own = np.flatnonzero(kinds == 3)
     if own.size:
         uniforms = torch.rand(own.size, targets.shape[1], device=targets.device)
@@ -235,6 +244,11 @@ def history(targets: torch.Tensor, encoding: torch.Tensor, network, noise: float
     for b in np.flatnonzero((kinds == 1) | (kinds == 2)):
         level = rng.uniform(0, noise) if kinds[b] == 1 else rng.uniform(noise, 6 * noise)
         heard[b] += torch.randn_like(heard[b]) * float(level)
+    for b in np.flatnonzero(rng.random(len(targets)) < FADED):
+        moments = np.sort(rng.integers(0, targets.shape[1], 4))
+        levels = rng.uniform(0, 1.2, 4) * (rng.random(4) < 0.6)
+        gain = np.interp(np.arange(targets.shape[1]), moments, levels).astype(np.float32)
+        heard[b] *= torch.from_numpy(gain).to(heard.device)
     return heard
 
 
@@ -445,7 +459,6 @@ def main(arguments: list[str] | None = None) -> int:
                         help="of a new network (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
     if options.minutes <= 0 or options.length % 512 or options.length < 512:
         print("--minutes must be over 0 and --length a multiple of 512.", file=sys.stderr)
         return 1
@@ -463,6 +476,8 @@ def main(arguments: list[str] | None = None) -> int:
     size = Size(width=options.width, skip=2 * options.width, encoder_width=options.width)
     trainer = Trainer(size, data, options.folder, options.threads, options.seed,
                       start if options.start or start.is_file() else None)
+    # What is left beside the fused passes is small: more threads would only wait for it, busily.
+    torch.set_num_threads(1 if trainer.network is not trainer.model else options.threads)
     clips = options.clips or (48 if trainer.device.type == "cuda" else max(2, options.threads))
     fused = " (fused)" if trainer.network is not trainer.model else ""
     print(f"{asdict(trainer.model.size)} on {trainer.device}{fused}, from step {trainer.steps}",
