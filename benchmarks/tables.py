@@ -10,7 +10,7 @@ import json
 import re
 from pathlib import Path
 
-from benchmarks import gansynth, nsynth
+from benchmarks import adapt, gansynth, nsynth
 from benchmarks.common import RESULTS, ROOT, median
 from synths import files
 
@@ -109,6 +109,7 @@ TABLES = {
                              "gansynth": lambda: gansynth.table(results("gansynth")) + "\n",
                              "pictures": drawing, "banks": banks},
     "docs/reliability.md": {"memory": memory},
+    "training/README.md": {"adapt": lambda: adapt.table(results("adapt"))},
 }
 
 

@@ -48,7 +48,9 @@ SHIPPED_SHARES = (0.1, 0.2, 0.27, 1 / 3, 0.4, 0.45)
 # How often a morph is drawn: more where mixes broke up, and at the share that the default plays.
 HARD_LEADS, HARDER, DEFAULT_SHARE = ("bass", "metal"), 2.0, 1 / 3
 UNPITCHED, TUNING = "metal", 2.0
-LOW, RING = "bass", 0.75
+LOW = "bass"
+# How loud the other rings along, times its share.
+RING, RING_OF_LOW = 0.75, 1.35
 
 
 @dataclass
@@ -139,8 +141,8 @@ def shipped_morph(pair: tuple[str, str], found: dict[str, Partials], share: floa
     if pair[0] == UNPITCHED:
         return morph(tuned(lead, other.frequency[0], TUNING * share), other, reach)
     audio = morph(lead, other, reach)
-    rings = pair[0] == LOW or pair[1] == UNPITCHED
-    return audio + RING * share * morph(other, lead, 1 - reach) if rings else audio
+    ring = RING_OF_LOW if pair[0] == LOW else RING if pair[1] == UNPITCHED else 0.0
+    return audio + ring * share * morph(other, lead, 1 - reach) if ring else audio
 
 
 def tuned(sound: Partials, frequency: np.ndarray, share: float) -> Partials:

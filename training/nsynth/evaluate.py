@@ -20,6 +20,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -127,7 +128,8 @@ def _gathered(seeds: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, l
 
 def evaluate(engine: Engine, sounds: dict[str, np.ndarray], notes: dict[str, np.ndarray],
              strangers: dict[str, np.ndarray], seeds: Sequence[int] = SEEDS,
-             keep: Callable[[str, np.ndarray], None] = lambda name, audio: None) -> dict:
+             keep: Callable[[str, np.ndarray], None] = lambda name, audio: None,
+             pitched: Sequence[str] = PITCHED) -> dict:
     """All figures of a checkpoint.
 
     Parameters
@@ -141,6 +143,8 @@ def evaluate(engine: Engine, sounds: dict[str, np.ndarray], notes: dict[str, np.
         Of the uniforms that the decoder draws with.
     keep : callable
         Called with the name and audio of every sound decoded at the first seed.
+    pitched : sequence of str
+        Names of the sounds that have a pitch.
 
     Returns
     -------
@@ -181,7 +185,7 @@ def evaluate(engine: Engine, sounds: dict[str, np.ndarray], notes: dict[str, np.
     for (name, source), nats in zip(sounds.items(), engine.nll(stacks["sounds"], "int8")):
         figures["sounds"][name]["nll_int8"] = float(nats)
         figures["sounds"][name]["mu_law_floor"] = measures.noise_floor(through_mu_law(source))
-    figures["rows"] = rows(figures)
+    figures["rows"] = rows(figures, pitched)
     return figures
 
 
@@ -190,35 +194,42 @@ def _over(found: dict[str, dict], kind: str) -> np.ndarray:
     return np.array([np.atleast_1d(row[kind]) for row in found.values()], float)
 
 
-def rows(figures: dict) -> dict[str, float | int | None]:
+def _worst(found: dict[str, dict], kind: str) -> float | None:
+    """The mean over the names, of the worst seed; None if there are none."""
+    return float(_over(found, kind).mean(0).min()) if found else None
+
+
+def _lowest(found: dict[str, dict], kind: str) -> float | None:
+    """The lowest of all names and seeds; None if there are none."""
+    return float(_over(found, kind).min()) if found else None
+
+
+def rows(figures: dict, pitched: Sequence[str] = PITCHED) -> dict[str, float | int | None]:
     """What the model card's first table says, of the worst seed, from the figures of all."""
     sounds, mixes = figures["sounds"], figures["mixes"]
-    shipped = {name: row for name, row in sounds.items() if name in PITCHED}
-    pitched = {name: row for name, row in mixes.items() if set(name.split("_")) <= set(PITCHED)}
+    clear = {name: row for name, row in sounds.items() if name in pitched}
+    clear_pairs = {name: row for name, row in mixes.items()
+                   if name in {f"{a}_{b}" for a, b in permutations(pitched, 2)}}
     nearest = np.minimum.reduce([_over(mixes, kind) for kind in
                                  ("to_first", "to_second", "to_nearest_mix")])
     floor = _over(sounds, "noise_floor") - _over(sounds, "mu_law_floor")
     gap = np.abs(_over(sounds, "nll_int8") - _over(sounds, "nll"))
-    found = {}
-    for title in ("notes", "strangers"):
-        within = _over(figures.get(title, {}), "within_50_cents")
-        found[f"{title}_within_50_cents"] = float(within.mean(0).min()) if within.size else None
     return dict(
         sounds_noise_above_mu_law=float(floor.mean(0).max()),
         sounds_nll=float(_over(sounds, "nll").mean()),
-        sounds_within_50_cents=float(_over(shipped, "within_50_cents").mean(0).min()),
-        sounds_within_50_cents_lowest=float(_over(shipped, "within_50_cents").min()),
-        sounds_hnr=float(_over(shipped, "hnr").mean(0).min()),
-        sounds_hnr_lowest=float(_over(shipped, "hnr").min()),
-        sounds_source_hnr=float(_over(shipped, "source_hnr").mean()),
+        sounds_within_50_cents=_worst(clear, "within_50_cents"),
+        sounds_within_50_cents_lowest=_lowest(clear, "within_50_cents"),
+        sounds_hnr=_worst(clear, "hnr"), sounds_hnr_lowest=_lowest(clear, "hnr"),
+        sounds_source_hnr=_worst(clear, "source_hnr"),
         sounds_int8_gap_largest=float(gap.max()),
         mixes_audible=float(np.mean(_over(mixes, "rms") > 1e-3)),
-        pitched_mixes_clear_frames=float(_over(pitched, "clear_frames").mean(0).min()),
-        pitched_mixes_clear_frames_lowest=float(_over(pitched, "clear_frames").min()),
+        pitched_mixes_clear_frames=_worst(clear_pairs, "clear_frames"),
+        pitched_mixes_clear_frames_lowest=_lowest(clear_pairs, "clear_frames"),
         mixes_broken=int(np.sum(_over(mixes, "clear_frames") < BROKEN)),
         mixes_decoded=int(_over(mixes, "clear_frames").size),
         mixes_distance=float(nearest.mean(0).min()), mixes_distance_lowest=float(nearest.min()),
-        **found)
+        notes_within_50_cents=_worst(figures.get("notes", {}), "within_50_cents"),
+        strangers_within_50_cents=_worst(figures.get("strangers", {}), "within_50_cents"))
 
 
 def shipped_sounds(folder: Path) -> dict[str, np.ndarray]:
@@ -342,12 +353,12 @@ def write_card(path: Path, figures: dict) -> None:
     card.fill(path, tables(figures))
 
 
-def _clean(value):
+def clean(value):
     """Figures as JSON has them: rounded, no NaN."""
     if isinstance(value, dict):
-        return {key: _clean(item) for key, item in value.items()}
+        return {key: clean(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_clean(item) for item in value]
+        return [clean(item) for item in value]
     if isinstance(value, (float, np.floating)):
         return round(float(value), 4) if np.isfinite(value) else None
     return value
@@ -401,7 +412,7 @@ def draw_sheets(folder: Path, sounds: dict[str, np.ndarray], notes: dict[str, np
     sheet(folder / "held_out_notes.png", clips, 6, "Held-out notes: program_pitch")
 
 
-def _lines(figures: dict) -> str:
+def as_json(figures: dict) -> str:
     """Figures as JSON; a list, one figure for each seed, is a line."""
     text = json.dumps(figures, indent=1)
     return re.sub(r"\[\s+([^\[\]]*?)\s+\]", lambda found: "[" + re.sub(
@@ -458,9 +469,9 @@ def main(arguments: list[str] | None = None) -> int:
         figures = evaluate(engine, sounds, notes, strangers, options.seeds, keep)
         figures.update(checkpoint=Path(prefix).name, seeds=list(options.seeds),
                        temperature=options.temperature)
-        figures = _clean(figures)
+        figures = clean(figures)
         for folder in {options.output, options.card.parent if options.card else options.output}:
-            card.write(folder / "figures.json", _lines(figures))
+            card.write(folder / "figures.json", as_json(figures))
         if options.card:
             write_card(options.card, figures)
         draw_sheets(options.output, sounds, notes, decoded)

@@ -46,7 +46,7 @@ ENCODING_NOISE = 0.15
 # Standard deviation, at most, of a past that is off by mu-law codes.
 CODES_OFF = 5
 # Share of crops whose past fades in and out, down to silence, while the sound goes on.
-FADED = 0.1
+FADED = 0.05
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,145 @@
+"""What teaching the NSynth starter sounds of one's own brings, at five seeds.
+
+    python -m benchmarks.adapt                           # four sounds made up here
+    python -m benchmarks.adapt --sounds FILE FILE ...    # yours; --name says what they are
+
+Teaches them with `python -m training.nsynth.adapt` on all cores, then plays them and their mixes
+from their encodings as `training.nsynth.evaluate` does, at level 0.9, and prints the worst of the
+seeds.  Raw results in results/adapt.json.  Needs what teaching needs: training/README.md.
+
+The sounds made up here are none that the starter was ever trained on: a plucked string (Karplus and
+Strong, 1983), a reed that swells and has vibrato, a bell (Chowning's frequency modulation, 1973)
+and a snare drum, which has no pitch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import audio_utils
+from benchmarks.common import RESULTS, machine
+from synths import InputError, files, nsynth
+from synths.weights import checkpoints
+from training.nsynth import adapt, evaluate, own
+
+RATE, LEVEL = 16000, 0.9
+ROWS = {
+    "likelihood, nats per sample (guessing: 5.55), mean": ("sounds_nll", "{:.2f}"),
+    "pitched sounds: frames within 50 cents, mean": ("sounds_within_50_cents", "{:.0%}"),
+    "lowest of them": ("sounds_within_50_cents_lowest", "{:.0%}"),
+    "their harmonic-to-noise ratio, mean": ("sounds_hnr", "{:.1f} dB"),
+    "of their sources": ("sounds_source_hnr", "{:.1f} dB"),
+    "mixes of pitched sounds: clear frames, mean": ("pitched_mixes_clear_frames", "{:.0%}"),
+    "lowest mix": ("pitched_mixes_clear_frames_lowest", "{:.0%}"),
+    "mixes that break up": ("mixes_broken", "{}"),
+}
+
+
+def made_up() -> dict[str, np.ndarray]:
+    """Four sounds [16000] by name."""
+    rng, time = np.random.default_rng(5), np.arange(RATE) / RATE
+    period = round(RATE / 196)
+    string = np.zeros(RATE)
+    string[:period] = rng.uniform(-1, 1, period)
+    for n in range(period + 1, RATE):
+        string[n] += 0.498 * (string[n - period] + string[n - period - 1])
+    vibrato = 330 * 2 ** (np.minimum(time, 0.4) * 0.75 * np.sin(2 * np.pi * 5.5 * time) / 12)
+    phase = 2 * np.pi * np.cumsum(vibrato) / RATE
+    reed = sum(np.sin(k * phase) / k ** 1.3 for k in (1, 3, 5, 7, 9)) * np.minimum(1, time / 0.08)
+    fall = np.exp(-2.5 * time)
+    bell = fall * np.sin(2 * np.pi * 415 * time + 2 * fall * np.sin(2 * np.pi * 1453 * time))
+    rattle = np.diff(rng.standard_normal(RATE + 1)) * np.exp(-9 * time)
+    snare = 0.3 * rattle + np.sin(2 * np.pi * 185 * time) * np.exp(-20 * time)
+    fade = np.minimum(1, (RATE - np.arange(RATE)) / 400)
+    return {name: np.float32(LEVEL * sound * fade / np.abs(sound).max()) for name, sound in
+            dict(string=string, reed=reed, bell=bell, snare=snare).items()}
+
+
+def judge(prefix: Path, paths: dict[str, Path]) -> dict:
+    """Figures of the sounds and of their mixes; see `training.nsynth.evaluate.evaluate`."""
+    samples = evaluate.FRAMES * evaluate.HOP
+    sounds = {name: audio_utils.load_audio(path, samples, peak=LEVEL)
+              for name, path in paths.items()}
+    pitched = [name for name, audio in sounds.items()
+               if own.pitch_track(audio.astype(np.float64))[0] is not None]
+    engine = evaluate.Engine(
+        encode=lambda audio: nsynth.encode(audio, prefix, audio.shape[1]),
+        decode=lambda encodings, uniforms: nsynth.decode(encodings, prefix, uniforms,
+                                                         precision="float32"),
+        nll=lambda audio, precision: nsynth.nll(audio, prefix, precision))
+    return dict(pitched=pitched, **evaluate.evaluate(engine, sounds, {}, {}, pitched=pitched))
+
+
+def table(found: dict) -> str:
+    """The results as a table, a column for each set of sounds."""
+    def cell(run: dict, key: str, form: str) -> str:
+        value = run["figures"]["rows"][key]
+        return "-" if value is None else form.format(value).replace("%", " %")
+
+    lines = [f"| | {' | '.join(found)} |", "|---" * (len(found) + 1) + "|",
+             "| taught for, samples | " + " | ".join(
+                 f"{run['minutes']:.0f} min, {run['samples'] / 1e6:.0f} million"
+                 for run in found.values()) + " |",
+             "| likelihood before | " + " | ".join(
+                 f"{np.mean([x['before'] for x in run['nats'].values()]):.2f}"
+                 for run in found.values()) + " |"]
+    lines += [f"| {row} | " + " | ".join(cell(run, *what) for run in found.values()) + " |"
+              for row, what in ROWS.items()]
+    lines.append("| each sound: likelihood; within 50 cents at five seeds | " + " | ".join(
+        "<br>".join(f"{name} {row['nll']:.2f}" + (
+            f"; {' '.join(f'{100 * x:.0f}' for x in row['within_50_cents'])} %"
+            if name in run["figures"]["pitched"] else "")
+            for name, row in run["figures"]["sounds"].items()) for run in found.values()) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Teach, judge, print; see the module's head."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.adapt", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sounds", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("--name", default="made up", help="of the set of sounds, in the results")
+    parser.add_argument("--minutes", type=float, default=15.0, metavar="M")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N")
+    parser.add_argument("--output", type=Path, default=RESULTS / "adapt.json", metavar="FILE",
+                        help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = options.sounds or []
+        if not paths:
+            for name, audio in made_up().items():
+                paths.append(Path(folder, f"{name}.wav"))
+                files.write_wav(paths[-1], audio)
+        code = adapt.main(["--sounds", *map(str, paths), "--name", "taught", "--minutes",
+                           str(options.minutes), "--threads", str(options.threads),
+                           "--target", folder, "--runs", str(Path(folder, "runs"))])
+        if code:
+            return code
+        try:
+            taught = Path(folder, "taught")
+            figures = judge(checkpoints.find(str(taught), "nsynth"),
+                            {path.stem: path for path in paths})
+        except (InputError, OSError) as error:
+            print(error, file=sys.stderr)
+            return 1
+        card = adapt.read_card(taught) or {}
+    kept = json.loads(options.output.read_text("utf-8")) if options.output.is_file() else {}
+    kept[options.name] = {
+        "machine": machine(), "minutes": card["minutes"], "samples": card["samples"],
+        "nats": {Path(path).stem: value for path, value in card["nats"].items()},
+        "figures": evaluate.clean(figures)}
+    with files.writing(options.output) as file:
+        file.write(evaluate.as_json(kept).encode())
+    print(table(kept))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
