@@ -87,7 +87,7 @@ def table(found: dict) -> str:
              "| taught for, samples | " + " | ".join(
                  f"{run['minutes']:.0f} min, {run['samples'] / 1e6:.0f} million"
                  for run in found.values()) + " |",
-             "| likelihood before | " + " | ".join(
+             "| likelihood before, as adapt counts it | " + " | ".join(
                  f"{np.mean([x['before'] for x in run['nats'].values()]):.2f}"
                  for run in found.values()) + " |"]
     lines += [f"| {row} | " + " | ".join(cell(run, *what) for run in found.values()) + " |"
