@@ -47,6 +47,7 @@ REACH = 2.4
 SHIPPED_SHARES = (0.1, 0.2, 0.27, 1 / 3, 0.4, 0.45)
 # How often a morph is drawn: more where mixes broke up, and at the share that the default plays.
 HARD_LEADS, HARDER, DEFAULT_SHARE = ("bass", "metal"), 2.0, 1 / 3
+HARD_PAIRS = (("bass", "metal"), ("metal", "flute"))
 UNPITCHED, TUNING = "metal", 2.0
 LOW = "bass"
 # How loud the other rings along, times its share.
@@ -263,8 +264,8 @@ def render(progress: Callable[[int, int], None] | None = None, seed: int = 0) ->
             morphs.append(_normalise(shipped_morph(pair, shipped_found, share)))
             sources.append((first + i, first + j))
             shares.append(share)
-            weights.append((HARDER if pair[0] in HARD_LEADS else 1.0)
-                           * (HARDER if share == DEFAULT_SHARE else 1.0))
+            hard = (pair[0] in HARD_LEADS) + (pair in HARD_PAIRS) + (share == DEFAULT_SHARE)
+            weights.append(HARDER ** hard)
     program, pitch, split = np.array(labels, np.int16).T
     track = np.repeat(pitch[:, None].astype(np.float32), SAMPLES // TRACK_HOP, axis=1)
     for k, name in enumerate(shipped):

@@ -438,6 +438,16 @@ class Trainer:
             log.write(line + "\n")
 
 
+def data_set(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a data set, rendered if it is missing."""
+    if not path.is_file():
+        from training.nsynth import data
+
+        data.write(path)
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Train; see the module's head."""
     parser = argparse.ArgumentParser(prog="python -m training.nsynth.train", description=__doc__,
@@ -451,7 +461,7 @@ def main(arguments: list[str] | None = None) -> int:
                              "the folder, if there)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N")
     parser.add_argument("--clips", type=int, metavar="N",
-                        help="crops per step (default: 2, on a GPU 48)")
+                        help="crops per step (default: 4, on a GPU 48)")
     parser.add_argument("--length", type=int, default=6144,
                         help="samples per crop (default: %(default)s)")
     parser.add_argument("--rate", type=float, help="peak learning rate (default: the stage's)")
@@ -462,23 +472,18 @@ def main(arguments: list[str] | None = None) -> int:
     if options.minutes <= 0 or options.length % 512 or options.length < 512:
         print("--minutes must be over 0 and --length a multiple of 512.", file=sys.stderr)
         return 1
-    path = options.folder / "data.npz"
     try:
-        if not path.is_file():
-            from training.nsynth import data as rendering
-            rendering.write(path)
+        data = data_set(options.folder / "data.npz")
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    with np.load(path, allow_pickle=False) as file:
-        data = {name: file[name] for name in file.files}
     start = options.start or options.folder / "state.npz"
     size = Size(width=options.width, skip=2 * options.width, encoder_width=options.width)
     trainer = Trainer(size, data, options.folder, options.threads, options.seed,
                       start if options.start or start.is_file() else None)
     # What is left beside the fused passes is small: more threads would only wait for it, busily.
     torch.set_num_threads(1 if trainer.network is not trainer.model else options.threads)
-    clips = options.clips or (48 if trainer.device.type == "cuda" else max(2, options.threads))
+    clips = options.clips or (48 if trainer.device.type == "cuda" else 4)
     fused = " (fused)" if trainer.network is not trainer.model else ""
     print(f"{asdict(trainer.model.size)} on {trainer.device}{fused}, from step {trainer.steps}",
           flush=True)
