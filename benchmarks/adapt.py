@@ -19,17 +19,18 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 import audio_utils
 from benchmarks.common import RESULTS, machine
-from synths import InputError, files, nsynth
+from synths import InputError, files
 from synths.weights import checkpoints
 from training.nsynth import adapt, evaluate, own
 
-RATE, LEVEL = 16000, 0.9
+RATE, LEVEL = evaluate.SAMPLE_RATE, own.LOUDNESS
 ROWS = {
     "likelihood, nats per sample (guessing: 5.55), mean": ("sounds_nll", "{:.2f}"),
     "pitched sounds: frames within 50 cents, mean": ("sounds_within_50_cents", "{:.0%}"),
@@ -49,7 +50,7 @@ def made_up() -> dict[str, np.ndarray]:
     string = np.zeros(RATE)
     string[:period] = rng.uniform(-1, 1, period)
     for n in range(period + 1, RATE):
-        string[n] += 0.498 * (string[n - period] + string[n - period - 1])
+        string[n] = 0.498 * (string[n - period] + string[n - period - 1])
     vibrato = 330 * 2 ** (np.minimum(time, 0.4) * 0.75 * np.sin(2 * np.pi * 5.5 * time) / 12)
     phase = 2 * np.pi * np.cumsum(vibrato) / RATE
     reed = sum(np.sin(k * phase) / k ** 1.3 for k in (1, 3, 5, 7, 9)) * np.minimum(1, time / 0.08)
@@ -69,35 +70,39 @@ def judge(prefix: Path, paths: dict[str, Path]) -> dict:
               for name, path in paths.items()}
     pitched = [name for name, audio in sounds.items()
                if own.pitch_track(audio.astype(np.float64))[0] is not None]
-    engine = evaluate.Engine(
-        encode=lambda audio: nsynth.encode(audio, prefix, audio.shape[1]),
-        decode=lambda encodings, uniforms: nsynth.decode(encodings, prefix, uniforms,
-                                                         precision="float32"),
-        nll=lambda audio, precision: nsynth.nll(audio, prefix, precision))
-    return dict(pitched=pitched, **evaluate.evaluate(engine, sounds, {}, {}, pitched=pitched))
+    return dict(pitched=pitched, **evaluate.evaluate(
+        evaluate.engine_of(prefix), sounds, {}, {}, pitched=pitched))
 
 
 def table(found: dict) -> str:
     """The results as a table, a column for each set of sounds."""
-    def cell(run: dict, key: str, form: str) -> str:
-        value = run["figures"]["rows"][key]
-        return "-" if value is None else form.format(value).replace("%", " %")
+    def line(title: str, cell: Callable[[dict], str]) -> str:
+        return f"| {title} | {' | '.join(map(cell, found.values()))} |"
 
-    lines = [f"| | {' | '.join(found)} |", "|---" * (len(found) + 1) + "|",
-             "| taught for, samples | " + " | ".join(
-                 f"{run['minutes']:.0f} min, {run['samples'] / 1e6:.0f} million"
-                 for run in found.values()) + " |",
-             "| likelihood before, as adapt counts it | " + " | ".join(
-                 f"{np.mean([x['before'] for x in run['nats'].values()]):.2f}"
-                 for run in found.values()) + " |"]
-    lines += [f"| {row} | " + " | ".join(cell(run, *what) for run in found.values()) + " |"
-              for row, what in ROWS.items()]
-    lines.append("| each sound: likelihood; within 50 cents at five seeds | " + " | ".join(
-        "<br>".join(f"{name} {row['nll']:.2f}" + (
-            f"; {' '.join(f'{100 * x:.0f}' for x in row['within_50_cents'])} %"
-            if name in run["figures"]["pitched"] else "")
-            for name, row in run["figures"]["sounds"].items()) for run in found.values()) + " |")
-    return "\n".join(lines) + "\n"
+    def figure(key: str, form: str) -> Callable[[dict], str]:
+        def cell(run: dict) -> str:
+            value = run["figures"]["rows"][key]
+            return "-" if value is None else form.format(value).replace("%", " %")
+        return cell
+
+    def before(run: dict) -> str:
+        return f"{np.mean([nats['before'] for nats in run['nats'].values()]):.2f}"
+
+    def each(run: dict) -> str:
+        sounds = []
+        for name, row in run["figures"]["sounds"].items():
+            within = " ".join(f"{100 * share:.0f}" for share in row["within_50_cents"]
+                              if name in run["figures"]["pitched"])
+            sounds.append(f"{name} {row['nll']:.2f}" + (f"; {within} %" if within else ""))
+        return "<br>".join(sounds)
+
+    return "\n".join([
+        f"| | {' | '.join(found)} |", "|---" * (len(found) + 1) + "|",
+        line("taught for, samples", lambda run: f"{run['minutes']:.0f} min, "
+                                                f"{run['samples'] / 1e6:.0f} million"),
+        line("likelihood before, as adapt counts it", before),
+        *(line(title, figure(*what)) for title, what in ROWS.items()),
+        line("each sound: likelihood; within 50 cents at five seeds", each)]) + "\n"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -129,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
         except (InputError, OSError) as error:
             print(error, file=sys.stderr)
             return 1
-        card = adapt.read_card(taught) or {}
+        card = adapt.read_card(taught)
     kept = json.loads(options.output.read_text("utf-8")) if options.output.is_file() else {}
     kept[options.name] = {
         "machine": machine(), "minutes": card["minutes"], "samples": card["samples"],

@@ -50,6 +50,15 @@ class Engine:
     nll: Callable[[np.ndarray, str], np.ndarray]
 
 
+def engine_of(prefix: str | Path, temperature: float = 1.0) -> Engine:
+    """A checkpoint, through `synths.nsynth`, decoding in float32."""
+    return Engine(
+        encode=lambda audio: nsynth.encode(audio, prefix, audio.shape[1]),
+        decode=lambda encodings, uniforms: nsynth.decode(
+            encodings, prefix, uniforms, precision="float32", temperature=temperature),
+        nll=lambda audio, precision: nsynth.nll(audio, prefix, precision))
+
+
 def _unit(audio: np.ndarray) -> np.ndarray:
     return audio * (0.1 / max(1e-6, float(np.sqrt(np.mean(audio ** 2)))))
 
@@ -208,8 +217,8 @@ def rows(figures: dict, pitched: Sequence[str] = PITCHED) -> dict[str, float | i
     """What the model card's first table says, of the worst seed, from the figures of all."""
     sounds, mixes = figures["sounds"], figures["mixes"]
     clear = {name: row for name, row in sounds.items() if name in pitched}
-    clear_pairs = {name: row for name, row in mixes.items()
-                   if name in {f"{a}_{b}" for a, b in permutations(pitched, 2)}}
+    pairs = {f"{a}_{b}" for a, b in permutations(pitched, 2)}
+    clear_pairs = {name: row for name, row in mixes.items() if name in pairs}
     nearest = np.minimum.reduce([_over(mixes, kind) for kind in
                                  ("to_first", "to_second", "to_nearest_mix")])
     floor = _over(sounds, "noise_floor") - _over(sounds, "mu_law_floor")
@@ -453,12 +462,7 @@ def main(arguments: list[str] | None = None) -> int:
         notes, strangers = held_out_notes(options.data)
         sounds = shipped_sounds(options.sounds)
         options.output.mkdir(parents=True, exist_ok=True)
-        engine = Engine(
-            encode=lambda audio: nsynth.encode(audio, prefix, audio.shape[1]),
-            decode=lambda encodings, uniforms: nsynth.decode(encodings, prefix, uniforms,
-                                                             precision="float32",
-                                                             temperature=options.temperature),
-            nll=lambda audio, precision: nsynth.nll(audio, prefix, precision))
+        engine = engine_of(prefix, options.temperature)
         decoded: dict[str, np.ndarray] = {}
 
         def keep(name: str, audio: np.ndarray) -> None:
