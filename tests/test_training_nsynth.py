@@ -63,11 +63,11 @@ def test_mixes_with_the_metal_hit_are_theirs_alone():
     for other in ("bass", "flute", "meow"):
         mix = data.shipped_morph(("metal", other), found, 1 / 3)[:evaluate.FRAMES * evaluate.HOP]
         assert min(evaluate.distance(mix, sounds[name]) for name in ("metal", other)) > 5
-        # The lowest mode lies between the bar's and the other's pitch, two thirds of the way.
+        # The lowest mode lies between the bar's and the other's pitch, four fifths of the way.
         middle = slice(4000, 4000 + 8192)
         lowest, goal = 311.0, float(found[other].frequency[0, middle].mean())
         spectrum = np.abs(np.fft.rfft(mix[middle] * np.hanning(8192)))
-        wanted = lowest * (goal / lowest) ** (2 / 3)
+        wanted = lowest * (goal / lowest) ** 0.8
         near = np.abs(np.fft.rfftfreq(8192, 1 / 16000) / wanted - 1) < 0.06
         assert spectrum[near].max() > 0.5 * spectrum.max()
 
@@ -76,7 +76,7 @@ def test_mixes_that_the_bass_leads_can_be_told_apart():
     found = {name: partials for name, (_, partials) in data.shipped_partials().items()}
     mixes = [data.shipped_morph(("bass", other), found, 1 / 3)[:evaluate.FRAMES * evaluate.HOP]
              for other in ("flute", "meow", "metal")]
-    assert min(evaluate.distance(a, b) for a, b in combinations(mixes, 2)) > 4
+    assert min(evaluate.distance(a, b) for a, b in combinations(mixes, 2)) > 4.9
     for mix in mixes:       # at the bass's pitch all the same
         f0, clarity, level = measures.f0_track(mix)
         assert abs(measures.cents(np.nanmedian(f0[level > 0.02]), 65.41)) < 30
@@ -304,8 +304,8 @@ def test_a_past_some_codes_off_errs_less_where_the_sound_is_quiet(monkeypatch):
         wrong = heard * 128 + 128 - targets
         assert torch.isfinite(heard).all() and heard.min() >= -1 and heard.max() <= 127 / 128
         off.append(float(wrong.std()))
-        if off[-1] > 0:      # whole codes, as many at a peak as at zero
-            assert torch.equal(wrong, wrong.round())
+        assert torch.equal(wrong, wrong.round())
+        if off[-1] > 0.5:    # as many codes at a peak as at zero
             assert wrong[0, :4096].std() == pytest.approx(float(wrong[0, 4096:].std()), rel=0.1)
     assert 0 < max(off) < 3.1 and 0 in off
 
@@ -403,7 +403,9 @@ def test_where_the_pitch_strays_the_encoding_is_still_of_the_true_one(monkeypatc
         crops = train.Crops(small_data(), stage, 8192, np.random.default_rng(7))
         off[share], wandering[share] = [], []
         for _ in range(40):
-            target, (source,), _ = crops()
+            drawn = crops()
+            target, (source,) = drawn.audio, drawn.sources
+            assert drawn.past is target     # a note has no relatives to stray to
             if np.ptp(source.pitch) > 0.01:     # a glide
                 continue
             off[share].append(np.abs(target - source.audio).max())
@@ -412,6 +414,31 @@ def test_where_the_pitch_strays_the_encoding_is_still_of_the_true_one(monkeypatc
     assert np.max(off[0.0]) == 0 and np.mean(wandering[0.0]) == 0
     assert np.median(off[1.0]) > 0.01
     assert 10 < np.median(wandering[1.0]) < 300
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("kind", ["shipped", "shipped_morphs"])
+def test_a_past_that_goes_over_into_a_relative_leaves_what_follows_as_it_is(monkeypatch, kind):
+    from training.nsynth import train
+
+    stage = train.Stage(*(float(kind == name) for name in (
+        "notes", "morphs", "shipped", "shipped_morphs")), 0.0, 0.0, 1e-3, 0.9, quietest=1.0)
+    monkeypatch.setattr(train, "WOBBLES", 0)
+    monkeypatch.setattr(train, "STRAYED", 0)
+    made = small_data()
+    crops = train.Crops(made, stage, 4096, np.random.default_rng(7))
+    assert all(crop.past is crop.audio for crop in (crops() for _ in range(20)))
+    monkeypatch.setattr(train, "STRAYED", 1)
+    strayed = []
+    for crop in [crops() for _ in range(40)]:
+        if kind == "shipped_morphs":        # the sound that leads is what a mix falls into
+            share = np.abs(crop.past - crop.audio) <= np.abs(
+                crop.sources[0].audio - crop.audio) + 1e-9
+            assert share.all()
+        strayed.append(np.abs(crop.past - crop.audio).max())
+    assert np.mean(np.array(strayed) > 0.01) > 0.4
+    drawn = train.batch(crops, 8)
+    assert drawn.pasts.shape == drawn.targets.shape and (drawn.pasts != drawn.targets).any()
 
 
 # -- what ships ---------------------------------------------------------------------------------

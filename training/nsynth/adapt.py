@@ -45,7 +45,7 @@ MOST_MINUTES = 24 * 60
 RUNS = ROOT / "training" / "runs" / "adapt"
 CARD = "adapted.json"
 # Shares of crops: notes to remember by, the sounds, the morphs between them.
-NOTES, MORPHS = 0.12, 0.33
+NOTES, MORPHS = 0.10, 0.42
 # What is to be known by heart is moved little in pitch and level.
 SEMITONES, OWN_SEMITONES, EXACT, QUIETEST = 1.5, 0.15, 0.5, 0.8
 RATE, END, EMA = 2.5e-3, 0.02, 0.998

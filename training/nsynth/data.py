@@ -45,13 +45,14 @@ BROAD_MORPHS = 300
 # that a mix is heard as one.
 REACH = 2.4
 SHIPPED_SHARES = (0.1, 0.2, 0.27, 1 / 3, 0.4, 0.45)
-# How often a morph is drawn: more where mixes broke up, and at the share that the default plays.
+# How often a morph is drawn: more where mixes broke up, and at the share that the default plays;
+# there, more again of the pairs that broke up or stayed what leads them.
 HARD_LEADS, HARDER, DEFAULT_SHARE = ("bass", "metal"), 2.0, 1 / 3
-HARD_PAIRS = (("bass", "metal"), ("metal", "flute"))
-UNPITCHED, TUNING = "metal", 2.0
+HARD_PAIRS = (("bass", "metal"), ("metal", "bass"), ("metal", "meow"), ("metal", "flute"))
+UNPITCHED, TUNING = "metal", 2.4
 LOW = "bass"
 # How loud the other rings along, times its share.
-RING, RING_OF_LOW = 0.75, 1.35
+RING, RING_OF_LOW = 0.75, 1.9
 
 
 @dataclass
@@ -140,7 +141,7 @@ def shipped_morph(pair: tuple[str, str], found: dict[str, Partials], share: floa
     if share == 0.5:
         return morph(lead, other, 0.5) + morph(other, lead, 0.5)
     if pair[0] == UNPITCHED:
-        return morph(tuned(lead, other.frequency[0], TUNING * share), other, reach)
+        return morph(tuned(lead, other.frequency[0], min(1.0, TUNING * share)), other, reach)
     audio = morph(lead, other, reach)
     ring = RING_OF_LOW if pair[0] == LOW else RING if pair[1] == UNPITCHED else 0.0
     return audio + ring * share * morph(other, lead, 1 - reach) if ring else audio
@@ -264,7 +265,9 @@ def render(progress: Callable[[int, int], None] | None = None, seed: int = 0) ->
             morphs.append(_normalise(shipped_morph(pair, shipped_found, share)))
             sources.append((first + i, first + j))
             shares.append(share)
-            hard = (pair[0] in HARD_LEADS) + (pair in HARD_PAIRS) + (share == DEFAULT_SHARE)
+            hard = int(pair[0] in HARD_LEADS)
+            if share == DEFAULT_SHARE:
+                hard += 1 + (pair in HARD_PAIRS)
             weights.append(HARDER ** hard)
     program, pitch, split = np.array(labels, np.int16).T
     track = np.repeat(pitch[:, None].astype(np.float32), SAMPLES // TRACK_HOP, axis=1)

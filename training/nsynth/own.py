@@ -39,6 +39,7 @@ LOW = 110.0                         # Hz: the network hears few periods of its p
 BAND = 125.0                        # Hz, of a sound without pitch
 NARROW = 60.0                       # Hz, of a harmonic: a window of 33 ms
 CLEAR, PITCHED = 0.8, 0.5           # of a frame's periodicity; of a sound's loud frames
+NOISY = 0.1                         # share of a sound's energy that is not in its harmonics
 # How much of a pitched sound is heard in the mix that a sound without pitch leads, for each unit of
 # its share.
 BESIDE = 1.5
@@ -238,8 +239,9 @@ def coloured(lead: Own, other: Own, share: float) -> np.ndarray:
 
 
 def hard(lead: Own) -> bool:
-    """Whether the mixes that a sound leads break up easily: it is low, or has no pitch."""
-    return lead.frequency is None or float(np.median(lead.frequency)) < LOW
+    """Whether the mixes that a sound leads break up easily: it is low, noisy, or has no pitch."""
+    return (lead.frequency is None or float(np.median(lead.frequency)) < LOW
+            or float(np.sum(lead.found.rest ** 2)) > NOISY * float(np.sum(lead.audio ** 2)))
 
 
 def read_notes(length: int, file: Path = NOTES_FILE) -> dict[str, np.ndarray]:

@@ -5,9 +5,9 @@ trains for M minutes on a CUDA GPU or the CPU, writes its state every few minute
 and exports a TensorFlow checkpoint where TensorFlow is installed.  Only PyTorch, NumPy and SciPy
 are needed once the data set is there.
 
-Two stages.  "broad": notes of all instruments, to learn how sound goes on; "near": mostly the
-shipped sounds and the morphs between them, the instruments kept in the mix.  Without `--stage` the
-first 55 % of the time are broad and the rest near.
+Three stages.  "broad": notes of all instruments, to learn how sound goes on; "near": mostly the
+shipped sounds and the morphs between them, the instruments kept in the mix; "fine": more of these,
+moved less in pitch and level.  Without `--stage` half of the time is broad, three tenths near.
 
 What keeps the free-running sound clean is what the decoder hears while it learns: the past it is
 given is wrong most of the time, by noise or by its own guesses, and the future it must predict is
@@ -43,10 +43,13 @@ WOBBLES = 0.4
 # Mixed encodings get noise of up to this many standard deviations: a mix that is played is never
 # quite one that was taught.
 ENCODING_NOISE = 0.15
-# Standard deviation, at most, of a past that is off by mu-law codes.
+# Standard deviation, at most, of a past that is off by mu-law codes; half of them are off by less
+# than a quarter of it, since that is how far a decoder's own past is off.
 CODES_OFF = 5
 # Share of crops whose past fades in and out, down to silence, while the sound goes on.
 FADED = 0.05
+# Share of crops of shipped sounds and their mixes in whose past a relative is heard for a while.
+STRAYED = 0.08
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class Stage:
 STAGES = {
     "broad": Stage(0.42, 0.03, 0.30, 0.25, 1.0, 0.5, 3e-3, 0.999),
     "near": Stage(0.25, 0.02, 0.28, 0.45, 1.5, 0.35, 1.5e-3, 0.999),
+    "fine": Stage(0.15, 0.01, 0.37, 0.47, 1.5, 0.15, 1.5e-3, 0.999, exact=0.5, quietest=0.7),
 }
 
 # Windowed-sinc interpolation, 12 taps at 512 positions between two samples.
@@ -109,6 +113,18 @@ class Source:
 
     audio: np.ndarray
     pitch: np.ndarray
+
+
+@dataclass
+class Crop:
+    """Audio [length] to predict, the past that the decoder hears, and the sources, with shares,
+    of its encoding.
+    """
+
+    audio: np.ndarray
+    past: np.ndarray
+    sources: list[Source]
+    shares: list[float]
 
 
 class Crops:
@@ -166,8 +182,15 @@ class Crops:
         quiet = np.sqrt(np.mean(audio.reshape(-1, HOP) ** 2, axis=1)) < 0.01
         return Source(audio, np.where(quiet, np.nan, pitch))
 
-    def __call__(self) -> tuple[np.ndarray, list[Source], list[float]]:
-        """A crop of audio [length], and the crops, with shares, whose encodings are its own."""
+    def _strayed(self, audio: np.ndarray, relative: np.ndarray) -> np.ndarray:
+        """A past that goes over into a relative of the sound, and back, a few times."""
+        moments = np.sort(self.rng.integers(0, self.length, 4))
+        shares = np.minimum(1, self.rng.uniform(0, 1.5, 4)) * (self.rng.random(4) < 0.6)
+        share = np.interp(np.arange(self.length), moments, shares)
+        return audio + share * (relative - audio)
+
+    def __call__(self) -> Crop:
+        """Draw one."""
         rng, stage, start = self.rng, self.stage, self._start()
         level = float(rng.uniform(stage.quietest, 1.15)) if rng.random() < 0.7 else 1.0
         kind = rng.choice(4, p=np.array([stage.notes, stage.morphs, stage.shipped,
@@ -180,7 +203,13 @@ class Crops:
             source, wobble = self._source(i, start, rate, level), self._wobble()
             audio = source.audio if np.ndim(wobble) == 0 else level * crop(
                 self.data["audio"][i], positions(start, rate * wobble, self.length))
-            return audio, [source], [1.0]
+            led = np.flatnonzero(self.data["morph_sources"][:, 0] == i) if kind == 2 else []
+            past = audio
+            if len(led) and rng.random() < STRAYED:
+                past = self._strayed(audio, level * crop(
+                    self.data["morph_audio"][rng.choice(led)],
+                    positions(start, rate, self.length)))
+            return Crop(audio, past, [source], [1.0])
         rows = self.morphs if kind == 1 else self.shipped_morphs
         weight = self.data["morph_weight"][rows]
         k = rng.choice(rows, p=weight / weight.sum())
@@ -189,54 +218,59 @@ class Crops:
         rate, share = self._rate(semitones), float(self.data["morph_share"][k])
         audio = level * crop(self.data["morph_audio"][k],
                              positions(start, rate * self._wobble(), self.length))
-        return audio, [self._source(lead, start, rate, level),
-                       self._source(other, start, self._rate(semitones), level)], [1 - share, share]
+        sources = [self._source(lead, start, rate, level),
+                   self._source(other, start, self._rate(semitones), level)]
+        strays = kind == 3 and rng.random() < STRAYED
+        past = self._strayed(audio, sources[0].audio) if strays else audio
+        return Crop(audio, past, sources, [1 - share, share])
 
 
 @dataclass
 class Batch:
-    """targets [B, T] codes; signals [C, T] to encode; mixing [B, C] their shares in the B; pitch
-    [C, frames] MIDI, NaN where none.
+    """targets and their pasts [B, T] codes; signals [C, T] to encode; mixing [B, C] their shares in
+    the B; pitch [C, frames] MIDI, NaN where none.
     """
 
     targets: torch.Tensor
+    pasts: torch.Tensor
     signals: torch.Tensor
     mixing: torch.Tensor
     pitch: torch.Tensor
 
 
-def batch(crops: Callable, clips: int) -> Batch:
+def batch(crops: Callable[[], Crop], clips: int) -> Batch:
     """Draw a batch; a crop that is its own source is encoded once."""
-    targets, signals, pitch, rows = [], [], [], []
+    targets, pasts, signals, pitch, rows = [], [], [], [], []
     for _ in range(clips):
-        audio, sources, shares = crops()
-        targets.append(mu_law(audio))
-        rows.append((len(signals), shares))
-        signals += [mu_law(source.audio) for source in sources]
-        pitch += [source.pitch for source in sources]
+        drawn = crops()
+        targets.append(mu_law(drawn.audio))
+        pasts.append(targets[-1] if drawn.past is drawn.audio else mu_law(drawn.past))
+        rows.append((len(signals), drawn.shares))
+        signals += [mu_law(source.audio) for source in drawn.sources]
+        pitch += [source.pitch for source in drawn.sources]
     mixing = np.zeros((clips, len(signals)), np.float32)
     for row, (first, shares) in zip(mixing, rows):
         row[first:first + len(shares)] = shares
     signals = torch.from_numpy((np.stack(signals) - 128).astype(np.float32) / 128)
-    return Batch(torch.from_numpy(np.stack(targets)), signals, torch.from_numpy(mixing),
-                 torch.from_numpy(np.stack(pitch).astype(np.float32)))
+    return Batch(torch.from_numpy(np.stack(targets)), torch.from_numpy(np.stack(pasts)), signals,
+                 torch.from_numpy(mixing), torch.from_numpy(np.stack(pitch).astype(np.float32)))
 
 
-def history(targets: torch.Tensor, encoding: torch.Tensor, network, noise: float,
+def history(pasts: torch.Tensor, encoding: torch.Tensor, network, noise: float,
             rng: np.random.Generator) -> torch.Tensor:
     """What the decoder hears for each clip: the truth, the truth with some noise or with much (so
     that pitch must come from the encoding), its own guesses, or the truth some mu-law codes off,
     which is how its own guesses are: small errors where the sound is near zero, large ones at its
     peaks.  Some of it fades as well: a decoder that has fallen silent must find its way back.
     """
-    heard = (targets.float() - 128) / 128
-    kinds = rng.choice(5, size=len(targets), p=[0.10, 0.16, 0.28, 0.14, 0.32])
+    heard = (pasts.float() - 128) / 128
+    kinds = rng.choice(5, size=len(pasts), p=[0.12, 0.16, 0.22, 0.14, 0.36])
     for b in np.flatnonzero(kinds == 4):
-        off = (rng.uniform(0, CODES_OFF) * torch.randn_like(heard[b])).round()
-        heard[b] = ((targets[b] + off).clamp(0, 255) - 128) / 128
+        off = (CODES_OFF * rng.random() ** 2 * torch.randn_like(heard[b])).round()
+        heard[b] = ((pasts[b] + off).clamp(0, 255) - 128) / 128
     own = np.flatnonzero(kinds == 3)
     if own.size:
-        uniforms = torch.rand(own.size, targets.shape[1], device=targets.device)
+        uniforms = torch.rand(own.size, pasts.shape[1], device=pasts.device)
         guessed = network.sample_once(heard[own], encoding[own].detach(), uniforms)
         # Some of the past true, some guessed: how much differs from clip to clip.
         kept = torch.rand(heard[own].shape, device=heard.device) < float(rng.uniform(0, 0.7))
@@ -244,10 +278,10 @@ def history(targets: torch.Tensor, encoding: torch.Tensor, network, noise: float
     for b in np.flatnonzero((kinds == 1) | (kinds == 2)):
         level = rng.uniform(0, noise) if kinds[b] == 1 else rng.uniform(noise, 6 * noise)
         heard[b] += torch.randn_like(heard[b]) * float(level)
-    for b in np.flatnonzero(rng.random(len(targets)) < FADED):
-        moments = np.sort(rng.integers(0, targets.shape[1], 4))
+    for b in np.flatnonzero(rng.random(len(pasts)) < FADED):
+        moments = np.sort(rng.integers(0, pasts.shape[1], 4))
         levels = rng.uniform(0, 1.2, 4) * (rng.random(4) < 0.6)
-        gain = np.interp(np.arange(targets.shape[1]), moments, levels).astype(np.float32)
+        gain = np.interp(np.arange(pasts.shape[1]), moments, levels).astype(np.float32)
         heard[b] *= torch.from_numpy(gain).to(heard.device)
     return heard
 
@@ -346,8 +380,8 @@ class Trainer:
 
     def step(self, drawn: Batch, noise: float, rate: float, decay: float) -> float:
         """One optimiser step; returns the loss, nats per sample."""
-        targets, signals, mixing, pitch = (x.to(self.device) for x in (
-            drawn.targets, drawn.signals, drawn.mixing, drawn.pitch))
+        targets, pasts, signals, mixing, pitch = (x.to(self.device) for x in (
+            drawn.targets, drawn.pasts, drawn.signals, drawn.mixing, drawn.pitch))
         with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
             own = self.model.encode(signals, self.network.pooled)
             encoding = torch.einsum("bc,cfz->bfz", mixing, own.float())
@@ -355,7 +389,7 @@ class Trainer:
             spread = ENCODING_NOISE * torch.rand(len(mixed), device=self.device) * mixed
             encoding = encoding + spread[:, None, None] * own.detach().float().std((0, 1)) * (
                 torch.randn(encoding.shape, device=self.device))
-            heard = history(targets, encoding, self.network, noise, self.rng)
+            heard = history(pasts, encoding, self.network, noise, self.rng)
             loss = self.network.loss(heard, targets, encoding)
             voiced = torch.isfinite(pitch)
             off = self.head(own.float()) - pitch_features(torch.nan_to_num(pitch))
@@ -487,7 +521,8 @@ def main(arguments: list[str] | None = None) -> int:
     fused = " (fused)" if trainer.network is not trainer.model else ""
     print(f"{asdict(trainer.model.size)} on {trainer.device}{fused}, from step {trainer.steps}",
           flush=True)
-    stages = [(options.stage, 1.0)] if options.stage else [("broad", 0.55), ("near", 0.45)]
+    all_stages = [("broad", 0.5), ("near", 0.3), ("fine", 0.2)]
+    stages = [(options.stage, 1.0)] if options.stage else all_stages
     try:
         for name, share in stages:
             trainer.run(STAGES[name], options.minutes * share, clips, options.length,
