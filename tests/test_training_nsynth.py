@@ -425,16 +425,15 @@ def test_a_past_that_goes_over_into_a_relative_leaves_what_follows_as_it_is(monk
         "notes", "morphs", "shipped", "shipped_morphs")), 0.0, 0.0, 1e-3, 0.9, quietest=1.0)
     monkeypatch.setattr(train, "WOBBLES", 0)
     monkeypatch.setattr(train, "STRAYED", 0)
-    made = small_data()
-    crops = train.Crops(made, stage, 4096, np.random.default_rng(7))
+    crops = train.Crops(small_data(), stage, 4096, np.random.default_rng(7))
     assert all(crop.past is crop.audio for crop in (crops() for _ in range(20)))
     monkeypatch.setattr(train, "STRAYED", 1)
     strayed = []
     for crop in [crops() for _ in range(40)]:
         if kind == "shipped_morphs":        # the sound that leads is what a mix falls into
-            share = np.abs(crop.past - crop.audio) <= np.abs(
+            between = np.abs(crop.past - crop.audio) <= np.abs(
                 crop.sources[0].audio - crop.audio) + 1e-9
-            assert share.all()
+            assert between.all()
         strayed.append(np.abs(crop.past - crop.audio).max())
     assert np.mean(np.array(strayed) > 0.01) > 0.4
     drawn = train.batch(crops, 8)

@@ -73,6 +73,8 @@ STAGES = {
     "near": Stage(0.25, 0.02, 0.28, 0.45, 1.5, 0.35, 1.5e-3, 0.999),
     "fine": Stage(0.15, 0.01, 0.37, 0.47, 1.5, 0.15, 1.5e-3, 0.999, exact=0.5, quietest=0.7),
 }
+# Of a whole run's time.
+TIME_SHARES = {"broad": 0.5, "near": 0.3, "fine": 0.2}
 
 # Windowed-sinc interpolation, 12 taps at 512 positions between two samples.
 _TAPS, _PHASES = 12, 512
@@ -105,6 +107,16 @@ def crop(audio: np.ndarray, at: np.ndarray) -> np.ndarray:
     inside = (taps >= 0) & (taps < audio.size)
     values = np.where(inside, audio[np.clip(taps, 0, audio.size - 1)] / 32768.0, 0.0)
     return np.sum(values * weights, axis=1)
+
+
+def now_and_then(rng: np.random.Generator, length: int, most: float,
+                 top: float = math.inf) -> np.ndarray:
+    """A curve [length] through four moments: at some it is 0, at the others up to `most`, but not
+    over `top`.
+    """
+    moments = np.sort(rng.integers(0, length, 4))
+    levels = np.minimum(top, rng.uniform(0, most, 4)) * (rng.random(4) < 0.6)
+    return np.interp(np.arange(length), moments, levels)
 
 
 @dataclass
@@ -184,10 +196,7 @@ class Crops:
 
     def _strayed(self, audio: np.ndarray, relative: np.ndarray) -> np.ndarray:
         """A past that goes over into a relative of the sound, and back, a few times."""
-        moments = np.sort(self.rng.integers(0, self.length, 4))
-        shares = np.minimum(1, self.rng.uniform(0, 1.5, 4)) * (self.rng.random(4) < 0.6)
-        share = np.interp(np.arange(self.length), moments, shares)
-        return audio + share * (relative - audio)
+        return audio + now_and_then(self.rng, self.length, 1.5, 1.0) * (relative - audio)
 
     def __call__(self) -> Crop:
         """Draw one."""
@@ -203,9 +212,9 @@ class Crops:
             source, wobble = self._source(i, start, rate, level), self._wobble()
             audio = source.audio if np.ndim(wobble) == 0 else level * crop(
                 self.data["audio"][i], positions(start, rate * wobble, self.length))
-            led = np.flatnonzero(self.data["morph_sources"][:, 0] == i) if kind == 2 else []
             past = audio
-            if len(led) and rng.random() < STRAYED:
+            if kind == 2 and rng.random() < STRAYED:
+                led = np.flatnonzero(self.data["morph_sources"][:, 0] == i)
                 past = self._strayed(audio, level * crop(
                     self.data["morph_audio"][rng.choice(led)],
                     positions(start, rate, self.length)))
@@ -279,9 +288,7 @@ def history(pasts: torch.Tensor, encoding: torch.Tensor, network, noise: float,
         level = rng.uniform(0, noise) if kinds[b] == 1 else rng.uniform(noise, 6 * noise)
         heard[b] += torch.randn_like(heard[b]) * float(level)
     for b in np.flatnonzero(rng.random(len(pasts)) < FADED):
-        moments = np.sort(rng.integers(0, pasts.shape[1], 4))
-        levels = rng.uniform(0, 1.2, 4) * (rng.random(4) < 0.6)
-        gain = np.interp(np.arange(pasts.shape[1]), moments, levels).astype(np.float32)
+        gain = now_and_then(rng, pasts.shape[1], 1.2).astype(np.float32)
         heard[b] *= torch.from_numpy(gain).to(heard.device)
     return heard
 
@@ -521,10 +528,9 @@ def main(arguments: list[str] | None = None) -> int:
     fused = " (fused)" if trainer.network is not trainer.model else ""
     print(f"{asdict(trainer.model.size)} on {trainer.device}{fused}, from step {trainer.steps}",
           flush=True)
-    all_stages = [("broad", 0.5), ("near", 0.3), ("fine", 0.2)]
-    stages = [(options.stage, 1.0)] if options.stage else all_stages
+    stages = {options.stage: 1.0} if options.stage else TIME_SHARES
     try:
-        for name, share in stages:
+        for name, share in stages.items():
             trainer.run(STAGES[name], options.minutes * share, clips, options.length,
                         rate=options.rate, report=lambda line: print(line, flush=True))
     except KeyboardInterrupt:
