@@ -392,6 +392,22 @@ def test_crops_resample_in_tune():
 
 
 @pytest.mark.torch
+def test_processes_beside_the_training_draw_what_their_seeds_say():
+    from training.nsynth import train
+
+    stage = train.Stage(0.5, 0, 0.5, 0, 1.0, 0.5, 1e-3, 0.9)
+    crops = train.Crops(small_data(), stage, 1024, np.random.default_rng(0))
+    batches = train.Batches(crops, 3, 8).drawn_by(2)
+    drawn = [next(batches) for _ in range(4)]
+    for process in (0, 1):
+        crops.rng = np.random.default_rng([8, process])
+        for found in drawn[process::2]:
+            wanted = train.batch(crops, 3)
+            for name in ("targets", "pasts", "signals", "mixing"):
+                assert np.array_equal(getattr(found, name), getattr(wanted, name)), name
+
+
+@pytest.mark.torch
 def test_where_the_pitch_strays_the_encoding_is_still_of_the_true_one(monkeypatch):
     from training.nsynth import train
 

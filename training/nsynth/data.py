@@ -48,7 +48,8 @@ SHIPPED_SHARES = (0.1, 0.2, 0.27, 1 / 3, 0.4, 0.45)
 # How often a morph is drawn: more where mixes broke up, and at the share that the default plays;
 # there, more again of the pairs that broke up or stayed what leads them.
 HARD_LEADS, HARDER, DEFAULT_SHARE = ("bass", "metal"), 2.0, 1 / 3
-HARD_PAIRS = (("bass", "metal"), ("metal", "bass"), ("metal", "meow"), ("metal", "flute"))
+HARD_PAIRS = (("bass", "metal"), ("bass", "meow"), ("metal", "bass"), ("metal", "meow"),
+              ("metal", "flute"))
 UNPITCHED, TUNING = "metal", 2.4
 LOW = "bass"
 # How loud the other rings along, times its share.
