@@ -2,7 +2,8 @@
 
 Renders the data if it is missing, trains for M minutes on a CUDA GPU or the CPU, keeps its state
 in ``training/runs/gansynth/state.npz`` (a later call goes on from there), and exports a TensorFlow
-checkpoint where TensorFlow is at hand. With the data file there, PyTorch, NumPy and SciPy will do.
+checkpoint where TensorFlow is at hand. With the data file there, PyTorch, NumPy, SciPy and
+google-crc32c will do.
 
 There is no adversary. The generator learns by regression what each z should sound like: one of 24
 instruments, or a mixture of neighbours (``data.shares``), in its shade (``data.shades``), with one
@@ -43,6 +44,8 @@ RATES = {"steady": 0.02, "coarse": 0.015, "fine": 0.008}
 SPLIT = 3               # blocks in full in the coarse stage
 COARSE_ROWS = 16        # rows that block SPLIT works on; each stands for 8 of the output
 WINDOW = 16             # rows of the output in a window of the fine stage
+# Nepers of power under a pitch's loudest band that are heard alike: what `evaluate` counts as well.
+HEARD = 10.0
 EMA = 0.99
 _INSTRUMENTS = len(data.INSTRUMENTS)
 _PITCHES = len(data.PITCHES)
@@ -290,8 +293,9 @@ class Trainer:
         top = wanted.amax(dim=(1, 2), keepdim=True)
         peak = targets.peak[pitch].view(-1, 1, 1)
         ever = targets.ceiling_ever[pitch][:, None]
-        strong = (0.1 + 0.5 * torch.exp(0.2 * (wanted - top))
-                  + 0.5 * torch.exp(0.15 * (ceiling - peak)).clamp(max=1.0)) * usable
+        strong = (0.1 + 0.4 * torch.exp(0.2 * (wanted - top))
+                  + 0.4 * torch.exp(0.15 * (ceiling - peak)).clamp(max=1.0)
+                  + 0.3 * (ever > peak - HEARD)) * usable
         turning = (torch.exp(0.25 * (torch.maximum(wanted, ever - 14.0) - top).clamp(max=0.0))
                    + 0.3 * torch.exp(0.25 * (ever - peak))) * usable
         phase = targets.frequency[pitch][:, None].expand(-1, wanted.shape[1], -1)
@@ -307,7 +311,7 @@ class Trainer:
                                           + spectra.MAGNITUDE_SHIFT)
         phase_error = output[:, 1] - phase
         square = magnitude_error.square()
-        magnitude_loss = ((torch.sqrt(square + 1e-3) + 15.0 * square) * strong).sum() / strong.sum()
+        magnitude_loss = ((torch.sqrt(square + 1e-3) + 30.0 * square) * strong).sum() / strong.sum()
         square = phase_error.square()
         # The square reaches the alternating phases of the first row, where the mere distance
         # would be content with their median.
