@@ -54,6 +54,7 @@ UNPITCHED, TUNING = "metal", 2.4
 LOW = "bass"
 # How loud the other rings along, times its share.
 RING, RING_OF_LOW = 0.75, 1.9
+MOMENT = 32             # samples from one level of a partial to the next
 
 
 @dataclass
@@ -101,11 +102,30 @@ def _harmonics(audio: np.ndarray, f0: np.ndarray) -> Partials:
     return partials(audio, np.arange(1, count + 1)[:, None] * f0, float(f0.mean()))
 
 
-def _level(amplitude: np.ndarray, floor: float = -65.0) -> np.ndarray:
+def level(amplitude: np.ndarray, floor: float = -65.0) -> np.ndarray:
+    """Amplitudes in dB, never under a floor."""
     return np.maximum(20 * np.log10(np.abs(amplitude) + 1e-9), floor)
 
 
-def morph(lead: Partials, other: Partials, share: float) -> np.ndarray:
+def levels_at(lead: Partials, other: Partials) -> np.ndarray:
+    """The other's levels at the frequencies of the lead's partials.
+
+    Returns
+    -------
+    np.ndarray
+        dB [k of lead, moments], one moment every `MOMENT` samples.  Past the other's highest
+        partial its level falls 12 dB per octave.
+    """
+    wanted, there = lead.frequency[:, ::MOMENT], other.frequency[:, ::MOMENT]
+    levels = level(other.amplitude[:, ::MOMENT])
+    found = np.stack([np.interp(np.log(wanted[:, t]), np.log(there[:, t]), levels[:, t])
+                      for t in range(wanted.shape[1])], axis=1)
+    beyond = np.maximum(0, np.log2(wanted / there[-1]))
+    return np.maximum(found - 12 * beyond, -65.0)
+
+
+def morph(lead: Partials, other: Partials, share: float,
+          target: np.ndarray | None = None) -> np.ndarray:
     """The sound on the way from one sound to another; see the module's head.
 
     Parameters
@@ -114,22 +134,18 @@ def morph(lead: Partials, other: Partials, share: float) -> np.ndarray:
         Of equally many samples.
     share : float
         0 (lead as it is, without the noise beside its partials) to 1 (levels all other's).
+    target : np.ndarray, optional
+        The levels to go to, as `levels_at` gives them; its own for these two if left out.
 
     Returns
     -------
     np.ndarray
         float64 [samples].
     """
-    step = 32
-    wanted, own = lead.frequency[:, ::step], _level(lead.amplitude[:, ::step])
-    there, levels = other.frequency[:, ::step], _level(other.amplitude[:, ::step])
-    target = np.stack([np.interp(np.log(wanted[:, t]), np.log(there[:, t]), levels[:, t])
-                       for t in range(own.shape[1])], axis=1)
-    # Past the other's highest partial its level falls 12 dB per octave.
-    beyond = np.maximum(0, np.log2(wanted / there[-1]))
-    gain = share * (np.maximum(target - 12 * beyond, -65.0) - own)
+    target = levels_at(lead, other) if target is None else target
+    gain = share * (target - level(lead.amplitude[:, ::MOMENT]))
     time = np.arange(lead.rest.size)
-    gain = np.stack([np.interp(time, time[::step], row) for row in gain])
+    gain = np.stack([np.interp(time, time[::MOMENT], row) for row in gain])
     gain = 10 ** (np.clip(gain, -40, 30) / 20)
     tone = np.sum(np.real(gain * lead.amplitude * np.exp(1j * lead.phase)), axis=0)
     return tone + 0.3 * (1 - share) * lead.rest

@@ -20,6 +20,7 @@ from itertools import permutations
 from pathlib import Path
 
 import numpy as np
+from scipy.signal import fftconvolve
 
 import audio_utils
 from synths import InputError
@@ -40,6 +41,10 @@ BAND = 125.0                        # Hz, of a sound without pitch
 NARROW = 60.0                       # Hz, of a harmonic: a window of 33 ms
 CLEAR, PITCHED = 0.8, 0.5           # of a frame's periodicity; of a sound's loud frames
 NOISY = 0.1                         # share of a sound's energy that is not in its harmonics
+# How much of a sound's noise is in the mixes that it leads; of a noisy one less, since in what is
+# played noise begets noise.
+RUSTLE, FAINT = 0.3, 0.1
+STEADY = 3200                       # samples of a Hann window, half as long at half its height
 # How much of a pitched sound is heard in the mix that a sound without pitch leads, for each unit of
 # its share.
 BESIDE = 1.5
@@ -231,17 +236,50 @@ def coloured(lead: Own, other: Own, share: float) -> np.ndarray:
 
     What the other has not got at these frequencies would else leave the noise beside them alone.
     """
+    rough = noisy(lead)
     found = replace(lead.found, rest=np.zeros_like(lead.found.rest))
-    tone = data.morph(found, other.found, share)
+    if rough:
+        found = replace(found, amplitude=smoothed(found.amplitude))
+    tone = data.morph(found, other.found, share, colour(lead, other))
     own = lead.audio - lead.found.rest
     gain = np.sqrt(np.mean(own ** 2) / max(np.mean(tone ** 2), 1e-9))
-    return gain * tone + 0.3 * (1 - share) * lead.found.rest
+    return gain * tone + (FAINT if rough else RUSTLE) * (1 - share) * lead.found.rest
+
+
+def colour(lead: Own, other: Own) -> np.ndarray:
+    """The levels that a sound's partials are moved towards by another, as `data.levels_at`.
+
+    A bass has nothing where a high sound has its harmonics: all of them would go down to one level,
+    which is a buzz.  So of two pitched sounds the levels in the order of harmonics count as well.
+    """
+    # A weak partial's level flickers, and would make noise of what it colours.
+    found = replace(other.found, amplitude=smoothed(other.found.amplitude))
+    levels = data.levels_at(lead.found, found)
+    if lead.frequency is not None and other.frequency is not None:
+        order = data.level(found.amplitude[:len(levels), ::data.MOMENT])
+        levels[:len(order)] = np.maximum(levels[:len(order)], order)
+    return levels
+
+
+def smoothed(amplitude: np.ndarray) -> np.ndarray:
+    """Partials' amplitudes [k, samples] without the noise that lies in them: the levels of a tenth
+    of a second, each with one phase.
+    """
+    window = np.hanning(STEADY)
+    power = fftconvolve(np.abs(amplitude) ** 2, (window / window.sum())[None], "same", axes=1)
+    phase = np.angle(amplitude.sum(axis=1, keepdims=True))
+    return np.sqrt(np.maximum(power, 0.0)) * np.exp(1j * phase)
+
+
+def noisy(sound: Own) -> bool:
+    """Whether a sound that has a pitch is noise besides, as a hoarse voice is."""
+    return sound.frequency is not None and (
+        float(np.sum(sound.found.rest ** 2)) > NOISY * float(np.sum(sound.audio ** 2)))
 
 
 def hard(lead: Own) -> bool:
     """Whether the mixes that a sound leads break up easily: it is low, noisy, or has no pitch."""
-    return (lead.frequency is None or float(np.median(lead.frequency)) < LOW
-            or float(np.sum(lead.found.rest ** 2)) > NOISY * float(np.sum(lead.audio ** 2)))
+    return lead.frequency is None or float(np.median(lead.frequency)) < LOW or noisy(lead)
 
 
 def read_notes(length: int, file: Path = NOTES_FILE) -> dict[str, np.ndarray]:
