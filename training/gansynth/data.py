@@ -50,6 +50,8 @@ HIGHEST = 7950.0    # Hz; harmonics above are left out
 LEVEL_FLOOR = -100.0
 LEVEL_STEP = 0.4
 LOG_FLOOR = -7.0    # natural logarithm of mel power: 85 dB under a full-scale sine
+# Nepers of power (43 dB) under the loudest band of a pitch: what counts as heard.
+HEARD = 10.0
 # One pitch of every instrument is never trained on.
 HELD_OUT = tuple((k, 27 + 23 * k % 56) for k in range(len(INSTRUMENTS)))
 

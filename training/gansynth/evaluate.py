@@ -41,7 +41,6 @@ _APART, _TARGETS_APART = "dB, mean of pairs", "targets' dB, mean of pairs"
 _LOWEST = "lowest instrument's"
 _SHARE = "share of the target's, mean"
 _DISTANCE = "log-spectral distance to target, dB, mean"
-VARIETY_SPAN = 10.0     # nepers of power (43 dB) under the loudest band: what counts as heard
 
 
 def from_targets(targets: np.ndarray) -> np.ndarray:
@@ -113,13 +112,13 @@ def explained(made: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
     """Return how well the variation over notes follows the targets'.
 
     Both are log mel power ``[notes, 128, 1024]`` at one pitch. The mean over notes is taken off,
-    so that what all notes share does not count, and only what comes within ``VARIETY_SPAN`` of
+    so that what all notes share does not count, and only what comes within ``data.HEARD`` of
     the loudest in some target; quieter than that is the same silence in both. Of the
     generator's own spectrograms it says what was learned; of the sound's, what is heard of it
     once the phases have had their say.
     """
-    floor = wanted.max() - VARIETY_SPAN - 2.0
-    heard = wanted.max(axis=0) > wanted.max() - VARIETY_SPAN
+    floor = wanted.max() - data.HEARD - 2.0
+    heard = wanted.max(axis=0) > wanted.max() - data.HEARD
     made, wanted = (np.maximum(part[:, heard], floor) for part in (made, wanted))
     made, wanted = made - made.mean(axis=0), wanted - wanted.mean(axis=0)
     return {"explained": float(1.0 - ((made - wanted) ** 2).sum() / (wanted ** 2).sum()),

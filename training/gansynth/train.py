@@ -44,8 +44,6 @@ RATES = {"steady": 0.02, "coarse": 0.015, "fine": 0.008}
 SPLIT = 3               # blocks in full in the coarse stage
 COARSE_ROWS = 16        # rows that block SPLIT works on; each stands for 8 of the output
 WINDOW = 16             # rows of the output in a window of the fine stage
-# Nepers of power under a pitch's loudest band that are heard alike: what `evaluate` counts as well.
-HEARD = 10.0
 EMA = 0.99
 _INSTRUMENTS = len(data.INSTRUMENTS)
 _PITCHES = len(data.PITCHES)
@@ -295,7 +293,7 @@ class Trainer:
         ever = targets.ceiling_ever[pitch][:, None]
         strong = (0.1 + 0.4 * torch.exp(0.2 * (wanted - top))
                   + 0.4 * torch.exp(0.15 * (ceiling - peak)).clamp(max=1.0)
-                  + 0.3 * (ever > peak - HEARD)) * usable
+                  + 0.3 * (ever > peak - data.HEARD)) * usable
         turning = (torch.exp(0.25 * (torch.maximum(wanted, ever - 14.0) - top).clamp(max=0.0))
                    + 0.3 * torch.exp(0.25 * (ever - peak))) * usable
         phase = targets.frequency[pitch][:, None].expand(-1, wanted.shape[1], -1)
@@ -450,7 +448,7 @@ class Trainer:
                     self.targets.levels[..., first:end], timbre, pitch,
                     torch.arange(first, end, device=self.device)), pitch))
             a, b = torch.cat(said, dim=1), torch.cat(wanted, dim=1)
-            heard = b.amax(dim=0) > b.max() - 10.0
+            heard = b.amax(dim=0) > b.max() - data.HEARD
             a, b = (a - a.mean(dim=0))[:, heard], (b - b.mean(dim=0))[:, heard]
             result.append(round(1.0 - ((a - b).square().sum() / b.square().sum()).item(), 3))
         self._put(own)

@@ -13,6 +13,7 @@ makes that file from the FluidR3 General MIDI font (MIT licence).
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -74,6 +75,17 @@ class Own:
     frequency: np.ndarray | None
     clear: np.ndarray
     found: data.Partials
+
+    @functools.cached_property
+    def steady(self) -> data.Partials:
+        """Its partials without the noise that lies in them: the levels of a tenth of a second, each
+        with one phase.
+        """
+        window = np.hanning(STEADY)
+        power = fftconvolve(np.abs(self.found.amplitude) ** 2, (window / window.sum())[None],
+                            "same", axes=1)
+        phase = np.angle(self.found.amplitude.sum(axis=1, keepdims=True))
+        return replace(self.found, amplitude=np.sqrt(np.maximum(power, 0.0)) * np.exp(1j * phase))
 
 
 def row_length(seconds: float) -> int:
@@ -237,9 +249,7 @@ def coloured(lead: Own, other: Own, share: float) -> np.ndarray:
     What the other has not got at these frequencies would else leave the noise beside them alone.
     """
     rough = noisy(lead)
-    found = replace(lead.found, rest=np.zeros_like(lead.found.rest))
-    if rough:
-        found = replace(found, amplitude=smoothed(found.amplitude))
+    found = replace(lead.steady if rough else lead.found, rest=np.zeros_like(lead.found.rest))
     tone = data.morph(found, other.found, share, colour(lead, other))
     own = lead.audio - lead.found.rest
     gain = np.sqrt(np.mean(own ** 2) / max(np.mean(tone ** 2), 1e-9))
@@ -253,22 +263,11 @@ def colour(lead: Own, other: Own) -> np.ndarray:
     which is a buzz.  So of two pitched sounds the levels in the order of harmonics count as well.
     """
     # A weak partial's level flickers, and would make noise of what it colours.
-    found = replace(other.found, amplitude=smoothed(other.found.amplitude))
-    levels = data.levels_at(lead.found, found)
+    levels = data.levels_at(lead.found, other.steady)
     if lead.frequency is not None and other.frequency is not None:
-        order = data.level(found.amplitude[:len(levels), ::data.MOMENT])
+        order = data.level(other.steady.amplitude[:len(levels), ::data.MOMENT])
         levels[:len(order)] = np.maximum(levels[:len(order)], order)
     return levels
-
-
-def smoothed(amplitude: np.ndarray) -> np.ndarray:
-    """Partials' amplitudes [k, samples] without the noise that lies in them: the levels of a tenth
-    of a second, each with one phase.
-    """
-    window = np.hanning(STEADY)
-    power = fftconvolve(np.abs(amplitude) ** 2, (window / window.sum())[None], "same", axes=1)
-    phase = np.angle(amplitude.sum(axis=1, keepdims=True))
-    return np.sqrt(np.maximum(power, 0.0)) * np.exp(1j * phase)
 
 
 def noisy(sound: Own) -> bool:
