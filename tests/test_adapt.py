@@ -111,15 +111,6 @@ def test_what_flickers_in_one_sound_is_no_noise_in_another():
     assert np.min(clarity[2:-2]) > 0.9995
 
 
-def test_what_breaks_up_easily_is_what_is_low_noisy_or_without_pitch():
-    length = own.row_length(1.0)
-    clear, noise = glide(220, 220)[0], np.random.default_rng(2).standard_normal(RATE)
-    assert not own.hard(own.prepare(clear, length))
-    assert not own.hard(own.prepare(clear + 0.02 * noise, length))
-    for sound in (clear + 0.2 * noise, glide(60, 60)[0], hiss()):
-        assert own.hard(own.prepare(sound, length))
-
-
 @pytest.fixture(scope="module")
 def rendered():
     sounds = {"tone": glide(220, 225)[0], "hiss": hiss(), "soft": 0.1 * glide(440, 440)[0]}

@@ -37,7 +37,6 @@ SILENT, LOUD = 1e-3, 0.45           # peaks
 LOUDNESS = 0.9                      # the peak that a quiet sound gets, as example 1's --level does
 TAIL = 1600                         # samples of silence after a sound
 LOWEST, HIGHEST = 30.0, 3000.0      # Hz, of a pitch
-LOW = 110.0                         # Hz: the network hears few periods of its past
 BAND = 125.0                        # Hz, of a sound without pitch
 NARROW = 60.0                       # Hz, of a harmonic: a window of 33 ms
 CLEAR, PITCHED = 0.8, 0.5           # of a frame's periodicity; of a sound's loud frames
@@ -276,11 +275,6 @@ def noisy(sound: Own) -> bool:
         float(np.sum(sound.found.rest ** 2)) > NOISY * float(np.sum(sound.audio ** 2)))
 
 
-def hard(lead: Own) -> bool:
-    """Whether the mixes that a sound leads break up easily: it is low, noisy, or has no pitch."""
-    return lead.frequency is None or float(np.median(lead.frequency)) < LOW or noisy(lead)
-
-
 def read_notes(length: int, file: Path = NOTES_FILE) -> dict[str, np.ndarray]:
     """The notes to remember by, joined where a row is longer than they are.
 
@@ -380,8 +374,7 @@ def render(sounds: Mapping[str, np.ndarray], seconds: float,
                 morphs.append(made / np.abs(made).max() * peak)
                 sources.append((a, b))
                 shares.append(share)
-                weights.append((data.HARDER if hard(own[i]) else 1.0)
-                               * (data.HARDER if share == data.DEFAULT_SHARE else 1.0))
+                weights.append(data.HARDER if share == data.DEFAULT_SHARE else 1.0)
         step()
     return dict(audio=_int16(audio), split=np.array(split, np.int16),
                 track=np.array(track, np.float32), morph_audio=_int16(morphs),

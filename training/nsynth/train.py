@@ -31,6 +31,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.signal import iirpeak, lfilter
 
 from synths.files import writing
 from training import STOPPED
@@ -52,8 +53,9 @@ ENCODING_NOISE = 0.15
 CODES_OFF = 5
 # Share of crops whose past fades in and out, down to silence, while the sound goes on.
 FADED = 0.05
-# Share of crops of shipped sounds and their mixes in whose past a relative is heard for a while.
-STRAYED = 0.08
+# Share of crops of shipped sounds and their mixes in whose past something else is heard for a
+# while; of these a part of their own spectrum alone, else a relative.
+STRAYED, PARTS = 0.12, 1 / 3
 
 
 @dataclass(frozen=True)
@@ -202,8 +204,23 @@ class Crops:
         return Source(audio, np.where(quiet, np.nan, pitch))
 
     def _strayed(self, audio: np.ndarray, relative: np.ndarray) -> np.ndarray:
-        """A past that goes over into a relative of the sound, and back, a few times."""
-        return audio + now_and_then(self.rng, self.length, 1.5, 1.0) * (relative - audio)
+        """A past that goes over into a relative of the sound, or into a part of it, and back, a few
+        times.
+        """
+        other = self._part(audio) if self.rng.random() < PARTS else relative
+        return audio + now_and_then(self.rng, self.length, 1.5, 1.0) * (other - audio)
+
+    def _part(self, audio: np.ndarray) -> np.ndarray:
+        """What rings at one frequency of a sound, as loud as all of it: a decoder may fall into one
+        of its partials.
+        """
+        frequency = np.fft.rfftfreq(self.length)[1:-1]      # cycles per sample
+        level = np.abs(np.fft.rfft(audio))[1:-1] + 1e-9
+        # A resonator looks back only: what is still to be predicted is not heard in it.
+        narrow = 3 * 10 ** self.rng.random()
+        peak = iirpeak(self.rng.choice(frequency, p=level / level.sum()), narrow, fs=1.0)
+        part = lfilter(*peak, audio)
+        return part * np.sqrt(np.sum(audio ** 2) / max(np.sum(part ** 2), 1e-9))
 
     def __call__(self) -> Crop:
         """Draw one."""
@@ -237,7 +254,7 @@ class Crops:
         sources = [self._source(lead, start, rate, level),
                    self._source(other, start, self._rate(semitones), level)]
         strays = kind == 3 and rng.random() < STRAYED
-        past = self._strayed(audio, sources[0].audio) if strays else audio
+        past = self._strayed(audio, rng.choice(sources).audio) if strays else audio
         return Crop(audio, past, sources, [1 - share, share])
 
 
