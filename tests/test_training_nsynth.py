@@ -449,11 +449,12 @@ def test_a_past_that_goes_over_into_a_relative_leaves_what_follows_as_it_is(monk
     for crop in [crops() for _ in range(40)]:
         off = np.abs(crop.past - crop.audio)
         strayed.append(off.max())
-        if kind == "shipped_morphs" and off.max() > 0.01:   # one of its two sounds, either
+        if kind == "shipped_morphs":        # one of its two sounds, either
             between = [(off <= np.abs(source.audio - crop.audio) + 1e-9).all()
                        for source in crop.sources]
             assert any(between)
-            towards.append(between)
+            if off.max() > 0.01:
+                towards.append(between)
     assert kind == "shipped" or not np.all(towards, axis=0).any()
     assert np.mean(np.array(strayed) > 0.01) > 0.4
     drawn = train.batch(crops, 8)
