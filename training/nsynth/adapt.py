@@ -274,7 +274,7 @@ class Teaching:
     def __init__(self, lesson: Lesson, data: dict[str, np.ndarray], threads: int, seed: int = 0):
         from training.nsynth import train
 
-        self.lesson, self.data = lesson, data
+        self.lesson = lesson
         self.state, self.best = lesson.run / "state.npz", lesson.run / "best.npz"
         self.progress = Progress()
         notes = lesson.run / CARD
@@ -310,7 +310,7 @@ class Teaching:
         total = 60 * self.lesson.minutes
         stage = train.Stage(NOTES, 0.0, 1 - NOTES - MORPHS, MORPHS, SEMITONES, OWN_SEMITONES, RATE,
                             EMA, EXACT, QUIETEST)
-        crops = train.Crops(self.data, stage, length, trainer.rng)
+        batches = trainer.batches(stage, clips, length)
         if progress.finished:           # more time is asked for than the last run had
             progress.cooling, progress.looks = None, []
         progress.finished, progress.minutes = False, self.lesson.minutes
@@ -325,7 +325,7 @@ class Teaching:
                     break
                 steps += 1
                 before = trainer.samples
-                losses.append(trainer.step(train.batch(crops, clips), noise,
+                losses.append(trainer.step(next(batches), noise,
                                            RATE * rate * min(1.0, steps / 100), EMA))
                 progress.samples += trainer.samples - before
                 now = time.monotonic()

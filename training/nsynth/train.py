@@ -432,6 +432,14 @@ class Trainer:
             np.savez(file, **arrays)
         return path
 
+    def batches(self, stage: Stage, clips: int, length: int) -> Iterator[Batch]:
+        """Batches without end; for a GPU, other processes draw them."""
+        crops = Crops(self.data, stage, length, self.rng)
+        if self.device.type == "cuda":
+            return Batches(crops, clips, int(self.rng.integers(2 ** 31))).drawn_by(
+                max(1, (os.cpu_count() or 1) - 2))
+        return (batch(crops, clips) for _ in repeat(None))
+
     def step(self, drawn: Batch, noise: float, rate: float, decay: float) -> float:
         """One optimiser step; returns the loss, nats per sample."""
         targets, pasts, signals, mixing, pitch = (x.to(self.device) for x in (
@@ -498,11 +506,7 @@ class Trainer:
             end: float = 0.03, rate: float | None = None, every: float = 180.0,
             report: Callable[[str], None] = print) -> None:
         """Train for a time, the learning rate falling along half a cosine to `end` of its peak."""
-        crops = Crops(self.data, stage, length, self.rng)
-        batches: Iterator[Batch] = (batch(crops, clips) for _ in repeat(None))
-        if self.device.type == "cuda":
-            batches = Batches(crops, clips, int(self.rng.integers(2 ** 31))).drawn_by(
-                max(1, (os.cpu_count() or 1) - 2))
+        batches = self.batches(stage, clips, length)
         last = time.monotonic()
         passed = shown = 0.0
         first, before, peak, losses = self.samples, self.seconds, rate or stage.rate, []
