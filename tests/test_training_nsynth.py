@@ -1,6 +1,7 @@
 """The NSynth starter: its training code, its export and what ships."""
 
 import json
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -483,6 +484,9 @@ def test_a_past_that_goes_over_into_a_part_of_its_sound_is_as_loud_and_looks_bac
     crops = train.Crops(small_data(), stage, 4096, np.random.default_rng(7))
     assert np.mean([np.abs(crop.past - crop.audio).max() > 0.01
                     for crop in (crops() for _ in range(40))]) > 0.4
+    mixes = train.Crops(small_data(), replace(stage, shipped=0.0, shipped_morphs=1.0), 4096,
+                        np.random.default_rng(7))
+    assert all(crop.past is crop.audio for crop in (mixes() for _ in range(20)))
 
 
 # -- what ships ---------------------------------------------------------------------------------

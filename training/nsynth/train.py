@@ -54,7 +54,8 @@ CODES_OFF = 5
 # Share of crops whose past fades in and out, down to silence, while the sound goes on.
 FADED = 0.05
 # Share of crops of shipped sounds and their mixes in whose past something else is heard for a
-# while; of these a part of their own spectrum alone, else a relative.
+# while: a relative, or, for this share of them, one of a sound's own overtones.  Mixes leave these
+# out: they made them noisy.
 STRAYED, PARTS = 0.12, 1 / 3
 
 
@@ -203,11 +204,8 @@ class Crops:
         quiet = np.sqrt(np.mean(audio.reshape(-1, HOP) ** 2, axis=1)) < 0.01
         return Source(audio, np.where(quiet, np.nan, pitch))
 
-    def _strayed(self, audio: np.ndarray, relative: np.ndarray) -> np.ndarray:
-        """A past that goes over into a relative of the sound, or into a part of it, and back, a few
-        times.
-        """
-        other = self._part(audio) if self.rng.random() < PARTS else relative
+    def _strayed(self, audio: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """A past that goes over into another sound, and back, a few times."""
         return audio + now_and_then(self.rng, self.length, 1.5, 1.0) * (other - audio)
 
     def _part(self, audio: np.ndarray) -> np.ndarray:
@@ -238,10 +236,13 @@ class Crops:
                 self.data["audio"][i], positions(start, rate * wobble, self.length))
             past = audio
             if kind == 2 and rng.random() < STRAYED:
-                led = np.flatnonzero(self.data["morph_sources"][:, 0] == i)
-                past = self._strayed(audio, level * crop(
-                    self.data["morph_audio"][rng.choice(led)],
-                    positions(start, rate, self.length)))
+                if rng.random() < PARTS:
+                    into = self._part(audio)
+                else:
+                    led = np.flatnonzero(self.data["morph_sources"][:, 0] == i)
+                    into = level * crop(self.data["morph_audio"][rng.choice(led)],
+                                        positions(start, rate, self.length))
+                past = self._strayed(audio, into)
             return Crop(audio, past, [source], [1.0])
         rows = self.morphs if kind == 1 else self.shipped_morphs
         weight = self.data["morph_weight"][rows]
@@ -253,7 +254,7 @@ class Crops:
                              positions(start, rate * self._wobble(), self.length))
         sources = [self._source(lead, start, rate, level),
                    self._source(other, start, self._rate(semitones), level)]
-        strays = kind == 3 and rng.random() < STRAYED
+        strays = kind == 3 and rng.random() < STRAYED * (1 - PARTS)
         past = self._strayed(audio, rng.choice(sources).audio) if strays else audio
         return Crop(audio, past, sources, [1 - share, share])
 
