@@ -48,9 +48,9 @@ CARD = "adapted.json"
 NOTES, MORPHS = 0.10, 0.42
 # What is to be known by heart is moved little in pitch and level.
 SEMITONES, OWN_SEMITONES, EXACT, QUIETEST = 1.5, 0.15, 0.5, 0.8
-RATE, END, EMA = 2.5e-3, 0.02, 0.998
+RATE, END, EMA = 1.6e-3, 0.02, 0.998
 # The last part of the time the learning rate falls, and the past that the decoder hears gets clean.
-COOLING, NOISE, CLEAN_NOISE = 0.4, 0.06, 0.02
+COOLING, NOISE, CLEAN_NOISE = 0.6, 0.06, 0.02
 # Nothing gets better: less than this, in nats, in so many looks one after the other.
 LEAST_GAIN, PATIENCE = 0.01, 5
 LOOKS = 20              # at the sounds, in the whole time
