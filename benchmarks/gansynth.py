@@ -31,7 +31,7 @@ BATCH = 16  # the book's
 
 def score_notes() -> dict[str, np.ndarray]:
     """The score of example 2: z [210, 256], pitches, and seconds held."""
-    from synths.gansynth import score
+    from synths.gansynth import generate_util as score
 
     notes = score.load_midi(ROOT / "midi" / "cs1-1pre-short.mid")
     rng = np.random.default_rng(0)
@@ -160,7 +160,7 @@ def run(rounds: int = 3, count: int = 210) -> dict:
 def _differences(theirs: np.ndarray, ours: np.ndarray, lengths: np.ndarray,
                  ) -> tuple[float, float]:
     """The largest difference and the largest sample of what is heard of the notes."""
-    from synths.gansynth import score
+    from synths.gansynth import generate_util as score
 
     error = peak = 0.0
     for a, b, seconds in zip(theirs, ours, lengths):
@@ -195,7 +195,8 @@ def parts(rounds: int = 3, count: int = 24) -> dict:
         For each variant the seconds and processor seconds of every round, in turn; the
         multiplications and additions of a note (10^9); and the machine's limits.
     """
-    from synths.gansynth import Model, score
+    from synths.gansynth import Model
+    from synths.gansynth import generate_util as score
 
     variants = {  # name: scaling and convolving in one, only what is heard, networks at once
         "every frame": (False, False, 1),

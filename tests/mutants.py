@@ -31,7 +31,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "tests" / "mutants.json"
 MODULES = ("chapter_05_example_01", "chapter_05_example_02", "audio_utils",
-           "synths.nsynth.mixing", "synths.nsynth.decode", "synths.gansynth.score",
+           "synths.nsynth.mixing", "synths.nsynth.decode", "synths.gansynth.generate_util",
            "companion.inputs", "companion.options", "companion.plan", "companion.progress",
            "companion.record", "companion.results", "companion.run", "companion.start",
            "companion.page", "companion.page.reports", "companion.page.rolls")

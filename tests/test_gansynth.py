@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from synths import CheckpointError, InputError
-from synths.gansynth import score
+from synths.gansynth import generate_util as score
 from synths.gansynth.model import PITCH_COUNTS, Model, _groups
 from synths.gansynth.specgrams import SpecgramInverter, linear_to_mel_matrix, mel_to_linear_matrix
 

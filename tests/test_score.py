@@ -11,7 +11,7 @@ import pretty_midi
 import pytest
 
 from synths import InputError
-from synths.gansynth import score
+from synths.gansynth import generate_util as score
 
 ROOT = Path(__file__).parent.parent
 

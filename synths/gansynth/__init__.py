@@ -4,7 +4,7 @@ Jesse Engel et al., "GANSynth: Adversarial Neural Audio Synthesis", ICLR 2019 (a
 """
 
 from synths.gansynth.model import LOWEST_PITCH, PITCH_COUNTS, Model
-from synths.gansynth.score import (
+from synths.gansynth.generate_util import (
     WHOLE_NOTE_LENGTH,
     choose_instruments,
     combine_notes,

@@ -17,7 +17,7 @@ import numpy as np
 from synths import InputError
 from synths.engines import tensorflow_v1
 from synths.engines.litert import silent_stderr
-from synths.gansynth import model, score, variables
+from synths.gansynth import generate_util, model, variables
 from synths.weights import checkpoints, schema
 
 # What set_flags in Magenta's `model.py` adds to an experiment.json, beside `variables.DEFAULTS`.
@@ -176,7 +176,7 @@ class Model:
                                 max_audio_length: int = 64000,
                                 note_lengths: Sequence[float] | None = None,
                                 progress: Callable[[int, int], None] | None = None,
-                                max_note_length: float = score.MAX_NOTE_LENGTH) -> np.ndarray:
+                                max_note_length: float = generate_util.MAX_NOTE_LENGTH) -> np.ndarray:
         """Notes of given instruments at given pitches, as Magenta's `Model` makes them.
 
         Parameters

@@ -17,7 +17,7 @@ from queue import SimpleQueue
 import numpy as np
 
 from synths import InputError
-from synths.gansynth import score, variables
+from synths.gansynth import generate_util, variables
 from synths.gansynth.specgrams import SpecgramInverter
 from synths.gansynth.variables import LOWEST_PITCH
 from synths.weights import checkpoints
@@ -167,7 +167,7 @@ class Model:
                                 max_audio_length: int = 64000,
                                 note_lengths: Sequence[float] | None = None,
                                 progress: Callable[[int, int], None] | None = None,
-                                max_note_length: float = score.MAX_NOTE_LENGTH) -> np.ndarray:
+                                max_note_length: float = generate_util.MAX_NOTE_LENGTH) -> np.ndarray:
         """Notes of given instruments at given pitches.
 
         Parameters
@@ -179,13 +179,13 @@ class Model:
         max_audio_length : int
             Samples of each note, at most.
         note_lengths : sequence of n floats, optional
-            Seconds that each note is held.  Only what `score.combine_notes` lets be heard is
+            Seconds that each note is held.  Only what `generate_util.combine_notes` lets be heard is
             computed then (the time held, at most `max_note_length`, and the release); the rest is
             zeros.
         progress : callable, optional
             Called with notes done and notes in total.
         max_note_length : float
-            Seconds that a note is held at most, as for `score.combine_notes`.
+            Seconds that a note is held at most, as for `generate_util.combine_notes`.
 
         Returns
         -------
@@ -254,7 +254,7 @@ class Model:
         if len(note_lengths) != count or not np.isfinite(note_lengths).all():
             raise InputError(f"Each of the {count} notes needs a finite length, in seconds.")
         return np.minimum(length, np.array(
-            [score.note_samples(seconds, self.sample_rate, max_note_length)
+            [generate_util.note_samples(seconds, self.sample_rate, max_note_length)
              for seconds in note_lengths], np.intp))
 
     def _waves(self, z: np.ndarray, pitches: np.ndarray, frames: int

@@ -62,7 +62,7 @@ def _read_midi(path: Path) -> None:
     try:
         from synths.gansynth import load_midi
     except ImportError:
-        from synths.gansynth.score import load_midi
+        from synths.gansynth.generate_util import load_midi
     load_midi(path)
 
 
@@ -96,7 +96,7 @@ def _read_instruments(path: Path) -> None:
     try:
         from synths.gansynth import load_instruments
     except ImportError:
-        from synths.gansynth.score import load_instruments
+        from synths.gansynth.generate_util import load_instruments
     load_instruments(path)
 
 
