@@ -142,18 +142,15 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
     z_notes = gansynth.get_z_notes(notes["start_times"], z_instruments, t_instruments)
 
     # Generates the audio of each note
-    # not in print: Audio after a note's release is not computed.
-    # not in print: A long note sounds for all of the 4 seconds that the model makes, not for 3.
-    # not in print: Notes are generated and mixed some at a time, so a long score fits in memory.
-    audio_notes = gansynth.generate_notes(model, z_notes, notes, gansynth.WHOLE_NOTE_LENGTH,
-                                          progress)
+    # not in print: Notes are generated some at a time as they are mixed, each as far as it sounds.
+    audio_notes = model.generate_samples_from_z(z_notes, notes["pitches"])
 
     # Makes a single audio clip
     # not in print: The clip stays below full scale, since its lowest sample counts as well as its
     # highest; a note shorter than its attack does not click.
+    # not in print: A long note sounds for all of the 4 seconds that the model makes, not for 3.
     return gansynth.combine_notes(audio_notes, notes["start_times"], notes["end_times"],
-                                  notes["velocities"],
-                                  max_note_length=gansynth.WHOLE_NOTE_LENGTH)
+                                  notes["velocities"])
 
 
 def save_audio(audio_clip: np.ndarray, name: str = "clip",

@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,13 +43,19 @@ def score_notes() -> dict[str, np.ndarray]:
 
 
 def _load_ours(folder: Path):
-    from synths.gansynth import Model
+    from synths.gansynth import Model, generate_util
 
     model = Model.load_from_path(folder, BATCH)
 
     def play(notes, whole):
-        return model.generate_samples_from_z(notes["z"], notes["pitches"],
-                                             note_lengths=None if whole else notes["lengths"])
+        made = model.generate_samples_from_z(notes["z"], notes["pitches"])
+        if whole:
+            return np.asarray(made)
+        audio = np.zeros(made.shape, np.float32)
+        for row, note in zip(audio, made.cut([generate_util.note_samples(seconds)
+                                              for seconds in notes["lengths"]])):
+            row[:len(note)] = note
+        return audio
     return play
 
 
@@ -214,9 +219,10 @@ def parts(rounds: int = 3, count: int = 24) -> dict:
         for _ in range(rounds):
             for name, (folded, heard, workers) in variants.items():
                 model.folded, model.workers = folded, workers
-                lengths = notes["lengths"] if heard else None
-                taken = timed(partial(model.generate_samples_from_z, notes["z"], notes["pitches"],
-                                      note_lengths=lengths))
+                samples = [score.note_samples(seconds) if heard else model.audio_length
+                           for seconds in notes["lengths"]]
+                made = model.generate_samples_from_z(notes["z"], notes["pitches"])
+                taken = timed(lambda made=made, samples=samples: list(made.cut(samples)))
                 for key, seconds in taken.items():
                     results[name][key].append(seconds)
         frames = model.inverter.frames_for(score.note_samples(notes["lengths"].min()))

@@ -8,18 +8,18 @@ listed in the order in which they end, silent notes.  Each difference is describ
 
 from __future__ import annotations
 
-import functools
 import io
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Sequence, Sized
 from pathlib import Path
 
 import numpy as np
 
 from synths import InputError
 from synths.files import shortened, writing
+from synths.gansynth.model import NoteAudio
 
 MIN_PITCH = 24  # the pitches GANSynth was trained on: C1 ...
 MAX_PITCH = 84  # ... to C6
@@ -29,7 +29,6 @@ RELEASE = 0.3  # seconds of fade-out after a note is let go
 ATTACK = 0.010  # seconds of fade-in
 MAX_VELOCITY = 127.0
 _BLOCK = 1 << 20  # samples converted at a time
-_AT_ONCE = 256  # notes generated at a time: 65 MB
 _MOST_BYTES = 1 << 26  # of a file of instruments, unpacked: thirty thousand of them
 
 _BEFORE_START = -0.0001  # Magenta's time of the first instrument: just before the first note
@@ -360,44 +359,6 @@ def get_z_notes(start_times: np.ndarray, z_instruments: np.ndarray, t_instrument
     return z_notes
 
 
-def generate_notes(model, z_notes: np.ndarray, notes: dict,
-                   max_note_length: float = MAX_NOTE_LENGTH,
-                   progress: Callable[[int, int], None] | None = None) -> Iterator[np.ndarray]:
-    """Generate the notes of a score, some at a time: memory does not grow with the score.
-
-    Parameters
-    ----------
-    model
-        Anything with ``generate_samples_from_z``, such as `synths.gansynth.Model`.
-    z_notes : ndarray [n, d]
-        As `get_z_notes` returns it.
-    notes : dict
-        As `load_midi` returns it.
-    max_note_length : float
-        As for `combine_notes`.
-    progress : callable, optional
-        Called with notes done and notes in total.
-
-    Yields
-    ------
-    float32 [samples]
-        A note, in the order of the score: for `combine_notes`.
-    """
-    pitches, count = np.asarray(notes["pitches"]), len(z_notes)
-    lengths = np.subtract(notes["end_times"], notes["start_times"])
-
-    def tell(first: int, done: int, _: int) -> None:
-        if progress:
-            progress(first + done, count)
-
-    for first in range(0, count, _AT_ONCE):
-        group = slice(first, first + _AT_ONCE)
-        yield from model.generate_samples_from_z(
-            z_notes[group], pitches[group], note_lengths=lengths[group],
-            progress=functools.partial(tell, first),
-            max_note_length=max_note_length)
-
-
 def note_samples(note_length: float, sr: int = 16000,
                  max_note_length: float = MAX_NOTE_LENGTH) -> int:
     """Samples heard of a note: held for at most `max_note_length` seconds, then the release."""
@@ -436,7 +397,7 @@ def get_envelope(note_length: float, sr: int = 16000,
 
 def combine_notes(audio_notes: np.ndarray | Iterable[np.ndarray], start_times: np.ndarray,
                   end_times: np.ndarray, velocities: np.ndarray, sr: int = 16000,
-                  max_note_length: float = MAX_NOTE_LENGTH) -> np.ndarray:
+                  max_note_length: float = WHOLE_NOTE_LENGTH) -> np.ndarray:
     """Mix the notes' audio into one clip.
 
     Magenta's ``generate_util.combine_notes``: each note is shaped by `get_envelope`, brought to
@@ -458,8 +419,8 @@ def combine_notes(audio_notes: np.ndarray | Iterable[np.ndarray], start_times: n
     sr : int
         Sample rate in Hz.
     max_note_length : float
-        Seconds that a note is held at most: Magenta's 3, or up to `WHOLE_NOTE_LENGTH`, which is
-        as long as the model can.
+        Seconds that a note is held at most.  Magenta's 3 leave the last 0.7 s of the model's notes
+        unused.
 
     Returns
     -------
@@ -485,6 +446,9 @@ def combine_notes(audio_notes: np.ndarray | Iterable[np.ndarray], start_times: n
     # A note that ends before it starts still sounds for its release.
     latest = np.maximum(starts, ends).max()
     clip = np.zeros(int(latest + MAX_NOTE_LENGTH) * sr)
+    if isinstance(audio_notes, NoteAudio):  # they are generated now, each as far as it is audible
+        audio_notes = audio_notes.cut([note_samples(seconds, sr, max_note_length)
+                                       for seconds in ends - starts])
     for audio, start, end, velocity in zip(audio_notes, starts, ends, velocities):
         envelope = get_envelope(end - start, sr, max_note_length)
         length = min(len(envelope), len(audio))
