@@ -8,9 +8,7 @@ listed in the order in which they end, silent notes.  Each difference is describ
 
 from __future__ import annotations
 
-import io
 import re
-import warnings
 import zipfile
 from collections.abc import Iterable, Sequence, Sized
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy as np
 
 from synths import InputError
 from synths.files import shortened, writing
+from synths.gansynth import midi
 from synths.gansynth.model import NoteAudio
 
 MIN_PITCH = 24  # the pitches GANSynth was trained on: C1 ...
@@ -34,118 +33,51 @@ _MOST_BYTES = 1 << 26  # of a file of instruments, unpacked: thirty thousand of 
 _BEFORE_START = -0.0001  # Magenta's time of the first instrument: just before the first note
 
 
-def load_midi(path: str | Path, min_pitch: int = MIN_PITCH, max_pitch: int = MAX_PITCH) -> dict:
+def load_midi(midi_path: str | Path, min_pitch: int = MIN_PITCH, max_pitch: int = MAX_PITCH,
+              pedal: bool = True) -> dict:
     """Read the notes of a MIDI file, in seconds.
 
-    The order and the values are those of Magenta's ``generate_util.load_midi`` (through note_seq):
-    by track and instrument, then by end of note.  Unlike there, notes of the drum channel are left
-    out, and the lowest octave that GANSynth knows (24 to 35) is kept.
+    Order and values are those of Magenta's ``generate_util.load_midi`` on files without pedals,
+    drums or damage.  `synths.gansynth.midi` says how it reads the others.  Unlike in Magenta, the
+    lowest octave that GANSynth knows (24 to 35) is kept.
 
     Parameters
     ----------
-    path : str or Path
-        A standard MIDI file (``.mid``), also one wrapped in RIFF.
+    midi_path : str or Path
+        A standard MIDI file.
     min_pitch, max_pitch : int
-        MIDI note numbers kept, both included.
+        MIDI pitches to keep, both included.
+    pedal : bool
+        Whether pedals hold notes, which Magenta ignores.
 
     Returns
     -------
     dict
         ``pitches`` (int), ``velocities`` (int, 1 to 127), ``start_times`` and ``end_times``
-        (float64, seconds): arrays of one entry per note; and ``left_out``, a dict that counts the
-        notes dropped: ``out_of_range``, ``drums``.
+        (float64, seconds): arrays with one entry per note; and ``report``, a `midi.Report` of
+        what was left out or changed.
 
     Raises
     ------
     InputError
-        If there is no such file, it is not MIDI, or no note is left.
+        If the file is not MIDI, or no note is left.
+    OSError
+        If it cannot be read.
     """
-    path = Path(path)
-    midi = _parse_midi(path)
-    with warnings.catch_warnings():  # pydub, which note_seq imports, asks for ffmpeg
-        warnings.simplefilter("ignore")
-        from note_seq import midi_io  # a second, that only reading a score needs
-    sequence = midi_io.midi_to_note_sequence(midi)
-    notes = [(note.pitch, note.velocity, note.start_time, note.end_time, note.is_drum)
-             for note in sequence.notes]
-    if not notes:
-        raise InputError(f"A score needs notes, and {shortened(path)} has none: choose another "
-                         "MIDI file.")
-    pitches, velocities, starts, ends, drums = (np.array(column) for column in zip(*notes))
-    out_of_range = ~drums & ((pitches < min_pitch) | (pitches > max_pitch))
-    keep = ~(drums | out_of_range)
-    left_out = {"out_of_range": int(out_of_range.sum()), "drums": int(drums.sum())}
-    if not keep.any():
+    sequence, report = midi.read_notes(midi_path, pedal)
+    notes = [note for note in sequence.notes if not note.is_drum]
+    kept = [note for note in notes if min_pitch <= note.pitch <= max_pitch]
+    report.counts["drums"] = len(sequence.notes) - len(notes)
+    report.counts["range"] = len(notes) - len(kept)
+    if not kept:
         raise InputError(
-            f"A score needs notes from {min_pitch} to {max_pitch} (MIDI note numbers, drums aside),"
-            f" and {shortened(path)} has none ({left_out['out_of_range']} outside,"
-            f" {left_out['drums']} drums): choose another MIDI file, or transpose this one in an"
-            " editor.")
-    return {"pitches": pitches[keep], "velocities": velocities[keep],
-            "start_times": starts[keep].astype(np.float64),
-            "end_times": ends[keep].astype(np.float64), "left_out": left_out}
-
-
-def _parse_midi(path: Path):
-    """Parse a MIDI file with pretty_midi, tolerating what does not touch the notes."""
-    import mido
-    import pretty_midi
-
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{shortened(path)} does not exist.") from None
-    except OSError as error:
-        raise InputError(f"The score must be a MIDI file, and {shortened(path)} cannot be read "
-                         f"({error.strerror}): choose another file.") from error
-    try:
-        start = data.find(b"MThd", 0, 256)  # some files are wrapped in a RIFF chunk
-        if start < 0:
-            raise ValueError("it has no MIDI header")
-        # A key signature that cannot be decoded stops mido and says nothing about the notes.
-        data = re.sub(rb"\xff\x59\x02..", b"\xff\x59\x02\x00\x00", data[start:], flags=re.DOTALL)
-        parsed = mido.MidiFile(file=io.BytesIO(data), clip=True)
-        if parsed.ticks_per_beat <= 0:
-            raise ValueError("its time is counted in frames (SMPTE), not in beats")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return pretty_midi.PrettyMIDI(mido_object=_notes_and_tempo_only(parsed))
-    except Exception as error:  # mido and pretty_midi raise nearly everything on a damaged file
-        reason = str(error) or ("it ends too early" if isinstance(error, EOFError)
-                                else type(error).__name__)
-        raise InputError(f"The score must be a MIDI file, and {shortened(path)} cannot be read as "
-                         f"one ({shortened(reason)}): choose another file or save it anew."
-                         ) from error
-
-
-def _notes_and_tempo_only(parsed):
-    """Reduce a parsed MIDI file to what makes notes in seconds.
-
-    Drops everything else (a lone event far behind the last note makes pretty_midi give up), and
-    gathers tempo changes from all tracks into a first track, the only one where pretty_midi looks.
-    """
-    import mido
-
-    tempo_changes = []
-    tracks = []
-    for track in parsed.tracks:
-        kept, now, kept_until = mido.MidiTrack(), 0, 0
-        for message in track:
-            now += message.time
-            if message.type == "set_tempo":
-                if message.tempo > 0:
-                    tempo_changes.append((now, message))
-            elif message.type in ("note_on", "note_off", "program_change"):
-                kept.append(message.copy(time=now - kept_until))
-                kept_until = now
-        if kept:
-            tracks.append(kept)
-    first, kept_until = mido.MidiTrack(), 0
-    for now, message in sorted(tempo_changes, key=lambda change: change[0]):
-        first.append(message.copy(time=now - kept_until))
-        kept_until = now
-    first.append(mido.MetaMessage("end_of_track", time=0))
-    return mido.MidiFile(type=1, ticks_per_beat=parsed.ticks_per_beat, tracks=[first, *tracks])
+            f"A score needs notes from {min_pitch} to {max_pitch} (MIDI pitches, drums aside), and"
+            f" {shortened(midi_path)} has none ({str(report) or 'no notes at all'}): choose"
+            " another MIDI file, or transpose this one.")
+    return {"pitches": np.array([note.pitch for note in kept]),
+            "velocities": np.array([note.velocity for note in kept]),
+            "start_times": np.array([note.start_time for note in kept]),
+            "end_times": np.array([note.end_time for note in kept]), "report": report}
 
 
 def tempo_scale(notes: dict, factor: float) -> dict:
@@ -626,15 +558,11 @@ def preview_phrase() -> dict:
     starts = 0.4 * np.arange(len(pitches))
     ends = np.append(starts[1:], 4.0)
     return {"pitches": pitches, "velocities": np.full(len(pitches), 100),
-            "start_times": starts, "end_times": ends, "left_out": {}}
+            "start_times": starts, "end_times": ends}
 
 
 def summary(notes: dict) -> str:
-    """The notes in words, and what was left out of them: "210 notes, 28.0 s"."""
+    """Return a line about the notes: "210 notes, 28.0 s; pedal held 31 notes longer"."""
     count = len(notes["pitches"])
-    words = f"{count} note{'' if count == 1 else 's'}, {max(notes['end_times']):.1f} s"
-    reasons = {"out_of_range": f"outside pitches {MIN_PITCH} to {MAX_PITCH}",
-               "drums": "of drums"}
-    left_out = [f"{count} {reasons[reason]}"
-                for reason, count in notes["left_out"].items() if count]
-    return words + (f" (left out: {', '.join(left_out)})" if left_out else "")
+    words = f"{count:,} note{'' if count == 1 else 's'}, {max(notes['end_times']):.1f} s"
+    return "; ".join(filter(None, [words, str(notes.get("report", ""))]))
