@@ -12,6 +12,7 @@ Magenta 2.1.4, `magenta/models/nsynth/wavenet/h512_bo16.py`, `fastgen.py`, `mask
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -46,7 +47,8 @@ class Decoding:
     temperature : float
         Below 1 the likely samples become likelier (less noise, less life).
     precision : str
-        "float32" or "int8"; `choose_precision` chooses.
+        "float32", "int8", or "auto": what `choose_precision` chooses on the reference audio, and
+        float32 without any.
     threads : int, optional
         None: all cores.
     fade : float
@@ -58,16 +60,16 @@ class Decoding:
     seed: int = 0
     streams: Sequence[str] | None = None
     temperature: float = 1.0
-    precision: str = "float32"
+    precision: str = "auto"
     threads: int | None = None
     fade: float = 0.0
     resume: bool = False
 
 
 def progress_bar(label: str, samples: int) -> tqdm:
-    """Return a progress bar in seconds of sound; hidden for the first two seconds of work."""
-    return tqdm(desc=label, total=samples, unit=" samples", unit_scale=True, disable=None, delay=2,
-                leave=False)
+    """Return a progress bar in samples; hidden for the first two seconds of work."""
+    return tqdm(desc=label, total=samples, unit=" samples", unit_scale=True, delay=2, leave=False,
+                disable=bool(os.environ.get("TQDM_DISABLE")) or None)   # None: off a terminal
 
 
 # mu-law --------------------------------------------------------------------------------------
@@ -214,8 +216,7 @@ def encode(wav_data: np.ndarray, checkpoint_path: str | Path | None = None,
     codes = _mu_law(wav_data[:, :length])
     encoder = wavenet_encoder.load(checkpoints.find(checkpoint_path, "nsynth"))
     with progress_bar(f"encoding {len(codes)} sounds", codes.size) as bar:
-        return encoder.encode(codes / np.float32(128), _threads(threads),
-                              lambda done, total: bar.update(done - bar.n))
+        return encoder.encode(codes / np.float32(128), _threads(threads), bar)
 
 
 def _check_audio(wav_data: np.ndarray) -> np.ndarray:

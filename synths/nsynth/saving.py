@@ -21,6 +21,7 @@ from synths.nsynth.decoding import (
     Uniforms,
     check_encodings,
     progress_bar,
+    settle,
     sound_of,
     stream,
 )
@@ -35,7 +36,8 @@ _TOGETHER = 16
 
 def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
                checkpoint_path: str | Path | None = None, samples_per_save: int = 10000, *,
-               decoding: Decoding = Decoding()) -> None:
+               decoding: Decoding = Decoding(), reference_audio: np.ndarray | None = None,
+               ) -> None:
     """Decode encodings into WAV files, as Magenta's `fastgen.synthesize`: 16-bit PCM, 16 kHz.
 
     A clip that is not finished is saved under a name that says so (`partial_path`), as long as what
@@ -57,6 +59,8 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
     decoding : Decoding
         Seed, random streams, temperature, precision, threads, fade and resume.  A resumed call
         gives the same files as an uninterrupted one.
+    reference_audio : float [sounds, samples], optional
+        The sounds that were encoded, on which the precision "auto" tries int8.
 
     Raises
     ------
@@ -75,10 +79,11 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
     length = encodings.shape[1] * HOP_LENGTH
     prefix = checkpoints.find(checkpoint_path, "nsynth")
     todo = [i for i, path in enumerate(paths) if not (decoding.resume and path.is_file())]
+    precision = settle(decoding.precision, prefix, reference_audio if todo else None,
+                       decoding.threads)
     weights = prefix.with_name(prefix.name + ".index").read_bytes()     # has all checksums
     clips = [_Clip(path, length, decoding.fade, samples_per_save,
-                   [weights, encoding, decoding.seed, key, decoding.precision,
-                    float(decoding.temperature)])
+                   [weights, encoding, decoding.seed, key, precision, float(decoding.temperature)])
              for path, encoding, key in zip(paths, encodings, keys)]
     for i in todo if decoding.resume else ():
         clips[i].load()
@@ -93,7 +98,7 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
         runs.append(([clips[i] for i in together], stream(
             encodings[together], prefix,
             functools.partial(numbers, together),
-            decoding.precision, decoding.temperature, decoding.threads,
+            precision, decoding.temperature, decoding.threads,
             np.stack([clips[i].codes[:made] for i in together]) if made else None)))
     for i, clip in enumerate(clips):    # all that can be wrong has been seen
         clip.begin(new=i in todo and not clip.kept)
