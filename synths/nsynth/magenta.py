@@ -45,13 +45,15 @@ def encode(wav_data: np.ndarray, checkpoint_path: str | Path | None = None,
 
 def synthesize(encodings: np.ndarray, save_paths: Sequence[str | Path],
                checkpoint_path: str | Path | None = None, samples_per_save: int = 10000, *,
-               decoding: Decoding | None = None) -> None:
+               decoding: Decoding | None = None, reference_audio: np.ndarray | None = None) -> None:
     """Decode encodings into WAV files with Magenta's `fastgen.synthesize`.
 
     Parameters
     ----------
     encodings, save_paths, checkpoint_path, samples_per_save, decoding
         As for `synths.nsynth.synthesize`.  The same seed and streams draw the same numbers.
+    reference_audio
+        Not used: Magenta decodes in float32.
 
     Raises
     ------
