@@ -21,7 +21,7 @@ import numpy as np
 import audio_utils
 from companion import inputs, plan, results
 from companion.options import Parser, number, option_parser
-from companion.page.reports import nsynth_page
+from companion.page.adapter import nsynth_page
 from companion.progress import bar
 from companion.run import run
 from companion.start import HERE
