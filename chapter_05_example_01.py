@@ -104,8 +104,7 @@ def encode(wav_filenames: Sequence[str | Path], checkpoint: str | Path | None = 
     # Encodes them all
     encodings: list[np.ndarray] = []
     if audios:
-        encodings.extend(engine.encode(np.array(audios), checkpoint, sample_length,
-                                       progress=progress))
+        encodings.extend(engine.encode(np.array(audios), checkpoint, sample_length))
 
     # not in print: An encoding that an earlier run has saved is used as it is.
     for place, wav_filename in enumerate(wav_filenames):
@@ -203,10 +202,9 @@ def synthesize(encodings_mix: np.ndarray, encodings_mix_name: Sequence[str],
     # not in print: Files have 16 bits and do not clip; 5 ms at both ends are faded, against clicks.
     # not in print: The seed decides what is drawn, so a run can be repeated; large networks compute
     # in int8 where that is as good.
-    engine.synthesize(encodings_mix, save_paths, checkpoint, fade=0.005, seed=seed,
-                      identities=identities, temperature=temperature, precision=precision,
-                      threads=threads, resume=resume, reference_audio=reference_audio,
-                      report=report, progress=progress)
+    engine.synthesize(encodings_mix, save_paths, checkpoint, reference_audio=reference_audio,
+                      decoding=nsynth.Decoding(seed, identities, temperature, precision, threads,
+                                               fade=0.005, resume=resume))
     return save_paths
 
 

@@ -138,8 +138,8 @@ def in_script(encodings, identities, prefix, folder: Path, precision: str) -> tu
     folder.mkdir(exist_ok=True)
     began, worked = time.perf_counter(), time.process_time()
     nsynth.synthesize(encodings, [folder / f"{place:04}.wav" for place in range(len(encodings))],
-                      prefix, seed=0, identities=identities, precision=precision, threads=2,
-                      fade=0.005)
+                      prefix, decoding=nsynth.Decoding(0, identities, precision=precision,
+                                                         threads=2, fade=0.005))
     return time.perf_counter() - began, time.process_time() - worked
 
 
