@@ -6,6 +6,7 @@ The functions are the book's, in the book's order.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from matplotlib.figure import Figure
 
 from synths.files import writing
 from synths.sounds import checked, plot_path, save_image
+
+warnings.filterwarnings("ignore", "n_fft=.* is too large")  # of librosa, for short sounds
 
 
 def timestretch(encodings: np.ndarray, factor: float) -> np.ndarray:
@@ -162,8 +165,10 @@ def save_spectrogram_plot(audio: np.ndarray, sample_rate: int = 16000, filename:
     decibels = librosa.amplitude_to_db(magnitude, ref=max(magnitude.max(), 0.01), top_db=None)
     # differs from the book (mended): The plot is the spectrogram without margins, because the
     # book's axes do not know the pitches.
-    return save_image(colormaps["magma"](decibels / 80 + 1, bytes=True)[::-1, :, :3],
-                      plot_path(filename, output_dir))
+    pixels = colormaps["magma"](decibels / 80 + 1, bytes=True)[::-1, :, :3]
+    path = plot_path(filename, output_dir)
+    save_image(pixels, path)
+    return path
 
 
 def save_rainbowgram_plot(audio: np.ndarray, sample_rate: int = 16000, filename: str | None = None,
@@ -216,4 +221,6 @@ def save_rainbowgram_plot(audio: np.ndarray, sample_rate: int = 16000, filename:
     # needs register_cmap, which Matplotlib has removed.
     colour = colormaps["rainbow"](dphase / 2 + 0.5)[:, :, :3]
     pixels = 255 * colour * np.clip(mag, 0, 1)[:, :, np.newaxis]
-    return save_image(pixels.astype(np.uint8)[::-1], plot_path(filename, output_dir))
+    path = plot_path(filename, output_dir)
+    save_image(pixels.astype(np.uint8)[::-1], path)
+    return path

@@ -11,10 +11,11 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from synths import InputError
-from synths.sounds import SOUND_EXTENSIONS
+from synths.sounds import EXTENSIONS
 
 # The weights of the mix in chapter_05_example_01.py, (encoding1 + encoding2 / 2.0) / 1.5.
 CHAPTER_WEIGHTS = (2 / 3, 1 / 3)
+_EXTENSIONS = (*EXTENSIONS, ".npy", ".mid", ".midi")
 _LONGEST = 80  # bytes of a name, so that two of them and a step fit into a file name
 
 
@@ -65,7 +66,7 @@ def short_names(filenames: Sequence[str | Path]) -> list[str]:
 
 def _short_name(path: PurePath) -> str:
     """Return a name without underscores, which separate the sounds of a mix."""
-    stem = path.stem if path.suffix.lower() in (*SOUND_EXTENSIONS, ".npy", ".mid", ".midi") else path.name
+    stem = path.stem if path.suffix.lower() in _EXTENSIONS else path.name
     title = re.match(r"\d+__.+?__([^_-]+)", stem)
     name = unicodedata.normalize("NFC", (title[1] if title else stem).encode(
         "utf-8", "replace").decode("utf-8"))

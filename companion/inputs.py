@@ -10,7 +10,7 @@ from pathlib import Path
 
 from companion.start import HERE
 from synths import InputError
-from synths.sounds import find_sounds
+from synths.sounds import EXTENSIONS, opposite_channels
 from synths.weights import checkpoints, downloads
 
 
@@ -81,48 +81,42 @@ def choose_sounds(words: Sequence[str] | None, default: Sequence[str], download:
     if not words:
         book = [folder / name for name in downloads.BOOK_SOUNDS]
         words = book if all(path.is_file() for path in book) else default
+    known = (*EXTENSIONS, ".npy") if saved else EXTENSIONS
     sounds: list[Path] = []
-    for word in words:
-        path = sound_path(word)
+    for path in map(sound_path, words):
         if path.is_dir():
-            sounds.extend(_in_folder(path, saved))
-        elif fault := _fault(existing(path, folder), saved):
-            raise InputError(f"{path} cannot be read ({fault}): give WAV, FLAC, OGG, MP3 or AIFF.")
+            sounds.extend(_in_folder(path, known))
         else:
+            _check(existing(path, folder))
             sounds.append(path)
     return sounds
 
 
-def _in_folder(folder: Path, saved: bool) -> list[Path]:
+def _in_folder(folder: Path, known: Sequence[str]) -> list[Path]:
     """Return the readable sounds of a folder, and print what is left out."""
-    known = set(find_sounds(folder)) | (set(folder.glob("*.npy")) if saved else set())
     inside, left_out = [], []
     for path in sorted(entry for entry in folder.iterdir() if not entry.name.startswith(".")):
-        fault = _fault(path, saved) if path in known else (
-            "a folder" if path.is_dir() else "not a sound")
-        if fault:
-            left_out.append(f"{path.name} ({fault})")
-        else:
+        if path.suffix.lower() not in known:
+            left_out.append(f"{path.name} ({'a folder' if path.is_dir() else 'not a sound'})")
+            continue
+        try:
+            _check(path)
             inside.append(path)
+        except InputError:
+            left_out.append(f"{path.name} (cannot be read)")
     if left_out:
         more = f" and {len(left_out) - 6} more" if len(left_out) > 6 else ""
         print(f"Left out of {shown(folder)}: {', '.join(left_out[:6])}{more}", flush=True)
     if not inside:
-        raise InputError(f"{folder} holds no sound: give a folder with WAV, FLAC, OGG, MP3 or AIFF "
+        raise InputError(f"{folder} holds no sound: give a folder with WAV, FLAC, Ogg, MP3 or AIFF "
                          "files.")
     return inside
 
 
-def _fault(path: Path, saved: bool) -> str:
-    """Return why a file cannot be used as a sound; "" if it can."""
-    import soundfile
-
-    if path.suffix.lower() == ".npy":
-        return "" if saved else "a saved encoding, for python -m workshop mix"
-    try:
-        return "" if soundfile.info(path).frames else "empty"
-    except soundfile.SoundFileError as error:
-        return str(getattr(error, "error_string", error)).rstrip(".")
+def _check(path: Path) -> None:
+    """Check that a sound can be read, and print it if its channels cancel each other."""
+    if path.suffix.lower() != ".npy" and opposite_channels(path):
+        print(f"The channels of {path.name} cancel each other, so one of them is used", flush=True)
 
 
 def existing(path: Path, folder: Path) -> Path:
