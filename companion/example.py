@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,7 @@ class Plan:
     def record(self) -> dict[str, Any]:
         """Return what tells this run from another one, but for its seed."""
         return {"options": dict(self.settings),
-                "weights": checkpoints.name_of(self.checkpoint) or shown(self.checkpoint),
+                "weights": weights_name(self.checkpoint),
                 "digests": [_digest(path) for path in (
                     self.checkpoint.with_name(f"{self.checkpoint.name}.index"), *self.files)],
                 "clips": json.loads(json.dumps([dataclasses.asdict(clip) for clip in self.clips]))}
@@ -240,8 +241,7 @@ class Example1(NSynthRun):
         check_size(len(made), seconds, "python -m workshop mix has --pairs and --yes")
         plan = Plan([*map(clips.source, names), *made], checkpoint, settings, self.sounds,
                     output_folder(options), new_seed(options.seed))
-        plan = replace(plan, resume=resume_line(self.sounds, options.seconds, plan.seed))
-        super().__init__(plan, names, fastgen, judge=not options.quiet)
+        super().__init__(with_resume_line(plan), names, fastgen, judge=not options.quiet)
         print(f"{len(made)} clips of {options.seconds:g} s from {', '.join(names)}; seed "
               f"{plan.seed}; about {in_words(seconds)}", flush=True)
 
@@ -281,17 +281,32 @@ def use_engine(engine: str, names: dict[str, Any]) -> None:
     names : dict
         The script's `globals()`.
     """
+    if engine == "magenta" and "fastgen" in names:
+        names["fastgen"] = nsynth_engine(engine)
+    elif engine == "magenta":
+        names["lib_model"] = gansynth_engine(engine)
+        for name in ("combine_notes", "get_random_instruments", "get_z_notes", "load_midi"):
+            names[name] = getattr(names["lib_model"], name)
+
+
+def nsynth_engine(engine: str) -> ModuleType:
+    """Return the module that has `encode` and `synthesize`."""
     if engine == "fast":
-        return
+        from synths.nsynth import fastgen
+        return fastgen
     inputs.find_magenta()
-    if "fastgen" in names:
-        from synths.nsynth import magenta as fastgen
-        names["fastgen"] = fastgen
-        return
+    from synths.nsynth import magenta
+    return magenta
+
+
+def gansynth_engine(engine: str) -> ModuleType:
+    """Return the module that has `Model` and the functions of `generate_util`."""
+    if engine == "fast":
+        from synths import gansynth
+        return gansynth
+    inputs.find_magenta()
     from synths.gansynth import magenta
-    names["lib_model"] = magenta
-    for name in ("combine_notes", "get_random_instruments", "get_z_notes", "load_midi"):
-        names[name] = getattr(magenta, name)
+    return magenta
 
 
 # Folders and records -----------------------------------------------------------------------------
@@ -347,6 +362,11 @@ def continued(plan: Plan, seed: int | None) -> Plan:
                      "start a new one.")
 
 
+def weights_name(checkpoint: Path) -> str:
+    """Return the name of a checkpoint, or its path."""
+    return checkpoints.name_of(checkpoint) or shown(checkpoint)
+
+
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -361,10 +381,29 @@ def command_line(seed: int) -> str:
     return quoted(words if "--seed" in words else [*words, "--seed", str(seed)])
 
 
-def resume_line(sounds: Sequence[Path], seconds: float, seed: int) -> str:
-    """Return the command that continues a stopped run of example 1."""
-    return quoted(["python", "-m", "workshop", "mix", "--sounds", *map(shown, sounds),
-                   "--seconds", f"{seconds:g}", "--seed", str(seed), "--resume"])
+def with_resume_line(plan: Plan) -> Plan:
+    """Return a plan of NSynth with the command that continues it, which is `workshop mix`."""
+    if Path(sys.argv[0]).name == "__main__.py":
+        line = f"{command_line(plan.seed)} --resume"
+    else:
+        seconds = plan.settings.get("seconds", 1.0)
+        line = quoted(["python", "-m", "workshop", "mix", "--sounds", *map(shown, plan.files),
+                       "--seconds", f"{seconds:g}", "--seed", str(plan.seed), "--resume"])
+    return replace(plan, resume=line)
+
+
+def same_length(encodings: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    """Return the encodings, checked to have the same number of frames.
+
+    Raises
+    ------
+    InputError
+    """
+    frames = sorted({len(encoding) for encoding in encodings})
+    if len(frames) > 1:
+        raise InputError(f"Mixed encodings need the same length, and these have {frames} frames of "
+                         "32 ms: choose --seconds to fit the saved ones.")
+    return encodings
 
 
 def quoted(words: Sequence[str], system: str = os.name) -> str:

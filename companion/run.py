@@ -25,7 +25,7 @@ def run(app: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPars
             signal.signal(getattr(signal, name), signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with _quiet(options.quiet):
+        with _quiet(getattr(options, "quiet", False)):
             app(options)
             sys.stdout.flush()
     except BrokenPipeError:  # as in `| head`: nobody reads on
