@@ -6,6 +6,7 @@ import contextlib
 import io
 import math
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -182,13 +183,28 @@ def save_wav(audio: Any, path: str | Path, sample_rate: int = SAMPLE_RATE) -> No
     files.write_wav(path, checked(audio, 1, "A sound"), sample_rate)
 
 
-def save_image(pixels: np.ndarray, path: str | Path) -> None:
-    """Write an image, uint8 [rows, columns, 3], as a PNG file; its folder is made if missing."""
+def save_image(pixels: np.ndarray, path: str | Path, size: tuple[int, int] = (1280, 960)) -> None:
+    """Write an image, uint8 [rows, columns, 3], as a PNG file of that width and height."""
     from PIL import Image
 
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(np.ascontiguousarray(pixels))
     with files.writing(path) as file:
-        Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG")
+        image.resize(size, Image.Resampling.BOX).save(file, "PNG", compress_level=1)
+
+
+def plot_path(filename: str | None, output_dir: str | Path) -> Path:
+    """Return the path of a plot, and make its folder.
+
+    Parameters
+    ----------
+    filename : str or None
+        ".png" is added if it is missing; None: the date and time.
+    output_dir : str or Path
+    """
+    name = time.strftime("%Y-%m-%d_%H%M%S") if filename is None else str(filename)
+    path = Path(output_dir) / (name if name.lower().endswith(".png") else f"{name}.png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def checked(array: Any, axes: int, what: str) -> np.ndarray:
