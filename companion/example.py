@@ -320,7 +320,7 @@ def new_seed(seed: int | None) -> int:
 def output_folder(options) -> Path:
     """Return the folder that --output names; the default is in the project's folder."""
     path = Path(options.output)
-    return OUTPUT / path.name if path.parent == Path("output") else path
+    return HERE / path if path.parent == Path("output") else path
 
 
 def new_folder(wanted: Path) -> Path:
@@ -388,7 +388,8 @@ def with_resume_line(plan: Plan) -> Plan:
     else:
         seconds = plan.settings.get("seconds", 1.0)
         line = quoted(["python", "-m", "workshop", "mix", "--sounds", *map(shown, plan.files),
-                       "--seconds", f"{seconds:g}", "--seed", str(plan.seed), "--resume"])
+                       "--seconds", f"{seconds:g}", "--output", shown(plan.output),
+                       "--seed", str(plan.seed), "--resume"])
     return replace(plan, resume=line)
 
 
