@@ -11,10 +11,11 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from synths import InputError
+from synths.nsynth import mixing
 from synths.sounds import EXTENSIONS
 
-# The weights of the mix in chapter_05_example_01.py, (encoding1 + encoding2 / 2.0) / 1.5.
-CHAPTER_WEIGHTS = (2 / 3, 1 / 3)
+# Those of the mix in chapter_05_example_01.py, (encoding1 + encoding2 / 2.0) / 1.5.
+CHAPTER_WEIGHTS = mixing.WEIGHTS["lean"]
 _EXTENSIONS = (*EXTENSIONS, ".npy", ".mid", ".midi")
 _LONGEST = 80  # bytes of a name, so that two of them and a step fit into a file name
 
@@ -166,9 +167,7 @@ def encoding_of(clip: Clip, encodings: dict[str, np.ndarray]) -> np.ndarray:
     """Return the encoding of a clip [frames, 16], from those of the sources."""
     parts = [encodings[name] for name in clip.sources]
     if clip.kind == "crossfade":
-        # the halves of a Hann window, as in the NSynth notebook
-        second = 0.5 - 0.5 * np.cos(np.linspace(0, np.pi, len(parts[0])))[:, None]
-        return (1 - second) * parts[0] + second * parts[1]
+        return mixing.crossfade(*parts)
     return np.sum([np.float32(weight) * part for weight, part in zip(clip.weights, parts)], axis=0)
 
 

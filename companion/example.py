@@ -117,6 +117,9 @@ class Run:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
+        if kind is KeyboardInterrupt:
+            print("\nstopping; writing the results page (Ctrl-C again: without it)",
+                  file=sys.stderr, flush=True)
         made = [clip for clip in self.plan.clips
                 if (self.output_dir / f"{clip.name}.wav").is_file()]
         if all(clip.kind == "source" for clip in made):
@@ -320,7 +323,7 @@ def new_seed(seed: int | None) -> int:
 def output_folder(options) -> Path:
     """Return the folder that --output names; the default is in the project's folder."""
     path = Path(options.output)
-    return OUTPUT / path.name if path.parent == Path("output") else path
+    return HERE / path if path.parent == Path("output") else path
 
 
 def new_folder(wanted: Path) -> Path:
@@ -388,7 +391,8 @@ def with_resume_line(plan: Plan) -> Plan:
     else:
         seconds = plan.settings.get("seconds", 1.0)
         line = quoted(["python", "-m", "workshop", "mix", "--sounds", *map(shown, plan.files),
-                       "--seconds", f"{seconds:g}", "--seed", str(plan.seed), "--resume"])
+                       "--seconds", f"{seconds:g}", "--output", shown(plan.output),
+                       "--seed", str(plan.seed), "--resume"])
     return replace(plan, resume=line)
 
 

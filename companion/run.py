@@ -20,10 +20,7 @@ def run(app: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPars
     Anything but an `InputError`, an `OSError` or a stop is a bug, with an ordinary traceback.
     """
     options = parser.parse_args()
-    for name in ("SIGTERM", "SIGHUP"):  # SIGHUP: a closed terminal
-        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:
-            signal.signal(getattr(signal, name), signal.default_int_handler)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    catch_stops()
     try:
         with _quiet(getattr(options, "quiet", False)):
             app(options)
@@ -35,6 +32,14 @@ def run(app: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPars
         code, sentence = explained(error)
         print(sentence, file=sys.stderr)
         sys.exit(code)
+
+
+def catch_stops() -> None:
+    """Treat SIGTERM and a closed terminal as Ctrl-C, unless `nohup` keeps the latter off."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        which = getattr(signal, name, None)
+        if which is not None and (name != "SIGHUP" or signal.getsignal(which) != signal.SIG_IGN):
+            signal.signal(which, signal.default_int_handler)
 
 
 @contextlib.contextmanager
