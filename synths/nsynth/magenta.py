@@ -7,6 +7,7 @@ its code.
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,7 @@ def synthesize(encodings: np.ndarray, save_paths: list[Path],
     Notes
     -----
     Its WAVs are 32-bit float, and exist at full length, silent, from the first step on: they are
-    written into a hidden folder, turned into 16 bits and only then given their names.
+    written into a temporary folder, turned into 16 bits and only then given their names.
     """
     import soundfile
 
@@ -105,8 +106,8 @@ def synthesize(encodings: np.ndarray, save_paths: list[Path],
         raise InputError("Magenta's own engine computes in float32 on all cores, from the start: "
                          "leave out the precision, the threads and resuming.")
     tf, fastgen = _fastgen()
-    with files.scratch(Path(save_paths[0]).parent, "fastgen") as folder:
-        parts = [folder / f"{number}.wav" for number in range(len(save_paths))]
+    with tempfile.TemporaryDirectory() as folder:
+        parts = [Path(folder) / f"{number}.wav" for number in range(len(save_paths))]
         np.random.seed(decoding.seed)
         with tf.Graph().as_default(), silent_stderr():  # TensorFlow lists every variable there
             fastgen.synthesize(np.asarray(encodings), checkpoint_path=prefix,
