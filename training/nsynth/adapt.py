@@ -17,6 +17,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -112,12 +113,11 @@ def check_name(name: str, target_dir: Path) -> None:
     InputError
         If it is no name of a folder, or that of weights that ship, are official, or are others'.
     """
-    files.check_name(name, "nt")
-    if name.startswith((".", "-")):
-        raise InputError(f"A checkpoint's name begins with a letter or a digit, and {name!r} does "
-                         "not: choose another --name.")
+    if not re.fullmatch(r"\w[\w -]{0,79}", name):
+        raise InputError(f"{name!r} is not a name for a checkpoint: choose a --name of up to 80 "
+                         "letters, digits, spaces, - and _.")
     for known in checkpoints.CHECKPOINTS.values():
-        if files.name_key(known.name) == files.name_key(name):
+        if known.name.casefold() == name.casefold():
             kind = "official weights" if known.url else "the starter that ships"
             raise InputError(f"{name} is the name of {kind}: choose another --name.")
     there = target_dir / name
