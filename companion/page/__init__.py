@@ -130,7 +130,7 @@ class Page:
     stopped : bool
         Whether `command` continues a run.
     runs : sequence of dict
-        For the list of runs: "link", "title", "when", "options", "command" and "stopped".
+        For the list of runs: "link", "title", "when", "folder", "options" and "stopped".
     """
 
     title: str
@@ -162,14 +162,14 @@ def write_index(output_root: Path) -> Path | None:
     for file in Path(output_root).rglob("run.json"):
         if (file.parent / "index.html").is_file():
             runs.append((json.loads(file.read_bytes()), file.parent))
-    runs.sort(key=lambda run: str(run[0].get("started", "")), reverse=True)
+    runs.sort(key=lambda run: _moment(run[0].get("started")), reverse=True)
     if not runs:
         return None
     entries = [{
         "link": quote(folder.relative_to(output_root).as_posix()) + "/index.html",
-        "title": run_title(clips_of(run)) or folder.name, "when": _moment(run.get("started")),
-        "options": ", ".join(f"{name} {value}" for name, value in run.get("options", {}).items()),
-        "command": run.get("command", ""), "stopped": run.get("stopped") is True}
+        "title": run_title(clips_of(run)) or folder.name, "when": _moment(run.get("started"))[:16],
+        "folder": folder.name, "options": ", ".join(f"{name} {value}" for name, value in run.get("options", {}).items()),
+        "stopped": run.get("stopped") is True}
         for run, folder in runs]
     return write_page(output_root, Page("Results", f"{counted(len(runs), 'run')}, newest first.",
                                         runs=entries))
@@ -182,20 +182,21 @@ def clips_of(run: Mapping[str, Any]) -> list[Clip]:
 
 
 def run_title(clips: Sequence[Clip]) -> str:
-    """Return what a run mixed or played: "bass, flute: 5 steps"; empty without clips."""
+    """Return what a run mixed or played: "bass, flute: 5 steps"; "" without clips."""
     count = Counter(clip.kind for clip in clips)
     words = {"step": "step", "crossfade": "crossfade", "mix": "mix", "score": "score",
-             "preview": "instrument", "bank": "", "reconstruction": "reconstruction"}
+             "preview": "instrument", "bank": "bank", "reconstruction": "reconstruction"}
     kind = next((kind for kind in words if count[kind]), None)
     if kind is None:
         return ""
     made = [clip for clip in clips if clip.kind == kind]
     names = list(dict.fromkeys([clip.title for clip in made] if kind == "score" else
                                [name for clip in made for name in clip.sources]))
+    names = ["preview"] if kind == "preview" else names
     if len(names) > 5:
         names[4:] = [f"{len(names) - 4} more"]
-    what = f"bank of {counted(count[kind], 'clip')}" if kind == "bank" else (
-        counted(count[kind], words[kind]))
+    what = words[kind] if count[kind] == 1 else (
+        f"bank of {count[kind]} clips" if kind == "bank" else counted(count[kind], words[kind]))
     return ": ".join(filter(None, [", ".join(names), what]))
 
 
@@ -248,10 +249,10 @@ def _code(text: str) -> Markup:
 
 
 def _moment(started: float | str | None) -> str:
-    """Return when a run started, to the minute."""
+    """Return when a run started, given in seconds since the epoch or as words."""
     if isinstance(started, (int, float)):
         started = datetime.fromtimestamp(started).isoformat()
-    return (started or "").replace("T", " ")[:16]
+    return (started or "").replace("T", " ")
 
 
 def _piano() -> list[dict[str, object]]:

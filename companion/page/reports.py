@@ -38,8 +38,8 @@ _RAINBOWGRAM = ("How to read the pictures: time from left to right, pitch from b
                 "the rainbow, noise is speckled.")
 _SPECTROGRAM = ("How to read the pictures: time from left to right, pitch from bottom to top, "
                 "brighter is louder.")
-_SAMPLER = ("To play an instrument in a music program, load its SFZ file (beside this page, linked "
-            "under the sound) into a sampler such as sforzando, or convert it with Polyphone.")
+_SAMPLER = ("To play an instrument in a music program, load its SFZ file (in the folder of this page, "
+            "linked under each sound) into a sampler such as sforzando.")
 
 
 @dataclass(frozen=True)
@@ -281,12 +281,14 @@ def _description(clip: Clip) -> list[str]:
 
 def _caption(clip: Clip) -> str:
     """Return a word or two for the cell."""
-    if clip.kind == "step" or clip.kind == "bank" and 1 not in clip.weights and clip.weights:
-        return " : ".join(f"{100 * weight:.0f}" for weight in clip.weights)
     if clip.kind == "preview":
         return clip.title.removeprefix("instrument ")
-    return clip.sources[clip.weights.index(1)] if clip.kind == "bank" and clip.weights else (
-        clip.title)
+    if clip.kind == "bank" and 1 in clip.weights:
+        return clip.sources[clip.weights.index(1)]
+    if clip.kind in ("step", "bank") and clip.weights:
+        return " : ".join(f"{100 * weight:.0f}" for weight in clip.weights) * (
+            len(clip.weights) == 2)
+    return clip.title
 
 
 def _colour(weights: Sequence[float]) -> str:
@@ -354,8 +356,8 @@ def _bank_panel(shown: Sequence[Clip]) -> Panel:
     index = {place: number for number, place in enumerate(places)}
     return Panel("The instruments", [[index.get((row, column)) for column in columns]
                                      for row in rows],
-                 "The corners are the sounds themselves; the numbers are the mixing weights of "
-                 f"{', '.join(shown[0].sources)}, in per cent.", "grid")
+                 f"From {', '.join(shown[0].sources)}, evenly spaced in their mixing weights.",
+                 "grid")
 
 
 def _mix_panels(shown: Sequence[Clip]) -> list[Panel]:
