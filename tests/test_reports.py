@@ -222,7 +222,8 @@ def test_page_of_bank_places_instruments_by_their_weights(tmp_path):
 
 def test_page_of_bank_of_three_corners_is_a_triangle(tmp_path):
     clips = [Clip(f"x{x}y{y}_p060", f"{x} {y}", "bank", ("a", "b", "c"),
-                  (1 - x / 2 - y / 2, x / 2, y / 2), "", 60) for y in range(3) for x in range(3 - y)]
+                  (1 - x / 2 - y / 2, x / 2, y / 2), "", 60)
+             for y in range(3) for x in range(3 - y)]
     found = page(tmp_path, clips)
     assert rows(found.panels[0], found)[2] == ["x0y2_p060", None, None]
 

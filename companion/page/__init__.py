@@ -129,7 +129,7 @@ class Page:
         Names of the octaves that the pictures show, from the lowest.
     stopped : bool
         Whether `command` continues a run.
-    runs : sequence of dict
+    runs : sequence of mapping
         For the list of runs: "link", "title", "when", "folder", "options" and "stopped".
     """
 
@@ -144,7 +144,7 @@ class Page:
     commands: Sequence[tuple[str, str]] = ()
     octaves: Sequence[str] = ()
     stopped: bool = False
-    runs: Sequence[dict[str, str]] = ()
+    runs: Sequence[Mapping[str, object]] = ()
 
 
 def write_page(folder: Path, page: Page) -> Path:
@@ -167,9 +167,9 @@ def write_index(output_root: Path) -> Path | None:
         return None
     entries = [{
         "link": quote(folder.relative_to(output_root).as_posix()) + "/index.html",
-        "title": run_title(clips_of(run)) or folder.name, "when": _moment(run.get("started"))[:16],
-        "folder": folder.name, "options": ", ".join(f"{name} {value}" for name, value in run.get("options", {}).items()),
-        "stopped": run.get("stopped") is True}
+        "title": run_title(clips_of(run)) or folder.name, "folder": folder.name,
+        "when": _moment(run.get("started"))[:16], "stopped": run.get("stopped") is True,
+        "options": ", ".join(f"{name} {value}" for name, value in run.get("options", {}).items())}
         for run, folder in runs]
     return write_page(output_root, Page("Results", f"{counted(len(runs), 'run')}, newest first.",
                                         runs=entries))
