@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from companion.clips import Clip
@@ -169,7 +168,8 @@ def write_index(output_root: Path) -> Path | None:
         "link": quote(folder.relative_to(output_root).as_posix()) + "/index.html",
         "title": run_title(clips_of(run)) or folder.name, "folder": folder.name,
         "when": _moment(run.get("started"))[:16], "stopped": run.get("stopped") is True,
-        "options": ", ".join(f"{name} {value}" for name, value in run.get("options", {}).items())}
+        "options": ", ".join(f"{name.replace('_', ' ')} {_words(value)}"
+                             for name, value in run.get("options", {}).items())}
         for run, folder in runs]
     return write_page(output_root, Page("Results", f"{counted(len(runs), 'run')}, newest first.",
                                         runs=entries))
@@ -226,9 +226,11 @@ def webp(image: Any, size: tuple[int, int]) -> bytes:
 
 def render(page: Page) -> Iterator[bytes]:
     """Yield the HTML file in parts."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True,
                               undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(clock=clock, code=_code, data=lambda content, kind:
+    environment.filters.update(clock=clock, code=_code, words=_words, data=lambda content, kind:
                                f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}")
     data = [{"name": sound.clip.name, "title": sound.clip.title, "note": sound.note,
              "kind": sound.clip.kind, "gain": round(sound.gain, 6), "sfz": sound.sfz,
@@ -246,6 +248,12 @@ def _code(text: str) -> Markup:
     """Return a sentence with its `code` marked, and no line break within an --option."""
     marked = re.sub("`(.*?)`", r"<code>\1</code>", str(escape(text)))
     return Markup(re.sub(r"--[\w-]+", r"<span>\g<0></span>", marked))
+
+
+def _words(value: object) -> str:
+    """Return the value of an option as a reader writes it."""
+    return "yes" if value is True else ", ".join(map(str, value)) if isinstance(
+        value, (list, tuple)) else str(value)
 
 
 def _moment(started: float | str | None) -> str:

@@ -75,7 +75,8 @@ def gansynth_page(record: Record, planned: Sequence[Planned], notes: Sequence[Ma
                   instruments: Sequence[tuple[Sequence[int], Sequence[float]]],
                   keys: Sequence[Sequence[tuple[int, np.ndarray]]]) -> Path | None:
     """Draw the scores, or the instruments of a preview, and write the page."""
-    clips = [Clip(item.path.stem, item.title, item.kind) for item in planned]
+    clips = [Clip(item.path.stem, f"instrument {number}" if item.kind == "preview" else item.title,
+                  item.kind) for number, item in enumerate(planned, 1)]
     extras, drawn = {}, []
     for clip, scored, audio, (numbers, times), own in zip(clips, notes, audios, instruments, keys):
         if clip.kind == "preview":

@@ -500,8 +500,10 @@ function named() { // the keys C
 
 function listed() {
   for (const box of $$("[data-tick]")) box.checked = chosen.includes(box.dataset.tick);
-  for (const line of $$("[data-command]"))
-    line.textContent = line.dataset.command.replace("{}", chosen.join(",") || "1");
+  for (const line of $$("[data-command]")) // no line break within an --option
+    line.replaceChildren(...line.dataset.command.replace("{}", chosen.join(",") || "1")
+      .split(/(--\S+)/).map((part, index) => index % 2
+        ? Object.assign(document.createElement("span"), {textContent: part}) : part));
   if (chosen.length) $("#selected").textContent = `Selected: ${chosen.join(", ")}.`;
 }
 

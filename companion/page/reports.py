@@ -18,7 +18,7 @@ from companion.page.rolls import css_colour, instrument_marks, piano_roll
 SAMPLE_RATE = 16000  # Hz
 LOUDNESS = 0.1  # RMS of loudness-matched playback, relative to full scale
 PEAK = 0.98  # maximum of loudness-matched playback
-KEYBOARD_SECONDS = 300  # total length of the notes that a page holds for its keyboard
+KEYBOARD_SECONDS = 200  # total length of the notes that a page holds for its keyboard
 _MOST_IN_MATRIX = 24  # sounds; more are listed pair by pair
 _MOST_NAMED = 6  # missing clips
 _COLOURS = np.array([(255, 214, 153), (153, 204, 255), (173, 230, 173), (245, 180, 220)])
