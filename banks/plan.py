@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-import audio_utils
 from banks import manifest, tasks
 from synths import InputError, files
+from synths.sounds import load_audio
 
 SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")
 NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
@@ -244,7 +244,7 @@ def _single(path: Path, name: str, say: Callable[[str], None]) -> Corner:
 
 def _heard(path: Path) -> float | None:
     """The pitch of a sound's first seconds, to the tenth of a semitone that pYIN tells apart."""
-    heard = pitch_by_ear(audio_utils.load_audio(path, 4 * tasks.SAMPLE_RATE))
+    heard = pitch_by_ear(load_audio(path, 4 * tasks.SAMPLE_RATE))
     return None if heard is None else round(heard, 1)
 
 
@@ -299,15 +299,15 @@ def pitch_list(pitches) -> str:
 def load_note(corner: Corner, pitch: int, samples: int) -> np.ndarray:
     """A corner's note: float32 [samples], 16 kHz, mono, cut or followed by silence."""
     if not corner.single:
-        return audio_utils.load_audio(corner.notes[pitch], samples)
+        return load_audio(corner.notes[pitch], samples)
     path, = corner.notes.values()
     if pitch == corner.tuning:
-        return audio_utils.load_audio(path, samples)
+        return load_audio(path, samples)
     import soxr
 
     rate = 2 ** ((pitch - corner.tuning) / 12)
     # A thousand samples more than what is heard, for the ends of the filter.
-    audio = audio_utils.load_audio(path, math.ceil(samples * rate) + 1000)
+    audio = load_audio(path, math.ceil(samples * rate) + 1000)
     audio = soxr.resample(audio, rate, 1.0, quality="HQ")[:samples]
     audio = audio / max(1.0, float(np.abs(audio).max(initial=0.0)))
     return np.pad(audio, (0, samples - len(audio))).astype(np.float32)

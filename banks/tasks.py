@@ -318,7 +318,7 @@ def _probe(task: dict, _: Store, result: dict) -> None:
         made = model.audio_length / SAMPLE_RATE
 
         def once() -> None:
-            model.generate_samples_from_z(z, [model.pitches[0]])
+            np.asarray(model.generate_samples_from_z(z, [model.pitches[0]]))
     else:
         from synths.nsynth import wavenet
 

@@ -285,14 +285,6 @@ def test_a_rainbowgram_on_matplotlibs_axes_knows_its_seconds_and_octaves():
     assert abs(image.get_array()[..., :3].max(2)[:, 250].argmax() - math.floor(row)) <= 1
 
 
-def test_the_benchmark_draws_what_a_run_draws():
-    from benchmarks.pictures import prepare
-
-    answers = [prepare(f"chapter_05_example_0{number}")() for number in (1, 2)]
-    assert [answer["pictures"] for answer in answers] == [21, 2]
-    assert all(answer["drawing_s"] > 0 for answer in answers)
-
-
 # Sheets
 
 

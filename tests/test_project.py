@@ -2,12 +2,10 @@
 
 import ast
 import importlib
-import json
 import os
 import pkgutil
 import re
 import shlex
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -43,24 +41,6 @@ def test_readme_lists_every_deviation_from_print():
     listed = re.search(r"<!-- deviations -->\n(.*?)<!-- /deviations -->", readme, re.DOTALL)[1]
     assert listed.splitlines() == deviations(), "python tests/test_project.py writes the list anew"
     assert len(deviations()) > 10
-
-
-def test_figures_of_training_are_those_of_the_raw_results():
-    seconds = json.loads((ROOT / "benchmarks" / "results" / "training.json").read_text())["seconds"]
-    step, update = ({name: statistics.median(taken) for name, taken in seconds[what].items()}
-                    for what in ("step", "update"))
-    page = (ROOT / "docs" / "own_code.md").read_text("utf-8")
-    assert (f"{step['PyTorch'] / step['fused.c']:.1f} times as fast as by PyTorch's operations and "
-            f"{step['torch.compile'] / step['fused.c']:.1f} times as by torch.compile") in page
-    assert f"is {update['torch.optim.Muon'] / update['ours']:.0f} times as fast" in page
-
-
-def test_tables_of_figures_are_those_of_the_raw_results():
-    from benchmarks import tables
-
-    for name, made in tables.TABLES.items():
-        page = ROOT / name
-        assert tables.written(page, made) == page.read_text("utf-8"), "python -m benchmarks.tables"
 
 
 def commands() -> list[list[str]]:

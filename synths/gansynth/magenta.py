@@ -8,7 +8,7 @@ computed whole, four seconds of it, in float32 on all cores.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from synths import InputError
 from synths.engines import tensorflow_v1
 from synths.engines.litert import silent_stderr
-from synths.gansynth import model, score, variables
+from synths.gansynth import model, variables
 from synths.weights import checkpoints, schema
 
 # What set_flags in Magenta's `model.py` adds to an experiment.json, beside `variables.DEFAULTS`.
@@ -25,7 +25,7 @@ _DEFAULTS = {
     "normalizer_margin": 0.8, "normalizer_num_examples": 1000, "kernel_size": 3, "start_height": 4,
     "start_width": 8, "fmap_base": 512, "fmap_decay": 1.0, "fmap_max": 128,
 }
-_PITCHES = len(model.PITCH_COUNTS)
+_PITCHES = 61  # from C1 to C6
 
 
 def settings(folder: Path, experiment: dict, num_blocks: int) -> dict[str, Any]:
@@ -173,10 +173,7 @@ class Model:
         return np.random.default_rng(rng).normal(size=(n, self.latent_size))
 
     def generate_samples_from_z(self, z: np.ndarray, pitches: Sequence[int] | np.ndarray,
-                                max_audio_length: int = 64000,
-                                note_lengths: Sequence[float] | None = None,
-                                progress: Callable[[int, int], None] | None = None,
-                                max_note_length: float = score.MAX_NOTE_LENGTH) -> np.ndarray:
+                                max_audio_length: int = 64000) -> np.ndarray:
         """Notes of given instruments at given pitches, as Magenta's `Model` makes them.
 
         Parameters
@@ -187,10 +184,6 @@ class Model:
             MIDI notes.
         max_audio_length : int
             Samples of each note, at most.
-        note_lengths, max_note_length
-            Not used: every note is computed whole.
-        progress : callable, optional
-            Called with notes done and notes in total.
 
         Returns
         -------
@@ -213,6 +206,4 @@ class Model:
             noises[:used], numbers[:used] = z[begin:begin + used], labels[begin:begin + used]
             made = self._session.run(self._waves, {self._labels: numbers, self._noises: noises})
             waves.append(made[:used, :max_audio_length, 0])
-            if progress:
-                progress(begin + used, len(z))
         return np.concatenate(waves)

@@ -7,7 +7,6 @@ its code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from synths import InputError, files
 from synths.engines import tensorflow_v1
 from synths.engines.litert import silent_stderr
+from synths.nsynth.decoding import Decoding
 from synths.weights import checkpoints
 
 WIDTH = 512  # channels of the decoder's dilated layers, h512_bo16.py
@@ -50,16 +50,13 @@ def _fastgen():
 
 
 def encode(wav_data: np.ndarray, checkpoint_path: str | Path | None = None,
-           sample_length: int = 64000, *, progress: Callable[[int, int], None] | None = None,
-           ) -> np.ndarray:
-    """Encodings of sounds, by `fastgen.encode`.
+           sample_length: int = 64000) -> np.ndarray:
+    """Encode sounds by `fastgen.encode`.
 
     Parameters
     ----------
     wav_data, checkpoint_path, sample_length
         As for `synths.nsynth.encode`.
-    progress : callable, optional
-        Not used: fastgen says nothing of its progress.
 
     Returns
     -------
@@ -77,22 +74,18 @@ def encode(wav_data: np.ndarray, checkpoint_path: str | Path | None = None,
 
 
 def synthesize(encodings: np.ndarray, save_paths: list[Path],
-               checkpoint_path: str | Path | None = None, *, seed: int = 0,
-               identities: Sequence[str] | None = None, temperature: float = 1.0,
-               precision: str = "auto", threads: int | None = None, fade: float = 0.0,
-               resume: bool = False, progress: Callable[[int, int], None] | None = None,
-               reference_audio: np.ndarray | None = None,
-               report: Callable[[str], None] | None = None) -> None:
+               checkpoint_path: str | Path | None = None, samples_per_save: int = 10000, *,
+               decoding: Decoding = Decoding(), reference_audio: np.ndarray | None = None) -> None:
     """`fastgen.synthesize`, seeded through NumPy's global generator, which is all it draws from.
 
     Parameters
     ----------
-    encodings, save_paths, checkpoint_path, seed, fade
-        As for `synths.nsynth.synthesize`; the seed is that of the whole batch.
-    identities, reference_audio, report, progress
-        Not used: fastgen draws for all clips at once, in float32, and tells nothing.
-    temperature, precision, threads, resume
-        Only what fastgen can do: 1, "auto" or "float32", None, False.
+    encodings, save_paths, checkpoint_path, samples_per_save
+        As for `synths.nsynth.synthesize`.
+    decoding : Decoding
+        The seed of the whole batch and the fade; the rest must be what fastgen can do.
+    reference_audio
+        Not used: fastgen computes in float32.
 
     Raises
     ------
@@ -107,16 +100,17 @@ def synthesize(encodings: np.ndarray, save_paths: list[Path],
     import soundfile
 
     from synths import nsynth
-    prefix = official(checkpoint_path, temperature)
-    if precision == "int8" or threads is not None or resume:
+    prefix = official(checkpoint_path, decoding.temperature)
+    if decoding.precision == "int8" or decoding.threads is not None or decoding.resume:
         raise InputError("Magenta's own engine computes in float32 on all cores, from the start: "
                          "leave out the precision, the threads and resuming.")
     tf, fastgen = _fastgen()
     with files.scratch(Path(save_paths[0]).parent, "fastgen") as folder:
         parts = [folder / f"{number}.wav" for number in range(len(save_paths))]
-        np.random.seed(seed)
+        np.random.seed(decoding.seed)
         with tf.Graph().as_default(), silent_stderr():  # TensorFlow lists every variable there
             fastgen.synthesize(np.asarray(encodings), checkpoint_path=prefix,
                                save_paths=[str(part) for part in parts])
         for part, path in zip(parts, save_paths):
-            files.write_wav(path, nsynth.faded(soundfile.read(part, dtype="float32")[0], fade))
+            files.write_wav(path, nsynth.faded(soundfile.read(part, dtype="float32")[0],
+                                                decoding.fade))

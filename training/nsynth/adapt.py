@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import audio_utils
 from synths import InputError, files
 from synths.weights import checkpoints
 from training import STOPPED
@@ -184,7 +183,7 @@ def plan(options: argparse.Namespace, report: Callable[[str], None]) -> Lesson:
                 sorted(digests.values()), options.seconds):
             raise InputError(f"{options.name} was taught other sounds, or another length of them: "
                              f"choose another --name, or delete {place}.")
-    audio_utils.check_output_dir(run)
+    run.mkdir(parents=True, exist_ok=True)
     return Lesson(options.name, sounds, digests, options.seconds, options.minutes, start, folder,
                   run)
 
@@ -412,7 +411,7 @@ def export(lesson: Lesson, best: Path, progress: Progress) -> Path:
     InputError
         If it fails.
     """
-    audio_utils.check_output_dir(lesson.folder)
+    lesson.folder.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         [sys.executable, "-m", "training.nsynth.export", "--state", str(best.resolve()),
          "--output", str(lesson.folder.resolve())],

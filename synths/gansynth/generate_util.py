@@ -8,18 +8,17 @@ listed in the order in which they end, silent notes.  Each difference is describ
 
 from __future__ import annotations
 
-import functools
-import io
 import re
-import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Sequence, Sized
 from pathlib import Path
 
 import numpy as np
 
 from synths import InputError
 from synths.files import shortened, writing
+from synths.gansynth import midi
+from synths.gansynth.model import NoteAudio
 
 MIN_PITCH = 24  # the pitches GANSynth was trained on: C1 ...
 MAX_PITCH = 84  # ... to C6
@@ -29,124 +28,56 @@ RELEASE = 0.3  # seconds of fade-out after a note is let go
 ATTACK = 0.010  # seconds of fade-in
 MAX_VELOCITY = 127.0
 _BLOCK = 1 << 20  # samples converted at a time
-_AT_ONCE = 256  # notes generated at a time: 65 MB
 _MOST_BYTES = 1 << 26  # of a file of instruments, unpacked: thirty thousand of them
 
 _BEFORE_START = -0.0001  # Magenta's time of the first instrument: just before the first note
 
 
-def load_midi(path: str | Path, min_pitch: int = MIN_PITCH, max_pitch: int = MAX_PITCH) -> dict:
+def load_midi(midi_path: str | Path, min_pitch: int = MIN_PITCH, max_pitch: int = MAX_PITCH,
+              pedal: bool = True) -> dict:
     """Read the notes of a MIDI file, in seconds.
 
-    The order and the values are those of Magenta's ``generate_util.load_midi`` (through note_seq):
-    by track and instrument, then by end of note.  Unlike there, notes of the drum channel are left
-    out, and the lowest octave that GANSynth knows (24 to 35) is kept.
+    Order and values are those of Magenta's ``generate_util.load_midi`` on files without pedals,
+    drums or damage.  `synths.gansynth.midi` says how it reads the others.  Unlike in Magenta, the
+    lowest octave that GANSynth knows (24 to 35) is kept.
 
     Parameters
     ----------
-    path : str or Path
-        A standard MIDI file (``.mid``), also one wrapped in RIFF.
+    midi_path : str or Path
+        A standard MIDI file.
     min_pitch, max_pitch : int
-        MIDI note numbers kept, both included.
+        MIDI pitches to keep, both included.
+    pedal : bool
+        Whether pedals hold notes, which Magenta ignores.
 
     Returns
     -------
     dict
         ``pitches`` (int), ``velocities`` (int, 1 to 127), ``start_times`` and ``end_times``
-        (float64, seconds): arrays of one entry per note; and ``left_out``, a dict that counts the
-        notes dropped: ``out_of_range``, ``drums``.
+        (float64, seconds): arrays with one entry per note; and ``report``, a `midi.Report` of
+        what was left out or changed.
 
     Raises
     ------
     InputError
-        If there is no such file, it is not MIDI, or no note is left.
+        If the file is not MIDI, or no note is left.
+    OSError
+        If it cannot be read.
     """
-    path = Path(path)
-    midi = _parse_midi(path)
-    with warnings.catch_warnings():  # pydub, which note_seq imports, asks for ffmpeg
-        warnings.simplefilter("ignore")
-        from note_seq import midi_io  # a second, that only reading a score needs
-    sequence = midi_io.midi_to_note_sequence(midi)
-    notes = [(note.pitch, note.velocity, note.start_time, note.end_time, note.is_drum)
-             for note in sequence.notes]
-    if not notes:
-        raise InputError(f"A score needs notes, and {shortened(path)} has none: choose another "
-                         "MIDI file.")
-    pitches, velocities, starts, ends, drums = (np.array(column) for column in zip(*notes))
-    out_of_range = ~drums & ((pitches < min_pitch) | (pitches > max_pitch))
-    keep = ~(drums | out_of_range)
-    left_out = {"out_of_range": int(out_of_range.sum()), "drums": int(drums.sum())}
-    if not keep.any():
+    sequence, report = midi.read_notes(midi_path, pedal)
+    notes = [note for note in sequence.notes if not note.is_drum]
+    kept = [note for note in notes if min_pitch <= note.pitch <= max_pitch]
+    report.counts["drums"] = len(sequence.notes) - len(notes)
+    report.counts["range"] = len(notes) - len(kept)
+    if not kept:
         raise InputError(
-            f"A score needs notes from {min_pitch} to {max_pitch} (MIDI note numbers, drums aside),"
-            f" and {shortened(path)} has none ({left_out['out_of_range']} outside,"
-            f" {left_out['drums']} drums): choose another MIDI file, or transpose this one in an"
-            " editor.")
-    return {"pitches": pitches[keep], "velocities": velocities[keep],
-            "start_times": starts[keep].astype(np.float64),
-            "end_times": ends[keep].astype(np.float64), "left_out": left_out}
-
-
-def _parse_midi(path: Path):
-    """Parse a MIDI file with pretty_midi, tolerating what does not touch the notes."""
-    import mido
-    import pretty_midi
-
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{shortened(path)} does not exist.") from None
-    except OSError as error:
-        raise InputError(f"The score must be a MIDI file, and {shortened(path)} cannot be read "
-                         f"({error.strerror}): choose another file.") from error
-    try:
-        start = data.find(b"MThd", 0, 256)  # some files are wrapped in a RIFF chunk
-        if start < 0:
-            raise ValueError("it has no MIDI header")
-        # A key signature that cannot be decoded stops mido and says nothing about the notes.
-        data = re.sub(rb"\xff\x59\x02..", b"\xff\x59\x02\x00\x00", data[start:], flags=re.DOTALL)
-        parsed = mido.MidiFile(file=io.BytesIO(data), clip=True)
-        if parsed.ticks_per_beat <= 0:
-            raise ValueError("its time is counted in frames (SMPTE), not in beats")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return pretty_midi.PrettyMIDI(mido_object=_notes_and_tempo_only(parsed))
-    except Exception as error:  # mido and pretty_midi raise nearly everything on a damaged file
-        reason = str(error) or ("it ends too early" if isinstance(error, EOFError)
-                                else type(error).__name__)
-        raise InputError(f"The score must be a MIDI file, and {shortened(path)} cannot be read as "
-                         f"one ({shortened(reason)}): choose another file or save it anew."
-                         ) from error
-
-
-def _notes_and_tempo_only(parsed):
-    """Reduce a parsed MIDI file to what makes notes in seconds.
-
-    Drops everything else (a lone event far behind the last note makes pretty_midi give up), and
-    gathers tempo changes from all tracks into a first track, the only one where pretty_midi looks.
-    """
-    import mido
-
-    tempo_changes = []
-    tracks = []
-    for track in parsed.tracks:
-        kept, now, kept_until = mido.MidiTrack(), 0, 0
-        for message in track:
-            now += message.time
-            if message.type == "set_tempo":
-                if message.tempo > 0:
-                    tempo_changes.append((now, message))
-            elif message.type in ("note_on", "note_off", "program_change"):
-                kept.append(message.copy(time=now - kept_until))
-                kept_until = now
-        if kept:
-            tracks.append(kept)
-    first, kept_until = mido.MidiTrack(), 0
-    for now, message in sorted(tempo_changes, key=lambda change: change[0]):
-        first.append(message.copy(time=now - kept_until))
-        kept_until = now
-    first.append(mido.MetaMessage("end_of_track", time=0))
-    return mido.MidiFile(type=1, ticks_per_beat=parsed.ticks_per_beat, tracks=[first, *tracks])
+            f"A score needs notes from {min_pitch} to {max_pitch} (MIDI pitches, drums aside), and"
+            f" {shortened(midi_path)} has none ({str(report) or 'no notes at all'}): choose"
+            " another MIDI file, or transpose this one.")
+    return {"pitches": np.array([note.pitch for note in kept]),
+            "velocities": np.array([note.velocity for note in kept]),
+            "start_times": np.array([note.start_time for note in kept]),
+            "end_times": np.array([note.end_time for note in kept]), "report": report}
 
 
 def tempo_scale(notes: dict, factor: float) -> dict:
@@ -360,44 +291,6 @@ def get_z_notes(start_times: np.ndarray, z_instruments: np.ndarray, t_instrument
     return z_notes
 
 
-def generate_notes(model, z_notes: np.ndarray, notes: dict,
-                   max_note_length: float = MAX_NOTE_LENGTH,
-                   progress: Callable[[int, int], None] | None = None) -> Iterator[np.ndarray]:
-    """Generate the notes of a score, some at a time: memory does not grow with the score.
-
-    Parameters
-    ----------
-    model
-        Anything with ``generate_samples_from_z``, such as `synths.gansynth.Model`.
-    z_notes : ndarray [n, d]
-        As `get_z_notes` returns it.
-    notes : dict
-        As `load_midi` returns it.
-    max_note_length : float
-        As for `combine_notes`.
-    progress : callable, optional
-        Called with notes done and notes in total.
-
-    Yields
-    ------
-    float32 [samples]
-        A note, in the order of the score: for `combine_notes`.
-    """
-    pitches, count = np.asarray(notes["pitches"]), len(z_notes)
-    lengths = np.subtract(notes["end_times"], notes["start_times"])
-
-    def tell(first: int, done: int, _: int) -> None:
-        if progress:
-            progress(first + done, count)
-
-    for first in range(0, count, _AT_ONCE):
-        group = slice(first, first + _AT_ONCE)
-        yield from model.generate_samples_from_z(
-            z_notes[group], pitches[group], note_lengths=lengths[group],
-            progress=functools.partial(tell, first),
-            max_note_length=max_note_length)
-
-
 def note_samples(note_length: float, sr: int = 16000,
                  max_note_length: float = MAX_NOTE_LENGTH) -> int:
     """Samples heard of a note: held for at most `max_note_length` seconds, then the release."""
@@ -436,7 +329,7 @@ def get_envelope(note_length: float, sr: int = 16000,
 
 def combine_notes(audio_notes: np.ndarray | Iterable[np.ndarray], start_times: np.ndarray,
                   end_times: np.ndarray, velocities: np.ndarray, sr: int = 16000,
-                  max_note_length: float = MAX_NOTE_LENGTH) -> np.ndarray:
+                  max_note_length: float = WHOLE_NOTE_LENGTH) -> np.ndarray:
     """Mix the notes' audio into one clip.
 
     Magenta's ``generate_util.combine_notes``: each note is shaped by `get_envelope`, brought to
@@ -458,8 +351,8 @@ def combine_notes(audio_notes: np.ndarray | Iterable[np.ndarray], start_times: n
     sr : int
         Sample rate in Hz.
     max_note_length : float
-        Seconds that a note is held at most: Magenta's 3, or up to `WHOLE_NOTE_LENGTH`, which is
-        as long as the model can.
+        Seconds that a note is held at most.  Magenta's 3 leave the last 0.7 s of the model's notes
+        unused.
 
     Returns
     -------
@@ -485,6 +378,9 @@ def combine_notes(audio_notes: np.ndarray | Iterable[np.ndarray], start_times: n
     # A note that ends before it starts still sounds for its release.
     latest = np.maximum(starts, ends).max()
     clip = np.zeros(int(latest + MAX_NOTE_LENGTH) * sr)
+    if isinstance(audio_notes, NoteAudio):  # they are generated now, each as far as it is audible
+        audio_notes = audio_notes.cut([note_samples(seconds, sr, max_note_length)
+                                       for seconds in ends - starts])
     for audio, start, end, velocity in zip(audio_notes, starts, ends, velocities):
         envelope = get_envelope(end - start, sr, max_note_length)
         length = min(len(envelope), len(audio))
@@ -662,15 +558,11 @@ def preview_phrase() -> dict:
     starts = 0.4 * np.arange(len(pitches))
     ends = np.append(starts[1:], 4.0)
     return {"pitches": pitches, "velocities": np.full(len(pitches), 100),
-            "start_times": starts, "end_times": ends, "left_out": {}}
+            "start_times": starts, "end_times": ends}
 
 
 def summary(notes: dict) -> str:
-    """The notes in words, and what was left out of them: "210 notes, 28.0 s"."""
+    """Return a line about the notes: "210 notes, 28.0 s; pedal held 31 notes longer"."""
     count = len(notes["pitches"])
-    words = f"{count} note{'' if count == 1 else 's'}, {max(notes['end_times']):.1f} s"
-    reasons = {"out_of_range": f"outside pitches {MIN_PITCH} to {MAX_PITCH}",
-               "drums": "of drums"}
-    left_out = [f"{count} {reasons[reason]}"
-                for reason, count in notes["left_out"].items() if count]
-    return words + (f" (left out: {', '.join(left_out)})" if left_out else "")
+    words = f"{count:,} note{'' if count == 1 else 's'}, {max(notes['end_times']):.1f} s"
+    return "; ".join(filter(None, [words, str(notes.get("report", ""))]))

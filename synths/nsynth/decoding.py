@@ -12,6 +12,7 @@ Magenta 2.1.4, `magenta/models/nsynth/wavenet/h512_bo16.py`, `fastgen.py`, `mask
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from synths import InputError
 from synths.nsynth.wavenet_variables import HOP_LENGTH
@@ -30,7 +32,44 @@ PRECISIONS = ("auto", "float32", "int8")
 # What int8 may lose before `auto` declines it: nats per sample.
 TOLERANCE = 0.01
 
-Progress = Callable[[int, int], None]
+
+@dataclass(frozen=True)
+class Decoding:
+    """How to decode, in addition to Magenta's arguments.
+
+    Parameters
+    ----------
+    seed : int
+        The same seed gives the same sounds.
+    streams : sequence of str, optional
+        Key of each clip's random-number stream, so that a clip does not depend on the others.
+        None: the clip's index.
+    temperature : float
+        Below 1 the likely samples become likelier (less noise, less life).
+    precision : str
+        "float32", "int8", or "auto": what `choose_precision` chooses on the reference audio, and
+        float32 without any.
+    threads : int, optional
+        None: all cores.
+    fade : float
+        Seconds faded in and out at both ends of each file; 0 leaves the samples as Magenta does.
+    resume : bool
+        Skip finished files and continue unfinished ones from their mu-law codes.
+    """
+
+    seed: int = 0
+    streams: Sequence[str] | None = None
+    temperature: float = 1.0
+    precision: str = "auto"
+    threads: int | None = None
+    fade: float = 0.0
+    resume: bool = False
+
+
+def progress_bar(label: str, samples: int) -> tqdm:
+    """Return a progress bar in samples; hidden for the first two seconds of work."""
+    return tqdm(desc=label, total=samples, unit=" samples", unit_scale=True, delay=2, leave=False,
+                disable=bool(os.environ.get("TQDM_DISABLE")) or None)   # None: off a terminal
 
 
 # mu-law --------------------------------------------------------------------------------------
@@ -140,9 +179,9 @@ class Uniforms:
 # Encoding ------------------------------------------------------------------------------------
 
 
-def encode(wav_data: np.ndarray, checkpoint_path: str | Path | None, sample_length: int = 64000,
-           *, threads: int | None = None, progress: Progress | None = None) -> np.ndarray:
-    """Encodings of sounds, as `fastgen.encode`.
+def encode(wav_data: np.ndarray, checkpoint_path: str | Path | None = None,
+           sample_length: int = 64000, *, threads: int | None = None) -> np.ndarray:
+    """Encode sounds, as Magenta's `fastgen.encode`.
 
     Parameters
     ----------
@@ -154,8 +193,6 @@ def encode(wav_data: np.ndarray, checkpoint_path: str | Path | None, sample_leng
         At most this many samples are encoded; rounded down to a multiple of 512.
     threads : int, optional
         None: all cores.
-    progress : callable, optional
-        Called with samples done and samples in total.
 
     Returns
     -------
@@ -178,7 +215,8 @@ def encode(wav_data: np.ndarray, checkpoint_path: str | Path | None, sample_leng
                          f"{min(sample_length, wav_data.shape[1])}: use a longer sound.")
     codes = _mu_law(wav_data[:, :length])
     encoder = wavenet_encoder.load(checkpoints.find(checkpoint_path, "nsynth"))
-    return encoder.encode(codes / np.float32(128), _threads(threads), progress)
+    with progress_bar(f"encoding {len(codes)} sounds", codes.size) as bar:
+        return encoder.encode(codes / np.float32(128), _threads(threads), bar)
 
 
 def _check_audio(wav_data: np.ndarray) -> np.ndarray:
@@ -310,9 +348,8 @@ def _decode_groups(prefix: Path, encodings: np.ndarray,
 
 def decode(encodings: np.ndarray, checkpoint_path: str | Path | None, uniforms: np.ndarray,
            precision: str = "auto", *, temperature: float = 1.0, threads: int | None = None,
-           progress: Progress | None = None, reference_audio: np.ndarray | None = None,
-           report: Callable[[str], None] | None = None) -> np.ndarray:
-    """Sounds of encodings.
+           reference_audio: np.ndarray | None = None) -> np.ndarray:
+    """Decode encodings to sounds.
 
     Parameters
     ----------
@@ -331,12 +368,8 @@ def decode(encodings: np.ndarray, checkpoint_path: str | Path | None, uniforms: 
         Below 1 the likely samples become likelier (less noise, less life).
     threads : int, optional
         None: all cores.
-    progress : callable, optional
-        Called with samples done and samples in total, over all clips.
     reference_audio : float [batch, samples], optional
         The sounds that were encoded, for "auto" to judge by.
-    report : callable, optional
-        Called with a sentence on what "auto" chose, and why.
 
     Returns
     -------
@@ -352,16 +385,14 @@ def decode(encodings: np.ndarray, checkpoint_path: str | Path | None, uniforms: 
     """
     encodings = check_encodings(encodings)
     uniforms = _check_uniforms(uniforms, encodings)
-    precision = settle(precision, checkpoint_path, reference_audio, threads, report)
+    precision = settle(precision, checkpoint_path, reference_audio, threads)
     blocks = decode_blocks(encodings, checkpoint_path, uniforms, precision,
                            temperature=temperature, threads=threads)
     audio = np.zeros([len(encodings), encodings.shape[1] * HOP_LENGTH], np.float32)
-    done = 0
-    for block in blocks:
-        audio[block.clips, block.samples] = block.audio
-        done += block.audio.size
-        if progress:
-            progress(done, audio.size)
+    with progress_bar(f"decoding {len(audio)} clips", audio.size) as bar:
+        for block in blocks:
+            audio[block.clips, block.samples] = block.audio
+            bar.update(block.audio.size)
     return audio
 
 
@@ -465,7 +496,7 @@ def choose_precision(wav_data: np.ndarray, checkpoint_path: str | Path | None, *
     return Choice("int8" if good else "float32", reason, exact, quick)
 
 
-def settle(precision: str, checkpoint_path, reference_audio, threads, report) -> str:
+def settle(precision: str, checkpoint_path, reference_audio, threads) -> str:
     """What "auto" stands for: see `choose_precision`.
 
     Raises
@@ -479,19 +510,15 @@ def settle(precision: str, checkpoint_path, reference_audio, threads, report) ->
     if precision != "auto":
         return precision
     if reference_audio is None:
-        choice = Choice("float32", "float32, because there is no sound to try int8 on.")
-    else:
-        choice = choose_precision(reference_audio, checkpoint_path, threads=threads)
-    if report and choice.int8 is not None:  # where there was a choice
-        report(choice.reason)
-    return choice.precision
+        return "float32"
+    return choose_precision(reference_audio, checkpoint_path, threads=threads).precision
 
 
 def nll(wav_data: np.ndarray, checkpoint_path: str | Path | None, precision: str = "float32", *,
-        threads: int | None = None, progress: Progress | None = None) -> np.ndarray:
-    """How surprised the network is by sounds, given their own encodings: negative log-likelihood.
+        threads: int | None = None) -> np.ndarray:
+    """Return the negative log-likelihood (NLL) of sounds, given their own encodings.
 
-    Teacher forced: every sample is judged with the true ones before it.
+    Teacher forced: every sample is predicted from the true samples before it.
 
     Parameters
     ----------
@@ -503,8 +530,6 @@ def nll(wav_data: np.ndarray, checkpoint_path: str | Path | None, precision: str
         "float32" or "int8", for the decoder.
     threads : int, optional
         None: all cores.
-    progress : callable, optional
-        Called with samples done and samples in total.
 
     Returns
     -------
@@ -521,10 +546,10 @@ def nll(wav_data: np.ndarray, checkpoint_path: str | Path | None, precision: str
         raise InputError(f"The precision is float32 or int8, not {precision!r}.")
     encodings = encode(wav_data, checkpoint_path, wav_data.shape[1], threads=threads)
     wav_data = wav_data[:, :encodings.shape[1] * HOP_LENGTH]
-    return _nll(wav_data, encodings, checkpoint_path, precision, threads, progress)
+    return _nll(wav_data, encodings, checkpoint_path, precision, threads)
 
 
-def _nll(wav_data, encodings, checkpoint_path, precision, threads, progress=None) -> np.ndarray:
+def _nll(wav_data, encodings, checkpoint_path, precision, threads) -> np.ndarray:
     from synths.nsynth import wavenet
 
     scorer = wavenet.Scorer(checkpoints.find(checkpoint_path, "nsynth"), precision,
@@ -532,6 +557,4 @@ def _nll(wav_data, encodings, checkpoint_path, precision, threads, progress=None
     result = np.empty(len(wav_data))
     for i, (wav, encoding) in enumerate(zip(wav_data, encodings)):
         result[i] = scorer.surprise((mu_law(wav) + 128).astype(np.uint8), encoding).mean()
-        if progress:
-            progress((i + 1) * wav.size, wav_data.size)
     return result
