@@ -124,8 +124,8 @@ def mix_encoding_pairs(encodings: Sequence[np.ndarray], encodings_name: Sequence
         for encoding2, encoding2_name in zip(encodings, encodings_name):
             if encoding1_name == encoding2_name:
                 continue
-            # differs from the book (added): / 1.5, because the bundled model was trained on mixes
-            # with the weights 2/3 and 1/3.
+            # differs from the book (added): The sum is divided by 1.5, because the bundled model was
+            # trained on mixes with the weights 2/3 and 1/3.
             encodings_mix.append((encoding1 + encoding2 / 2.0) / 1.5)
             encodings_mix_name.append(f"{encoding1_name}_{encoding2_name}")
     return np.array(encodings_mix), encodings_mix_name
@@ -173,8 +173,8 @@ def app(options) -> None:
         download_checkpoint(options.checkpoint or "wavenet-ckpt")
     with Example1(options, WAV_FILENAMES, fastgen) as example:
         # Encodes the sounds, and saves the encodings for later use
-        # differs from the book (mended): They are saved; the book's comment says so, its code does
-        # not.
+        # differs from the book (mended): The encodings are saved; the book's comment says so, its
+        # code does not.
         encodings = encode(example.sounds, example.checkpoint, example.samples, fastgen=example)
         audio_utils.save_encoding(encodings, example.names, example.output_dir / "encodings")
 
