@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
-from banks import tasks
+from workshop.bank import tasks
 from companion.run import stopped
 from synths import InputError
 
@@ -182,7 +182,7 @@ def _in_process(work: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
 def remote() -> Callable[[dict], dict]:
     """`tasks.run` by value: a scheduler without this project hands it on all the same."""
     def run(task: dict) -> dict:
-        from banks import tasks
+        from workshop.bank import tasks
 
         return tasks.run(task)
     return run

@@ -13,7 +13,7 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from banks.store import Store
+from workshop.bank.store import Store
 
 NAME = "manifest.jsonl"
 FOLDER = "finished"

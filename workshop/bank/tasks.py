@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from banks import manifest
-from banks.store import Store, StoreError
+from workshop.bank import manifest
+from workshop.bank.store import Store, StoreError
 from companion.run import stopped
 from synths import InputError, gansynth, nsynth
 from synths.weights import checkpoints

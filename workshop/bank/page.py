@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from banks.plan import Bank, note_name
+from workshop.bank.plan import Bank, note_name
 
 # Top left, top right, bottom left, bottom right; light, so that black letters show.
 _COLOURS = np.array([[255, 214, 153], [153, 204, 255], [173, 230, 173], [245, 180, 220]])

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from banks import manifest, tasks
+from workshop.bank import manifest, tasks
 from synths import InputError, files
 from synths.sounds import load_audio
 

@@ -1,4 +1,4 @@
-"""Banks of notes: `python -m banks nsynth --corners A B C D`, `python -m banks gansynth`."""
+"""Banks of notes: `python -m workshop bank nsynth --corners A B C D`, `python -m workshop bank gansynth`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Plan, build and finish a bank; 1 if clips are missing at the end, else 0."""
-    from banks import build, cluster, tasks
+    from workshop.bank import build, cluster, tasks
 
     say = _quiet if options.quiet else _say
     title = {"nsynth": "NSynth bank", "gansynth": "GANSynth bank"}[options.kind]
@@ -78,7 +78,7 @@ def _interrupted(error: BaseException) -> bool:
 
 def prepare_nsynth(options: argparse.Namespace, say):
     """The job of a bank of mixes; everything that the user gave is checked."""
-    from banks import plan
+    from workshop.bank import plan
 
     checkpoint, weights = _weights(options, "nsynth", say)
     pitches = None if options.pitches is None else plan.parse_pitches(options.pitches)
@@ -100,7 +100,7 @@ def _precision(options: argparse.Namespace, bank, checkpoint: Path, say) -> str:
     """The precision of the clips that are there already, else the one that suits the sounds."""
     import numpy as np
 
-    from banks import manifest
+    from workshop.bank import manifest
     from synths import nsynth
 
     there = {} if options.overwrite else manifest.read(_store(options))
@@ -116,7 +116,7 @@ def _precision(options: argparse.Namespace, bank, checkpoint: Path, say) -> str:
 
 def prepare_gansynth(options: argparse.Namespace, say):
     """The job of a bank of whole notes."""
-    from banks import plan
+    from workshop.bank import plan
     from synths import gansynth
 
     checkpoint, weights = _weights(options, "gansynth", say)
@@ -129,7 +129,7 @@ def prepare_gansynth(options: argparse.Namespace, say):
 
 
 def _weights(options: argparse.Namespace, model: str, say) -> tuple[Path, dict]:
-    from banks import tasks
+    from workshop.bank import tasks
     from synths.weights import checkpoints
 
     prefix = checkpoints.find(options.checkpoint, model).absolute()
@@ -139,14 +139,14 @@ def _weights(options: argparse.Namespace, model: str, say) -> tuple[Path, dict]:
 
 
 def _store(options: argparse.Namespace):
-    from banks.store import Store
+    from workshop.bank.store import Store
 
     output = options.output or str(ROOT / "output" / f"bank_{options.kind}")
     return Store(output if "://" in output else str(Path(output).absolute()))
 
 
 def _job(options: argparse.Namespace, bank, checkpoint: Path, weights: dict, **common):
-    from banks import build
+    from workshop.bank import build
 
     store = _store(options)
     return build.Job(bank, store, str(checkpoint), weights["digest"], {
@@ -156,7 +156,7 @@ def _job(options: argparse.Namespace, bank, checkpoint: Path, weights: dict, **c
 
 def describe(options: argparse.Namespace, job) -> dict[str, str]:
     """What the bank was made with, in words, for its page."""
-    from banks.plan import note_name
+    from workshop.bank.plan import note_name
 
     clip = job.bank.clips[0]
     words = {"weights": clip["weights"]["name"], "seed": str(options.seed)}
@@ -205,7 +205,7 @@ def _quiet(_: str) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    found = Parser(prog="python -m banks", allow_abbrev=False,
+    found = Parser(prog="python -m workshop bank", allow_abbrev=False,
                    description=(__doc__ or "").partition("\n")[0])
     kinds = found.add_subparsers(dest="kind", required=True, metavar="nsynth|gansynth")
     one = kinds.add_parser("nsynth", help="every mix of a grid at every pitch", allow_abbrev=False)

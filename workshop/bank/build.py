@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from banks import cluster, manifest, page, plan, sfz, tasks
-from banks.store import Store
+from workshop.bank import cluster, manifest, page, plan, sfz, tasks
+from workshop.bank.store import Store
 from synths import InputError
 
 Say = Callable[[str], None]
