@@ -1,5 +1,5 @@
-"""Banks of notes: every mix of a grid at every pitch, on one machine or on many.
+"""Make a sound bank for a sampler: WAVs, SFZ files and a page."""
 
-`python -m workshop bank nsynth` and `python -m workshop bank gansynth`.  The two scripts never import it, and it
-alone needs what `requirements-banks.txt` adds.
-"""
+from workshop.bank.command import add_options, run
+
+__all__ = ["add_options", "run"]
