@@ -305,7 +305,7 @@ def test_write_index_lists_runs_with_a_page(tmp_path):
         built(tmp_path / name, step_clips())
         (tmp_path / name / "run.json").write_text(json.dumps(
             {"started": started, "clips": [clip.__dict__ for clip in step_clips()],
-             "options": {"steps": 5, "no_pedal": True, "midi": ["a", "b"]}}
+             "options": {"steps": 5, "no_pedal": True, "instruments": ["a", "b"]}}
             if started else {"command": "python old.py"}))
     (tmp_path / "unfinished").mkdir()
     (tmp_path / "unfinished/run.json").write_text("{}")
@@ -313,7 +313,7 @@ def test_write_index_lists_runs_with_a_page(tmp_path):
     links = re.findall(r'<a href="([^"]+)">([^<]+)</a>', text)
     assert links == [("nsynth-2/index.html", "bass, flute: 5 steps"),
                      ("a%20b/index.html", "bass, flute: 5 steps"), ("bank/x/index.html", "x")]
-    assert "steps 5, no pedal yes, midi a, b" in text and "2026-03-01 10:20" in text
+    assert "steps 5, no pedal yes, instruments a, b" in text and "2026-03-01 10:20" in text
 
 
 def test_write_index_without_runs_writes_nothing(tmp_path):

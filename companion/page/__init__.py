@@ -169,7 +169,8 @@ def write_index(output_root: Path) -> Path | None:
         "title": run_title(clips_of(run)) or folder.name, "folder": folder.name,
         "when": _moment(run.get("started"))[:16], "stopped": run.get("stopped") is True,
         "options": ", ".join(f"{name.replace('_', ' ')} {_words(value)}"
-                             for name, value in run.get("options", {}).items())}
+                             for name, value in run.get("options", {}).items()
+                             if name not in ("sounds", "midi"))}  # they are in the title
         for run, folder in runs]
     return write_page(output_root, Page("Results", f"{counted(len(runs), 'run')}, newest first.",
                                         runs=entries))
