@@ -276,6 +276,8 @@ def test_clock_returns_seconds_or_minutes(seconds, words):
     (sources(["bass"]) + reconstructions(["bass"]), "bass: reconstruction"),
     ([Clip("air", "Air", "score")], "Air: score"), ([], ""),
     ([Clip("i", "instrument 1", "preview")] * 12, "preview: 12 instruments"),
+    ([Clip(f"i{n}", f"instrument {n}", "bank", pitch=60) for n in (3, 7)],
+     "instrument 3, instrument 7: bank of 2 clips"),
     (mix_clips(list("abcdefg")), "a, b, c, d, 3 more: 42 mixes")])
 def test_run_title_tells_runs_apart(clips, title):
     assert pages.run_title(clips) == title

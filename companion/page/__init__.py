@@ -191,9 +191,8 @@ def run_title(clips: Sequence[Clip]) -> str:
     if kind is None:
         return ""
     made = [clip for clip in clips if clip.kind == kind]
-    names = list(dict.fromkeys([clip.title for clip in made] if kind == "score" else
-                               [name for clip in made for name in clip.sources]))
-    names = ["preview"] if kind == "preview" else names
+    names = list(dict.fromkeys(name for clip in made for name in clip.sources or [
+        "preview" if kind == "preview" else clip.title]))
     if len(names) > 5:
         names[4:] = [f"{len(names) - 4} more"]
     what = words[kind] if count[kind] == 1 else (
