@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +30,7 @@ BATCH = 16  # the book's
 
 def score_notes() -> dict[str, np.ndarray]:
     """The score of example 2: z [210, 256], pitches, and seconds held."""
-    from synths.gansynth import score
+    from synths.gansynth import generate_util as score
 
     notes = score.load_midi(ROOT / "midi" / "cs1-1pre-short.mid")
     rng = np.random.default_rng(0)
@@ -44,13 +43,19 @@ def score_notes() -> dict[str, np.ndarray]:
 
 
 def _load_ours(folder: Path):
-    from synths.gansynth import Model
+    from synths.gansynth import Model, generate_util
 
     model = Model.load_from_path(folder, BATCH)
 
     def play(notes, whole):
-        return model.generate_samples_from_z(notes["z"], notes["pitches"],
-                                             note_lengths=None if whole else notes["lengths"])
+        made = model.generate_samples_from_z(notes["z"], notes["pitches"])
+        if whole:
+            return np.asarray(made)
+        audio = np.zeros(made.shape, np.float32)
+        for row, note in zip(audio, made.cut([generate_util.note_samples(seconds)
+                                              for seconds in notes["lengths"]])):
+            row[:len(note)] = note
+        return audio
     return play
 
 
@@ -160,7 +165,7 @@ def run(rounds: int = 3, count: int = 210) -> dict:
 def _differences(theirs: np.ndarray, ours: np.ndarray, lengths: np.ndarray,
                  ) -> tuple[float, float]:
     """The largest difference and the largest sample of what is heard of the notes."""
-    from synths.gansynth import score
+    from synths.gansynth import generate_util as score
 
     error = peak = 0.0
     for a, b, seconds in zip(theirs, ours, lengths):
@@ -195,7 +200,8 @@ def parts(rounds: int = 3, count: int = 24) -> dict:
         For each variant the seconds and processor seconds of every round, in turn; the
         multiplications and additions of a note (10^9); and the machine's limits.
     """
-    from synths.gansynth import Model, score
+    from synths.gansynth import Model
+    from synths.gansynth import generate_util as score
 
     variants = {  # name: scaling and convolving in one, only what is heard, networks at once
         "every frame": (False, False, 1),
@@ -213,9 +219,10 @@ def parts(rounds: int = 3, count: int = 24) -> dict:
         for _ in range(rounds):
             for name, (folded, heard, workers) in variants.items():
                 model.folded, model.workers = folded, workers
-                lengths = notes["lengths"] if heard else None
-                taken = timed(partial(model.generate_samples_from_z, notes["z"], notes["pitches"],
-                                      note_lengths=lengths))
+                samples = [score.note_samples(seconds) if heard else model.audio_length
+                           for seconds in notes["lengths"]]
+                made = model.generate_samples_from_z(notes["z"], notes["pitches"])
+                taken = timed(lambda made=made, samples=samples: list(made.cut(samples)))
                 for key, seconds in taken.items():
                     results[name][key].append(seconds)
         frames = model.inverter.frames_for(score.note_samples(notes["lengths"].min()))

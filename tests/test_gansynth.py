@@ -1,6 +1,5 @@
 """GANSynth against Magenta's own code, and against itself."""
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -11,8 +10,9 @@ import numpy as np
 import pytest
 
 from synths import CheckpointError, InputError
-from synths.gansynth import score
-from synths.gansynth.model import PITCH_COUNTS, Model, _groups
+from synths.gansynth import generate_util as score
+from synths.gansynth import model
+from synths.gansynth.model import Model, _groups
 from synths.gansynth.specgrams import SpecgramInverter, linear_to_mel_matrix, mel_to_linear_matrix
 
 ROOT = Path(__file__).parent.parent
@@ -41,7 +41,7 @@ def expected():
 
 
 def test_waves_are_those_of_magentas_model(small, expected):
-    waves = small.generate_samples_from_z(expected["z"], expected["pitches"])
+    waves = np.asarray(small.generate_samples_from_z(expected["z"], expected["pitches"]))
     assert waves.shape == (3, 64000) and waves.dtype == np.float32
     for wave, reference in zip(waves, expected["waves"]):
         assert snr(reference, wave) > 80
@@ -53,10 +53,8 @@ def test_clip_of_the_score_is_magentas(small, expected):
     notes = score.load_midi(ROOT / "midi" / "cs1-1pre-short.mid")
     z = score.get_z_notes(notes["start_times"], expected["z_instruments"],
                           expected["t_instruments"])
-    audio = small.generate_samples_from_z(z, notes["pitches"],
-                                          note_lengths=notes["end_times"] - notes["start_times"])
-    clip = score.combine_notes(audio, notes["start_times"], notes["end_times"],
-                               notes["velocities"])
+    clip = score.combine_notes(small.generate_samples_from_z(z, notes["pitches"]),
+                               notes["start_times"], notes["end_times"], notes["velocities"])
     # The reference is kept in half precision, itself a copy of 75 dB.
     assert clip.shape == expected["clip"].shape
     assert snr(expected["clip"], clip) > 65
@@ -126,37 +124,30 @@ def test_other_configurations_are_magentas(variants, name):
     reference = np.load(variants / name / "waves.npy")
     with np.load(variants / "notes.npz") as notes:
         z, pitches = notes["z"], notes["pitches"]
-    waves = model.generate_samples_from_z(z, pitches)
+    waves = np.asarray(model.generate_samples_from_z(z, pitches))
     assert waves.shape == reference.shape and np.ptp(reference) > 0
     assert snr(reference, waves) > 50
     # Cut anywhere, the beginning stays what it was.
     for samples in np.linspace(1, model.audio_length - 1, 12).astype(int):
-        cut = model.generate_samples_from_z(z, pitches, max_audio_length=samples)
+        cut = list(model.generate_samples_from_z(z, pitches, max_audio_length=samples))
         np.testing.assert_allclose(cut, waves[:, :samples], atol=2e-5 * np.abs(waves).max())
 
 
 # Properties --------------------------------------------------------------------------------
 
 
-def test_only_what_is_heard_is_computed_and_it_is_the_same(small):
+def test_notes_cut_short_begin_as_whole_notes_do(small):
     rng = np.random.default_rng(1)
-    lengths = np.array([0.01, 0.124, 0.124, 0.3, 1.0, 2.0, 2.9, 7.0, 0.124])
-    pitches = rng.integers(24, 85, len(lengths))
-    z = small.generate_z(len(lengths), rng)
-    whole = small.generate_samples_from_z(z, pitches)
-    reports = []
-    heard = small.generate_samples_from_z(z, pitches, note_lengths=lengths,
-                                          progress=lambda *now: reports.append(now))
-    assert heard.shape == whole.shape
-    for seconds, a, b in zip(lengths, heard, whole):
-        samples = score.note_samples(seconds)
-        np.testing.assert_allclose(a[:samples], b[:samples], atol=2e-5 * np.abs(b).max())
-        assert np.abs(a[samples - 400:samples]).max() > 0 and not a[samples:].any()
-    longest = small.generate_samples_from_z(z[7:8], pitches[7:8], note_lengths=lengths[7:8],
-                                            max_note_length=score.WHOLE_NOTE_LENGTH)
-    np.testing.assert_array_equal(longest, whole[7:8])
-    assert reports[0] == (0, 9) and reports[-1] == (9, 9)
-    assert [done for done, _ in reports] == sorted(done for done, _ in reports)
+    samples = [4960, 6784, 6784, 9600, 20800, 36800, 51200, 64000, 6784]
+    pitches = rng.integers(24, 85, len(samples))
+    notes = small.generate_samples_from_z(small.generate_z(len(samples), rng), pitches)
+    whole = np.asarray(notes)
+    assert whole.shape == notes.shape == (9, 64000)
+    for count, part, note in zip(samples, notes.cut(samples), whole):
+        assert len(part) == count
+        np.testing.assert_allclose(part, note[:count], atol=2e-5 * np.abs(note).max())
+    np.testing.assert_array_equal(notes[3], whole[3])
+    np.testing.assert_array_equal(notes[5:7], whole[5:7])
 
 
 def test_a_note_does_not_depend_on_its_neighbours_or_the_batch(small):
@@ -165,20 +156,27 @@ def test_a_note_does_not_depend_on_its_neighbours_or_the_batch(small):
     together = small.generate_samples_from_z(z, pitches, 8000)
     one_by_one = Model.load_from_path(SMALL, batch_size=1)
     np.testing.assert_array_equal(
-        one_by_one.generate_samples_from_z(z[::-1], pitches[::-1], 8000)[::-1], together)
+        np.asarray(one_by_one.generate_samples_from_z(z[::-1], pitches[::-1], 8000))[::-1],
+        together)
     np.testing.assert_array_equal(small.generate_samples_from_z(z[2:3], pitches[2:3], 8000),
                                   together[2:3])
 
 
-def test_repeated_notes_are_alike_whatever_their_length(small):
-    z = np.repeat(small.generate_z(2, 4), 3, axis=0)[[0, 3, 1, 4, 2, 5]]
-    pitches = [60, 60, 60, 60, 61, 61]
-    lengths = [0.1, 0.2, 0.5, 0.1, 0.1, 0.1]
-    heard = small.generate_samples_from_z(z, pitches, note_lengths=lengths)
-    apart = np.concatenate([
-        small.generate_samples_from_z(z[i:i + 1], pitches[i:i + 1], note_lengths=lengths[i:i + 1])
-        for i in range(6)])
-    np.testing.assert_allclose(heard, apart, atol=2e-5 * np.abs(apart).max())
+def test_equal_notes_are_generated_once_whatever_their_length(small, monkeypatch):
+    made = []
+    render = small.render
+    monkeypatch.setattr(small, "render", lambda z, pitches, samples: (
+        made.extend(zip(pitches.tolist(), samples)) or render(z, pitches, samples)))
+    monkeypatch.setattr(model, "_NOTES_AT_ONCE", 3)
+    z = np.repeat(small.generate_z(2, 4), 4, axis=0)[[0, 4, 1, 5, 2, 6, 3, 7]]
+    pitches = [60, 60, 60, 60, 61, 61, 60, 60]
+    samples = [1600, 3200, 8000, 1600, 1600, 1600, 800, 9000]
+    notes = list(small.generate_samples_from_z(z, pitches).cut(samples))
+    assert made == [(60, 8000), (60, 9000), (61, 1600), (61, 1600)]
+    assert model.count_distinct(z, pitches) == 4
+    for index, (note, count) in enumerate(zip(notes, samples)):
+        alone = small.generate_samples_from_z(z[[index]], pitches[index:index + 1], count)[0]
+        np.testing.assert_allclose(note, alone, atol=2e-5 * np.abs(alone).max())
 
 
 def test_groups_cover_every_note_with_enough_frames():
@@ -192,28 +190,6 @@ def test_groups_cover_every_note_with_enough_frames():
     # Many short notes are not drawn out for a few longer ones, and those share one network.
     lengths = np.repeat([20, 22, 24, 78], [205, 1, 1, 3])
     assert [computed for _, computed in _groups(lengths)] == [20, 78]
-
-
-def test_random_notes_repeat_with_their_seed(small):
-    a = small.generate_samples(2, rng=7, max_audio_length=4000)
-    b = small.generate_samples(2, rng=np.random.default_rng(7), max_audio_length=4000)
-    c = small.generate_samples(2, rng=8, max_audio_length=4000)
-    np.testing.assert_array_equal(a, b)
-    assert not np.array_equal(a, c)
-    one_pitch = small.generate_samples(3, pitch=60, rng=1, max_audio_length=1000)
-    assert one_pitch.shape == (3, 1000)
-    np.testing.assert_array_equal(
-        one_pitch, small.generate_samples_from_z(small.generate_z(3, 1), [60] * 3, 1000))
-
-
-def test_pitch_counts_are_magentas():
-    # Read as text: importing it needs tensorflow_datasets.
-    source = Path(importlib.util.find_spec("magenta").submodule_search_locations[0])
-    source = source / "models" / "gansynth" / "lib" / "datasets.py"
-    lines = [line.strip().rstrip(",").split(": ") for line in source.read_text().splitlines()]
-    counts = {int(pair[0]): int(pair[1]) for pair in lines
-              if len(pair) == 2 and pair[0].isdigit()}
-    assert counts == dict(zip(range(24, 85), PITCH_COUNTS))
 
 
 # The mel matrix and the inversion ----------------------------------------------------------
@@ -295,16 +271,12 @@ def test_bad_notes_are_refused(small):
     z = small.generate_z(2, 0)
     with pytest.raises(InputError, match="24 to 84, not 85"):
         small.generate_samples_from_z(z, [60, 85])
-    with pytest.raises(InputError, match="24 to 84"):
-        small.generate_samples(1, pitch=23)
     with pytest.raises(InputError, match="pitch"):
         small.generate_samples_from_z(z, [60])
     with pytest.raises(InputError, match="256 finite"):
         small.generate_samples_from_z(z[:, :100], [60, 60])
     with pytest.raises(InputError, match="256 finite"):
         small.generate_samples_from_z(z * np.nan, [60, 60])
-    with pytest.raises(InputError, match="length"):
-        small.generate_samples_from_z(z, [60, 60], note_lengths=[1.0])
     with pytest.raises(InputError, match="1 sample"):
         small.generate_samples_from_z(z, [60, 60], max_audio_length=0)
     with pytest.raises(InputError, match="batch size"):

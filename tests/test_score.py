@@ -11,7 +11,7 @@ import pretty_midi
 import pytest
 
 from synths import InputError
-from synths.gansynth import score
+from synths.gansynth import generate_util as score
 
 ROOT = Path(__file__).parent.parent
 
@@ -208,26 +208,6 @@ def test_what_is_wrong_with_a_score_is_said(tmp_path):
             score.load_midi, path)
 
 
-def test_notes_are_generated_some_at_a_time(monkeypatch):
-    given, told = [], []
-
-    class Model:
-        def generate_samples_from_z(self, z, pitches, note_lengths, progress, max_note_length):
-            given.append((z.tolist(), pitches.tolist(), note_lengths.tolist(), max_note_length))
-            progress(len(z), len(z))
-            return [z[:, 0][place:place + 1] for place in range(len(z))]
-
-    monkeypatch.setattr(score, "_AT_ONCE", 2)
-    notes = {"pitches": [60, 61, 62, 63, 64], "start_times": np.zeros(5),
-             "end_times": np.arange(1, 6)}
-    made = list(score.generate_notes(Model(), np.arange(10.0).reshape(5, 2), notes, 3.5,
-                                     lambda *words: told.append(words)))
-    assert np.concatenate(made).tolist() == [0, 2, 4, 6, 8]
-    assert given == [([[0, 1], [2, 3]], [60, 61], [1, 2], 3.5),
-                     ([[4, 5], [6, 7]], [62, 63], [3, 4], 3.5), ([[8, 9]], [64], [5], 3.5)]
-    assert told == [(2, 5), (4, 5), (5, 5)]
-
-
 @pytest.mark.parametrize("count", [1, 2, 7, 9, 10])
 def test_a_clip_becomes_single_numbers_in_its_own_memory(count, monkeypatch):
     monkeypatch.setattr(score, "_BLOCK", 3)
@@ -331,7 +311,8 @@ def test_instruments_and_mix_are_magentas(magenta):
     np.testing.assert_array_equal(t, expected["t"])
     z_notes = score.get_z_notes(starts, z, t)
     np.testing.assert_allclose(z_notes, expected["z_notes"], atol=1e-12)
-    clip = score.combine_notes(given["audio_notes"], starts, ends, given["velocities"])
+    clip = score.combine_notes(given["audio_notes"], starts, ends, given["velocities"],
+                               max_note_length=score.MAX_NOTE_LENGTH)
     assert clip.dtype == np.float32 and clip.shape == expected["clip"].shape
     np.testing.assert_allclose(clip, expected["clip"], atol=1e-6)
     # Magenta's function takes our model for its own.
@@ -339,8 +320,8 @@ def test_instruments_and_mix_are_magentas(magenta):
     # Audio cut to what is heard of each note makes the same clip.
     cut = [audio[:score.note_samples(end - start)]
            for audio, start, end in zip(given["audio_notes"], starts, ends)]
-    np.testing.assert_array_equal(
-        score.combine_notes(cut, starts, ends, given["velocities"]), clip)
+    np.testing.assert_array_equal(score.combine_notes(
+        cut, starts, ends, given["velocities"], max_note_length=score.MAX_NOTE_LENGTH), clip)
 
 
 # Where Magenta fails --------------------------------------------------------------------------
@@ -544,9 +525,8 @@ def test_notes_start_and_end_without_a_click():
 def test_notes_can_be_held_as_long_as_the_model_can():
     starts, ends, velocities = np.array([0.0]), np.array([6.0]), np.array([100])
     audio = tones([60])
-    usual = score.combine_notes(audio, starts, ends, velocities)
-    longer = score.combine_notes(audio, starts, ends, velocities,
-                                 max_note_length=score.WHOLE_NOTE_LENGTH)
+    usual = score.combine_notes(audio, starts, ends, velocities, max_note_length=3.0)
+    longer = score.combine_notes(audio, starts, ends, velocities)
     assert score.note_samples(6.0, max_note_length=score.WHOLE_NOTE_LENGTH) == 64000
     assert np.flatnonzero(usual)[-1] < 52800 and 63900 < np.flatnonzero(longer)[-1] < 64000
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from synths import InputError
-from synths.gansynth import score
+from synths.gansynth import generate_util as score
 
 
 class Latents:

@@ -3,12 +3,10 @@
 Jesse Engel et al., "GANSynth: Adversarial Neural Audio Synthesis", ICLR 2019 (arXiv 1902.08710).
 """
 
-from synths.gansynth.model import LOWEST_PITCH, PITCH_COUNTS, Model
-from synths.gansynth.score import (
+from synths.gansynth.generate_util import (
     WHOLE_NOTE_LENGTH,
     choose_instruments,
     combine_notes,
-    generate_notes,
     get_random_instruments,
     get_z_notes,
     instrument_times,
@@ -19,9 +17,10 @@ from synths.gansynth.score import (
     summary,
     tempo_scale,
 )
+from synths.gansynth.model import LOWEST_PITCH, Model, NoteAudio, count_distinct
 
-__all__ = ["LOWEST_PITCH", "PITCH_COUNTS", "WHOLE_NOTE_LENGTH", "Model", "choose_instruments",
-           "combine_notes", "generate_notes", "get_random_instruments", "get_z_notes",
+__all__ = ["LOWEST_PITCH", "WHOLE_NOTE_LENGTH", "Model", "NoteAudio", "choose_instruments",
+           "combine_notes", "count_distinct", "get_random_instruments", "get_z_notes",
            "instrument_times",
            "load_instruments", "load_midi", "preview_phrase", "save_instruments", "summary",
            "tempo_scale"]

@@ -1,4 +1,4 @@
-"""Magenta's own GANSynth networks behind the interface of `synths.gansynth.Model`: the reference.
+"""Magenta's own GANSynth: its networks as `Model`, and the functions of its `generate_util`.
 
 Magenta's `Model` cannot be built on a current TensorFlow (it needs tensorflow_gan, tf.estimator and
 the training data set), so this puts together what `Model` samples with, from Magenta's own
@@ -8,8 +8,9 @@ computed whole, four seconds of it, in float32 on all cores.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from synths import InputError
 from synths.engines import tensorflow_v1
 from synths.engines.litert import silent_stderr
-from synths.gansynth import model, score, variables
+from synths.gansynth import model, variables
 from synths.weights import checkpoints, schema
 
 # What set_flags in Magenta's `model.py` adds to an experiment.json, beside `variables.DEFAULTS`.
@@ -25,7 +26,7 @@ _DEFAULTS = {
     "normalizer_margin": 0.8, "normalizer_num_examples": 1000, "kernel_size": 3, "start_height": 4,
     "start_width": 8, "fmap_base": 512, "fmap_decay": 1.0, "fmap_max": 128,
 }
-_PITCHES = len(model.PITCH_COUNTS)
+_PITCHES = 61  # from C1 to C6
 
 
 def settings(folder: Path, experiment: dict, num_blocks: int) -> dict[str, Any]:
@@ -48,6 +49,44 @@ def settings(folder: Path, experiment: dict, num_blocks: int) -> dict[str, Any]:
             "resolution_schedule": networks.ResolutionSchedule(
                 config["scale_mode"], (config["start_height"], config["start_width"]),
                 config["scale_base"], config["num_resolutions"])}
+
+
+def _generate_util() -> Any:
+    tensorflow_v1.load()
+    with silent_stderr():
+        from magenta.models.gansynth.lib import generate_util
+    return generate_util
+
+
+def load_midi(midi_path: str | Path, min_pitch: int = model.LOWEST_PITCH, max_pitch: int = 84
+              ) -> dict:
+    """Read the notes of a MIDI file with Magenta's `load_midi`.
+
+    Magenta's default lowest pitch is 36.  It plays drums as pitches, ignores pedals, and cannot
+    read damaged files.
+    """
+    return _generate_util().load_midi(str(midi_path), min_pitch, max_pitch)[1]
+
+
+def get_random_instruments(model: Any, total_time: float, secs_per_instrument: float = 2.0,
+                           rng: np.random.Generator | None = None
+                           ) -> tuple[np.ndarray, np.ndarray]:
+    """Draw random instruments with Magenta's `get_random_instruments`, from a given generator."""
+    drawn = SimpleNamespace(generate_z=lambda n: model.generate_z(n, rng))
+    return _generate_util().get_random_instruments(drawn, total_time, secs_per_instrument)
+
+
+def get_z_notes(start_times: np.ndarray, z_instruments: np.ndarray, t_instruments: np.ndarray
+                ) -> np.ndarray:
+    """Interpolate the instruments at the start of each note with Magenta's `get_z_notes`."""
+    return _generate_util().get_z_notes(start_times, z_instruments, t_instruments)
+
+
+def combine_notes(audio_notes: np.ndarray, start_times: np.ndarray, end_times: np.ndarray,
+                  velocities: np.ndarray, sr: int = 16000) -> np.ndarray:
+    """Mix the notes with Magenta's `combine_notes`; a clip above full scale is scaled down."""
+    clip = _generate_util().combine_notes(audio_notes, start_times, end_times, velocities, sr)
+    return np.float32(clip / max(1.0, float(np.abs(clip).max())))
 
 
 class Model:
@@ -173,10 +212,7 @@ class Model:
         return np.random.default_rng(rng).normal(size=(n, self.latent_size))
 
     def generate_samples_from_z(self, z: np.ndarray, pitches: Sequence[int] | np.ndarray,
-                                max_audio_length: int = 64000,
-                                note_lengths: Sequence[float] | None = None,
-                                progress: Callable[[int, int], None] | None = None,
-                                max_note_length: float = score.MAX_NOTE_LENGTH) -> np.ndarray:
+                                max_audio_length: int = 64000) -> np.ndarray:
         """Notes of given instruments at given pitches, as Magenta's `Model` makes them.
 
         Parameters
@@ -187,10 +223,6 @@ class Model:
             MIDI notes.
         max_audio_length : int
             Samples of each note, at most.
-        note_lengths, max_note_length
-            Not used: every note is computed whole.
-        progress : callable, optional
-            Called with notes done and notes in total.
 
         Returns
         -------
@@ -213,6 +245,4 @@ class Model:
             noises[:used], numbers[:used] = z[begin:begin + used], labels[begin:begin + used]
             made = self._session.run(self._waves, {self._labels: numbers, self._noises: noises})
             waves.append(made[:used, :max_audio_length, 0])
-            if progress:
-                progress(begin + used, len(z))
         return np.concatenate(waves)

@@ -9,35 +9,101 @@ Only what is heard is computed (see `synths.gansynth.network`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
+from tqdm import tqdm
 
 from synths import InputError
-from synths.gansynth import score, variables
+from synths.gansynth import variables
 from synths.gansynth.specgrams import SpecgramInverter
 from synths.gansynth.variables import LOWEST_PITCH
 from synths.weights import checkpoints
 
-__all__ = ["LOWEST_PITCH", "PITCH_COUNTS", "Model"]
-
-# How often each pitch from LOWEST_PITCH on occurs in the NSynth data that GANSynth was trained on
-# (Magenta's `datasets.py`); random notes are drawn as often.
-PITCH_COUNTS = (
-    551, 545, 561, 550, 549, 578, 547, 628, 626, 630, 670, 668,
-    751, 768, 788, 801, 821, 871, 873, 860, 873, 844, 883, 865,
-    1058, 1036, 1094, 1065, 1186, 1200, 1187, 1346, 1273, 1320, 1263, 1283,
-    1349, 1285, 1281, 1332, 1286, 1301, 1220, 1300, 1209, 1257, 1288, 1223,
-    1258, 1183, 1178, 1125, 1171, 1089, 1024, 1081, 966, 1043, 991, 959,
-    977,
-)
+__all__ = ["LOWEST_PITCH", "Model", "NoteAudio", "count_distinct"]
 
 # Building a network for another number of frames costs about as much as this many more frames.
 _NETWORK_COST = 128
+_NOTES_AT_ONCE = 256  # notes in memory: 65 MB
 _FRAMES_AT_ONCE = 40  # per run of a network: more does not run faster, and takes memory
+
+
+class NoteAudio(Sequence):
+    """The audio of notes, generated when it is used.
+
+    A score's notes would fill the memory as one array, and most of them are shorter than the
+    model's 4 seconds.  So they are generated some at a time, in order, and only as far as they
+    are needed.  Equal notes are generated once.
+
+    Attributes
+    ----------
+    shape : (int, int)
+        Notes and samples per note: the shape of ``numpy.asarray(notes)``, a float32 array.
+    """
+
+    def __init__(self, model: Model, z: np.ndarray, pitches: np.ndarray, samples: int) -> None:
+        self._model, self._z, self._pitches = model, z, pitches
+        self.shape = (len(z), samples)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index):
+        rows = np.arange(len(self))[index]
+        some = np.atleast_1d(rows)
+        audio = np.asarray(NoteAudio(self._model, self._z[some], self._pitches[some], self.shape[1]))
+        return audio if np.ndim(rows) else audio[0]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self.cut([self.shape[1]] * len(self))
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        audio = np.zeros(self.shape, np.float32)
+        for row, note in zip(audio, self):
+            row[:] = note
+        return audio if dtype is None else audio.astype(dtype)
+
+    def cut(self, samples: Sequence[int]) -> Iterator[np.ndarray]:
+        """Generate the notes in order, of each only its first `samples` (one number per note)."""
+        keys = [(row.tobytes(), pitch) for row, pitch in zip(self._z, self._pitches.tolist())]
+        first: dict[tuple, int] = {}
+        last: dict[tuple, int] = {}
+        needed: dict[tuple, int] = {}
+        for index, (key, count) in enumerate(zip(keys, samples)):
+            first.setdefault(key, index)
+            last[key] = index
+            needed[key] = max(needed.get(key, 0), min(int(count), self.shape[1]))
+        waiting, made = list(first.items()), {}
+        with tqdm(total=len(first), unit=" notes", disable=None, delay=2, leave=False) as progress:
+            for index, key in enumerate(keys):
+                if key not in made:
+                    group, waiting = waiting[:_NOTES_AT_ONCE], waiting[_NOTES_AT_ONCE:]
+                    rows = [row for _, row in group]
+                    lengths = [needed[each] for each, _ in group]
+                    for place, audio in self._model.render(self._z[rows], self._pitches[rows],
+                                                           lengths):
+                        made[group[place][0]] = audio
+                        progress.update()
+                yield made[key][:int(samples[index])]
+                if last[key] == index:
+                    del made[key]
+
+
+def count_distinct(z: np.ndarray, pitches: Sequence[int] | np.ndarray) -> int:
+    """Count the notes that differ in instrument or pitch: those that the model has to generate.
+
+    Parameters
+    ----------
+    z : ndarray [n, d]
+        The latent vectors of the notes, as `generate_util.get_z_notes` returns them.
+    pitches : sequence of n int
+        MIDI pitches.
+    """
+    return len({(row.tobytes(), int(pitch)) for row, pitch in zip(np.asarray(z), pitches)})
+
 
 class Model:
     """A GANSynth generator.  `load_from_path` makes one.
@@ -129,106 +195,45 @@ class Model:
         """
         return np.random.default_rng(rng).normal(size=(n, self.latent_size))
 
-    def generate_samples(self, n_samples: int, pitch: int | None = None,
-                         max_audio_length: int = 64000,
-                         rng: np.random.Generator | int | None = None,
-                         progress: Callable[[int, int], None] | None = None) -> np.ndarray:
-        """Notes of random instruments.
-
-        Parameters
-        ----------
-        n_samples : int
-            How many notes.
-        pitch : int, optional
-            The MIDI note of all of them; None: random pitches, as often as in the data set.
-        max_audio_length, progress
-            As for `generate_samples_from_z`.
-        rng
-            As for `generate_z`.
-
-        Returns
-        -------
-        float32 ndarray [n_samples, max_audio_length]
-        """
-        rng = np.random.default_rng(rng)
-        if pitch is not None:
-            pitches = np.full(n_samples, pitch)
-        elif len(self.pitches) == len(PITCH_COUNTS):
-            weights = np.array(PITCH_COUNTS) / sum(PITCH_COUNTS)
-            pitches = rng.choice(self.pitches, n_samples, p=weights)
-        else:
-            pitches = rng.choice(self.pitches, n_samples)
-        return self.generate_samples_from_z(self.generate_z(n_samples, rng), pitches,
-                                            max_audio_length, progress=progress)
-
     # Sound ---------------------------------------------------------------------------------
 
     def generate_samples_from_z(self, z: np.ndarray, pitches: Sequence[int] | np.ndarray,
-                                max_audio_length: int = 64000,
-                                note_lengths: Sequence[float] | None = None,
-                                progress: Callable[[int, int], None] | None = None,
-                                max_note_length: float = score.MAX_NOTE_LENGTH) -> np.ndarray:
-        """Notes of given instruments at given pitches.
+                                max_audio_length: int = 64000) -> NoteAudio:
+        """Generate notes of given instruments at given pitches.
 
         Parameters
         ----------
         z : ndarray [n, latent_size]
-            The instruments.
+            The latent vector of each note's instrument.
         pitches : sequence of n int
-            MIDI notes.
+            MIDI pitches.
         max_audio_length : int
-            Samples of each note, at most.
-        note_lengths : sequence of n floats, optional
-            Seconds that each note is held.  Only what `score.combine_notes` lets be heard is
-            computed then (the time held, at most `max_note_length`, and the release); the rest is
-            zeros.
-        progress : callable, optional
-            Called with notes done and notes in total.
-        max_note_length : float
-            Seconds that a note is held at most, as for `score.combine_notes`.
+            Upper limit of the samples per note.
 
         Returns
         -------
-        float32 ndarray [n, samples]
-            `max_audio_length` samples or the length of a whole note, whichever is less.  The
-            samples of Magenta's ``Model.generate_samples_from_z``, within rounding.
+        NoteAudio
+            The samples of Magenta's ``Model.generate_samples_from_z``, within rounding.  They are
+            computed when they are used: as an array, or note by note.
 
         Raises
         ------
         InputError
-            If the arrays do not fit each other or the model, or a pitch is not one of its.
+            If the arrays do not fit each other or the model, or the model lacks a pitch.
         """
         z, notes = self._checked(z, pitches)
         if max_audio_length < 1:
             raise InputError(f"A note must have 1 sample or more, not {max_audio_length}.")
-        count, length = len(z), min(int(max_audio_length), self.audio_length)
-        heard = self._heard(count, length, note_lengths, max_note_length)
+        return NoteAudio(self, z, notes, min(int(max_audio_length), self.audio_length))
 
-        # A z and a pitch that come again (one timbre held for a whole piece) are computed once.
-        # (np.unique(axis=0) turns Ctrl-C into an error of its own.)
-        places: dict[tuple[bytes, int], int] = {}
-        which = np.array([places.setdefault((row.tobytes(), pitch), len(places))
-                          for row, pitch in zip(z, notes.tolist())], np.intp)
-        first = np.unique(which, return_index=True)[1]
-        needed = np.zeros(len(first), np.intp)
-        np.maximum.at(needed, which, heard)
-        frames = np.array([self.inverter.frames_for(int(samples)) for samples in needed], np.intp)
-
-        result = np.zeros((count, length), np.float32)
-        owners = np.split(np.argsort(which, kind="stable"),
-                          np.cumsum(np.bincount(which, minlength=len(first)))[:-1])
-        done = 0
-        if progress:
-            progress(done, count)
+    def render(self, z: np.ndarray, pitches: np.ndarray, samples: Sequence[int]
+               ) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the index and the audio of each note, in the order in which they are finished."""
+        frames = np.array([self.inverter.frames_for(int(count)) for count in samples], np.intp)
         for group, group_frames in _groups(frames):
-            for rows, waves in self._waves(z[first[group]], notes[first[group]], group_frames):
-                for unique, wave in zip(group[rows], waves):
-                    for note in owners[unique]:
-                        result[note, :heard[note]] = wave[:heard[note]]
-                    done += len(owners[unique])
-                if progress:
-                    progress(done, count)
-        return result
+            for rows, waves in self._waves(z[group], pitches[group], group_frames):
+                for index, wave in zip(group[rows], waves):
+                    yield int(index), wave[:samples[index]]
 
     def _checked(self, z: np.ndarray, pitches: Sequence[int] | np.ndarray,
                  ) -> tuple[np.ndarray, np.ndarray]:
@@ -245,17 +250,6 @@ class Model:
             raise InputError(f"The model plays MIDI notes {self.pitches[0]} to {self.pitches[-1]},"
                              f" not {unknown[0]}: leave such notes out or transpose them.")
         return z, notes
-
-    def _heard(self, count: int, length: int, note_lengths: Sequence[float] | None,
-               max_note_length: float) -> np.ndarray:
-        """How many samples of each note can be heard, of `length`."""
-        if note_lengths is None:
-            return np.full(count, length)
-        if len(note_lengths) != count or not np.isfinite(note_lengths).all():
-            raise InputError(f"Each of the {count} notes needs a finite length, in seconds.")
-        return np.minimum(length, np.array(
-            [score.note_samples(seconds, self.sample_rate, max_note_length)
-             for seconds in note_lengths], np.intp))
 
     def _waves(self, z: np.ndarray, pitches: np.ndarray, frames: int
                ) -> Iterator[tuple[slice, np.ndarray]]:

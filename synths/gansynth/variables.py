@@ -230,9 +230,10 @@ def _variables(prefix: Path, shapes: Mapping[str, tuple[int, ...]], shares: Mapp
 def _layers(prefix: Path, shapes: Mapping[str, tuple[int, ...]],
             names: Mapping[tuple[int, str], tuple[str, str]]) -> dict[tuple[int, str], Layer]:
     """Read the layers; kernels are scaled as Magenta does it at run time."""
-    values = checkpoints.read(
-        prefix, [name for pair in names.values() for name in pair],
-        expected={bias: (shapes[kernel][3],) for kernel, bias in names.values()})
+    for kernel, bias in names.values():
+        if shapes.get(bias) != shapes[kernel][3:]:
+            raise unusable(prefix, f"has no variable {bias} of shape {list(shapes[kernel][3:])}")
+    values = checkpoints.read(prefix, [name for pair in names.values() for name in pair])
     layers = {}
     for key, (kernel_name, bias_name) in names.items():
         kernel = values[kernel_name].astype(np.float32, copy=False)
@@ -258,7 +259,7 @@ def _progress(prefix: Path, config: dict, num_blocks: int,
     if not config["train_progressive"]:
         return num_blocks - 1.0
     if config["train_time_limit"] is not None:
-        if "Variable" not in shapes:
+        if shapes.get("Variable") != ():
             raise unusable(prefix, "lacks the variable Variable, the time spent in training")
         time = np.float32(checkpoints.read(prefix, ["Variable"])["Variable"])
         stages = config["train_time_stage_multiplier"] ** np.arange(
@@ -266,7 +267,7 @@ def _progress(prefix: Path, config: dict, num_blocks: int,
         ends = np.cumsum(stages * (config["train_time_limit"] / stages.sum()))
         grown = np.clip((time - ends[:-1:2]) / (ends[1::2] - ends[:-1:2]), 0.0, 1.0).sum()
         return float(min(grown, num_blocks - 1.0))
-    if "global_step" not in shapes:
+    if shapes.get("global_step") != ():
         raise unusable(prefix, "lacks the variable global_step, the pictures seen in training")
     step = int(checkpoints.read(prefix, ["global_step"])["global_step"])
     stable = config["stable_stage_num_images"]

@@ -42,10 +42,10 @@ def _sounds() -> dict[str, bytes]:
 
 
 def _read_audio(path: Path) -> None:
-    import audio_utils
+    from synths.sounds import load_audio
 
     for options in ({}, {"trim_silence": True, "peak": 0.5}):
-        audio = audio_utils.load_audio(path, 8000, **options)
+        audio = load_audio(path, 8000, **options)
         assert audio.shape == (8000,) and np.isfinite(audio).all() and np.abs(audio).max() <= 1
 
 
@@ -62,7 +62,7 @@ def _read_midi(path: Path) -> None:
     try:
         from synths.gansynth import load_midi
     except ImportError:
-        from synths.gansynth.score import load_midi
+        from synths.gansynth.generate_util import load_midi
     load_midi(path)
 
 
@@ -96,7 +96,7 @@ def _read_instruments(path: Path) -> None:
     try:
         from synths.gansynth import load_instruments
     except ImportError:
-        from synths.gansynth.score import load_instruments
+        from synths.gansynth.generate_util import load_instruments
     load_instruments(path)
 
 

@@ -241,7 +241,7 @@ def random_notes(model: Model, seed: int, levels: list[np.ndarray] | None,
     """Play one random z at every pitch: pitch and noise."""
     pitches = data.PITCHES[::3] if quick else data.PITCHES
     z = model.generate_z(len(pitches), seed)
-    audio = model.generate_samples_from_z(z, pitches)
+    audio = np.asarray(model.generate_samples_from_z(z, pitches))
     errors = [pitch_error(note, pitch) for note, pitch in zip(audio, pitches)]
     ratios = [noise_ratio(note, pitch) for note, pitch in zip(audio, pitches)]
     figures = {
@@ -266,7 +266,8 @@ def random_notes(model: Model, seed: int, levels: list[np.ndarray] | None,
 def apart(model: Model, seed: int, levels: list[np.ndarray] | None, quick: bool) -> dict:
     """Play random z at A3: how far from each other they are, and their targets."""
     z = model.generate_z(APART_NOTES // 3 if quick else APART_NOTES, seed)
-    found = distances(model.generate_samples_from_z(z, np.full(len(z), APART_PITCH)))
+    found = distances(np.asarray(
+        model.generate_samples_from_z(z, np.full(len(z), APART_PITCH))))
     figures = {"notes": len(z), _APART: float(found.mean()),
                "dB, tenth of pairs": float(np.quantile(found, 0.1))}
     if levels is not None:
@@ -287,7 +288,7 @@ def variety(model: Model, seed: int, levels: list[np.ndarray], quick: bool) -> d
                                  model.latent_size))
         z = z[np.argsort(z[:, 0])]
         pictures.kept.clear()
-        made = model.generate_samples_from_z(z, np.full(len(z), pitch))
+        made = np.asarray(model.generate_samples_from_z(z, np.full(len(z), pitch)))
         aims = targets_of(levels, z, [pitch] * len(z))
         wanted = (aims[..., 0] - spectra.MAGNITUDE_SHIFT) / spectra.MAGNITUDE_SCALE
         said.append(explained(pictures.taken()[..., 0], wanted))
@@ -307,7 +308,7 @@ def anchors(model: Model, levels: list[np.ndarray], number: int,
     """Return one instrument as it is, as the model plays it and as the targets have it."""
     rng = np.random.default_rng([7, number])
     z = np.stack([data.anchor(number, rng) for _ in pitches])
-    return (model.generate_samples_from_z(z, list(pitches)),
+    return (np.asarray(model.generate_samples_from_z(z, list(pitches))),
             from_targets(targets_of(levels, z, pitches)))
 
 
