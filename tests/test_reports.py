@@ -121,7 +121,7 @@ def test_write_page_embeds_everything_once(tmp_path):
 
 
 def test_write_page_escapes_what_the_user_typed(tmp_path):
-    text = built(tmp_path, sources(["<b>bell</b>"])).read_text("utf-8")
+    text = built(tmp_path, sources(["<b>bell</b>"])).read_text()
     assert "<script>alert(1)" not in text and "&lt;script&gt;alert(1)" in text
     assert "<b>bell" not in text and "&lt;choir&gt;" in text
 
@@ -161,7 +161,7 @@ def test_pitch_of_sound_without_steady_pitch_returns_none(audio):
 
 
 def test_page_of_measures_the_keyboard_root_unless_the_clip_has_a_pitch(tmp_path):
-    clips = [*sources(["bass", "bell"])]
+    clips = sources(["bass", "bell"])
     clips[1] = replace(clips[1], pitch=72.5)
     found = page(tmp_path, clips)
     assert found.sounds[0].keys == ((pytest.approx(57, abs=0.1), b""),)
@@ -198,15 +198,15 @@ def test_page_of_chosen_pairs_lists_each_between_its_sounds(tmp_path):
 
 def test_page_of_steps_has_a_slider_and_captions_with_the_weights(tmp_path):
     found = page(tmp_path, step_clips())
-    panel, = found.panels
-    assert panel.slider and len(panel.rows[0]) == 7
+    assert found.panels[0].slider and len(found.panels[0].rows[0]) == 7
     assert [sound.caption for sound in found.sounds[2:5]] == ["100 : 0", "75 : 25", "50 : 50"]
 
 
 def test_page_of_crossfade_has_one_time_axis(tmp_path):
     found = page(tmp_path, crossfade_clips())
-    assert found.panels[0].layout == "time"
-    assert rows(found.panels[0], found) == [["source_bass"], ["source_flut"], ["bass_to_flute"]]
+    panel = found.panels[0]
+    assert panel.layout == "time"
+    assert rows(panel, found) == [["source_bass"], ["source_flut"], ["bass_to_flute"]]
 
 
 def test_page_of_bank_places_instruments_by_their_weights(tmp_path):
@@ -257,8 +257,8 @@ def test_page_of_score_shows_instruments_and_minutes(tmp_path):
 
 
 def test_note_colours_blend_between_instruments():
-    colours = rolls.note_colours(np.array([0.0, 1.0, 2.0, 9.0]), [0, 2], ["1", "2"])
-    assert (colours[1] == (colours[0] + colours[2]) / 2).all() and (colours[3] == colours[2]).all()
+    first, middle, last, after = rolls.note_colours(np.arange(4.0), [0, 2], ["1", "2"])
+    assert (middle == (first + last) / 2).all() and (after == last).all()
     assert (rolls.note_colours(np.array([5.0]), [0], ["1"]) == rolls.PALETTE[0]).all()
 
 
@@ -276,6 +276,8 @@ def test_clock_returns_seconds_or_minutes(seconds, words):
     (sources(["bass"]) + reconstructions(["bass"]), "bass: reconstruction"),
     ([Clip("air", "Air", "score")], "Air: score"), ([], ""),
     ([Clip("i", "instrument 1", "preview")] * 12, "preview: 12 instruments"),
+    ([Clip(f"i{n}", f"instrument {n}", "bank", pitch=60) for n in (3, 7)],
+     "instrument 3, instrument 7: bank of 2 clips"),
     (mix_clips(list("abcdefg")), "a, b, c, d, 3 more: 42 mixes")])
 def test_run_title_tells_runs_apart(clips, title):
     assert pages.run_title(clips) == title
@@ -305,15 +307,14 @@ def test_write_index_lists_runs_with_a_page(tmp_path):
         built(tmp_path / name, step_clips())
         (tmp_path / name / "run.json").write_text(json.dumps(
             {"started": started, "clips": [clip.__dict__ for clip in step_clips()],
-             "options": {"steps": 5, "no_pedal": True, "midi": ["a", "b"]}}
+             "options": {"steps": 5, "no_pedal": True, "instruments": ["a", "b"]}}
             if started else {"command": "python old.py"}))
-    (tmp_path / "unfinished").mkdir()
-    (tmp_path / "unfinished/run.json").write_text("{}")
+    (tmp_path / "run.json").write_text("{}")  # of a run without a page
     text = write_index(tmp_path).read_text("utf-8")
     links = re.findall(r'<a href="([^"]+)">([^<]+)</a>', text)
     assert links == [("nsynth-2/index.html", "bass, flute: 5 steps"),
                      ("a%20b/index.html", "bass, flute: 5 steps"), ("bank/x/index.html", "x")]
-    assert "steps 5, no pedal yes, midi a, b" in text and "2026-03-01 10:20" in text
+    assert "steps 5, no pedal yes, instruments a, b" in text and "2026-03-01 10:20" in text
 
 
 def test_write_index_without_runs_writes_nothing(tmp_path):

@@ -169,7 +169,8 @@ def write_index(output_root: Path) -> Path | None:
         "title": run_title(clips_of(run)) or folder.name, "folder": folder.name,
         "when": _moment(run.get("started"))[:16], "stopped": run.get("stopped") is True,
         "options": ", ".join(f"{name.replace('_', ' ')} {_words(value)}"
-                             for name, value in run.get("options", {}).items())}
+                             for name, value in run.get("options", {}).items()
+                             if name not in ("sounds", "midi"))}  # they are in the title
         for run, folder in runs]
     return write_page(output_root, Page("Results", f"{counted(len(runs), 'run')}, newest first.",
                                         runs=entries))
@@ -190,9 +191,8 @@ def run_title(clips: Sequence[Clip]) -> str:
     if kind is None:
         return ""
     made = [clip for clip in clips if clip.kind == kind]
-    names = list(dict.fromkeys([clip.title for clip in made] if kind == "score" else
-                               [name for clip in made for name in clip.sources]))
-    names = ["preview"] if kind == "preview" else names
+    names = list(dict.fromkeys(name for clip in made for name in clip.sources or [
+        "preview" if kind == "preview" else clip.title]))
     if len(names) > 5:
         names[4:] = [f"{len(names) - 4} more"]
     what = words[kind] if count[kind] == 1 else (
