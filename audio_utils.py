@@ -121,8 +121,8 @@ def save_encoding_plot(encoding: np.ndarray, filename: str | None = None,
     axes.set_prop_cycle(color=colormaps["turbo"](np.linspace(0.05, 0.95, encoding.shape[2])))
     axes.plot(encoding[0])
     path = plot_path(filename, output_dir)
-    # differs from the book (mended): Plots of encodings have 200 dots per inch, not 300 or 600, which
-    # is twice as fast.
+    # differs from the book (mended): Plots of encodings have 200 dots per inch, not 300 or 600,
+    # which is twice as fast.
     figure.savefig(path, dpi=200)
     return path
 

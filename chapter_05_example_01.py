@@ -24,6 +24,7 @@ from companion.inputs import sound_path
 from companion.options import example_1_options
 from companion.run import run
 from companion.start import CHECKPOINTS, OUTPUT
+
 # differs from the book (had to change): Magenta 1.1.7, with which the book was printed, installs on
 # no current Python.  Its fastgen is computed without TensorFlow; --engine magenta uses Magenta's.
 from synths.nsynth import Decoding, fastgen
@@ -124,8 +125,8 @@ def mix_encoding_pairs(encodings: Sequence[np.ndarray], encodings_name: Sequence
         for encoding2, encoding2_name in zip(encodings, encodings_name):
             if encoding1_name == encoding2_name:
                 continue
-            # differs from the book (added): The sum is divided by 1.5, because the bundled model was
-            # trained on mixes with the weights 2/3 and 1/3.
+            # differs from the book (added): The sum is divided by 1.5, because the bundled model
+            # was trained on mixes with the weights 2/3 and 1/3.
             encodings_mix.append((encoding1 + encoding2 / 2.0) / 1.5)
             encodings_mix_name.append(f"{encoding1_name}_{encoding2_name}")
     return np.array(encodings_mix), encodings_mix_name

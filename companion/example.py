@@ -478,8 +478,8 @@ def print_unknown(names: Sequence[str], files: Sequence[Path], audios: np.ndarra
     learned = sorted(audible, key=lambda index: -nats.get(index, 0))[:8]
     paths = [shown(files[index]) for index in learned]
     which = ", ".join(f"{names[index]} [{nats[index]:.1f}]" for index in unknown)
-    print(f"Far from what the bundled model knows: {which} [nats per sample; what it knows has less "
-          f"than {UNKNOWN}]. Expect noise.\nTo fine-tune it on "
+    print(f"Far from what the bundled model knows: {which} [nats per sample; what it knows has "
+          f"less than {UNKNOWN}]. Expect noise.\nTo fine-tune it on "
           + ("these sounds: " if len(paths) > 1 else "this and another sound: ")
           + quoted(["python", "-m", "workshop", "finetune", "--name", "mine", "--sounds",
                     *paths, *(["sounds/bass.wav"] if len(paths) == 1 else [])]), flush=True)

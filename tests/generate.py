@@ -96,7 +96,8 @@ def _table(parser: argparse.ArgumentParser) -> list[str]:
         value = "" if action.nargs == 0 or not action.option_strings else " " + (
             "|".join(map(str, action.choices)) if action.choices else
             action.metavar if isinstance(action.metavar, str) else action.dest.upper())
-        text = f"`{names}{value}` | {(action.help or '').replace('%(default)s', str(action.default))}"
+        described = (action.help or "").replace("%(default)s", str(action.default))
+        text = f"`{names}{value}` | {described}"
         rows.append("| " + text.replace("|", "\\|").replace(" \\| ", " | ", 1) + " |")
     return rows
 
