@@ -7,7 +7,6 @@ import io
 import math
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,8 @@ SAMPLE_RATE = 16000  # Hz, of NSynth and GANSynth
 EXTENSIONS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au",
               ".caf", ".w64")
 LONGEST = 600.0  # seconds that are read of a sound whose length is not asked for
+_BLOCK = 4096  # frames that are read at a time: as many as one damaged place takes away
+_LOUDEST = 1e12  # louder samples are damage
 _CANCELLED = 0.1  # level of the mono mix relative to the loudest channel: 20 dB lower
 
 
@@ -72,6 +73,8 @@ def _read(path: Path, seconds: float) -> tuple[np.ndarray, int]:
     """Return the first seconds of a sound, float32 [frames, channels], and its sample rate."""
     import soundfile
 
+    from synths.engines.litert import silent_stderr  # mpg123 writes to the terminal
+
     class Forwards(soundfile.SoundFile):
         """A file that is read from front to back, whatever length its header claims."""
 
@@ -81,10 +84,10 @@ def _read(path: Path, seconds: float) -> tuple[np.ndarray, int]:
     if not path.exists():
         raise InputError(f"{path} does not exist: check its name and folder.")
     try:
-        with _silent_stderr(), Forwards(_readable(path)) as file:
+        with silent_stderr(), Forwards(_readable(path)) as file:
             rate, blocks, wanted = file.samplerate, [], math.ceil(seconds * file.samplerate)
             with contextlib.suppress(soundfile.SoundFileError):  # a file that was cut short
-                while wanted > 0 and len(block := file.read(min(wanted, 1 << 16), "float32",
+                while wanted > 0 and len(block := file.read(min(wanted, _BLOCK), "float32",
                                                             always_2d=True)):
                     blocks.append(block)
                     wanted -= len(block)
@@ -97,7 +100,7 @@ def _read(path: Path, seconds: float) -> tuple[np.ndarray, int]:
     if not blocks:
         raise InputError(f"{path} holds no samples: record or export it again.")
     audio = np.concatenate(blocks)
-    if not np.isfinite(audio).all():
+    if not (np.abs(audio) < _LOUDEST).all():  # NaN is not
         raise InputError(f"{path} holds samples that are not finite: export it again.")
     return audio, rate
 
@@ -106,9 +109,9 @@ def _readable(path: Path) -> Path | io.BytesIO:
     """Return the file, or what libsndfile can read in its place."""
     with open(path, "rb") as file:
         start = file.read(1 << 16)
-        if start[:4] == b"RIFF" and b"data\0\0\0\0" in start:  # the recorder was stopped
-            data = start.replace(b"data\0\0\0\0", b"data\xff\xff\xff\xff", 1) + file.read()
-            return io.BytesIO(data)
+        data = start.find(b"data") + 4
+        if start[:4] == b"RIFF" and start[data:data + 4] == bytes(4):  # the recorder was stopped
+            return io.BytesIO(start[:data] + b"\xff" * 4 + start[data + 4:] + file.read())
         if start[:4] == b"OggS" and start[28:33] == b"\x7fFLAC":
             return io.BytesIO(_ogg_pages(start + file.read())[9:])  # 9: the mapping's header
     return path
@@ -123,19 +126,6 @@ def _ogg_pages(data: bytes) -> bytes:
         start = body + sum(segments)
         parts.append(data[body:start])
     return b"".join(parts)
-
-
-@contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Keep mpg123, which writes to the terminal, quiet."""
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(null)
 
 
 def _onset(audio: np.ndarray, rate: int) -> int:
