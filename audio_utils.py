@@ -16,7 +16,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from synths.files import writing
-from synths.sounds import checked, plot_path, save_image
+from synths.sounds import checked, load_array, plot_path, save_image
 
 warnings.filterwarnings("ignore", "n_fft=.* is too large")  # of librosa, for short sounds
 
@@ -42,7 +42,7 @@ def timestretch(encodings: np.ndarray, factor: float) -> np.ndarray:
     # differs from the book (mended): The book's docstring says "bigger is faster"; its code, too,
     # makes the sound slower.  np.interp takes the place of scikit-image's resize, which needs the
     # numbers scaled to 0..1 and divides by zero if they are all equal.
-    encodings = checked(encodings, 3, "encodings")
+    encodings = checked(encodings, 3, "A batch of encodings")
     frames = encodings.shape[1]
     stretched = max(1, int(frames * factor + 1e-6))
     position = (np.arange(stretched) + 0.5) * frames / stretched - 0.5
@@ -93,7 +93,7 @@ def load_encodings(filenames: Sequence[str],
     for filename in filenames:
         # differs from the book (mended): Loading adds ".npy" too; in the book only saving does.
         path = Path(input_dir) / f"{str(filename).removesuffix('.npy')}.npy"
-        encodings.append(checked(np.load(path), 2, f"{path}, an encoding"))
+        encodings.append(load_array(path, 2, f"The encoding {path}"))
     return encodings
 
 
@@ -156,19 +156,19 @@ def save_spectrogram_plot(audio: np.ndarray, sample_rate: int = 16000, filename:
     octaves = 5
     bins_per_octave = 32
     constant_q_transform = librosa.cqt(
-        checked(audio, 1, "a sound"), sr=sample_rate, hop_length=2048,
+        checked(audio, 1, "A sound"), sr=sample_rate, hop_length=2048,
         fmin=librosa.midi_to_hz(36), n_bins=octaves * bins_per_octave,
         bins_per_octave=bins_per_octave)
     # differs from the book (mended): Decibels are taken of the magnitude; of the complex numbers
-    # librosa drops the phase with a warning.  Near silence stays dark.
+    # librosa drops the phase with a warning.  Silence stays dark.  The vertical axis is the pitch,
+    # where the book's docstring has the amplitude.
     magnitude = np.abs(constant_q_transform)
-    decibels = librosa.amplitude_to_db(magnitude, ref=max(magnitude.max(), 0.01), top_db=None)
+    decibels = librosa.amplitude_to_db(magnitude, amin=1e-7, top_db=None,
+                                       ref=max(magnitude.max(), 0.01))
     # differs from the book (mended): The plot is the spectrogram without margins, because the
     # book's axes do not know the pitches.
     pixels = colormaps["magma"](decibels / 80 + 1, bytes=True)[::-1, :, :3]
-    path = plot_path(filename, output_dir)
-    save_image(pixels, path)
-    return path
+    return save_image(pixels, plot_path(filename, output_dir))
 
 
 def save_rainbowgram_plot(audio: np.ndarray, sample_rate: int = 16000, filename: str | None = None,
@@ -202,7 +202,7 @@ def save_rainbowgram_plot(audio: np.ndarray, sample_rate: int = 16000, filename:
     octaves = 6
     bins_per_octave = 10 * 4
     constant_q_transform = librosa.cqt(
-        checked(audio, 1, "a sound"), sr=sample_rate, hop_length=256,
+        checked(audio, 1, "A sound"), sr=sample_rate, hop_length=256,
         fmin=librosa.note_to_hz("C2"), n_bins=octaves * bins_per_octave,
         bins_per_octave=bins_per_octave, filter_scale=0.8)
     mag, phase = librosa.magphase(constant_q_transform)
@@ -215,12 +215,10 @@ def save_rainbowgram_plot(audio: np.ndarray, sample_rate: int = 16000, filename:
 
     # Log magnitude: 0 is 70 dB below the maximum, 1 the maximum
     peak = 70
-    mag = librosa.amplitude_to_db(mag, ref=max(mag.max(), 0.01), top_db=None) / peak + 1
+    mag = librosa.amplitude_to_db(mag, amin=1e-13, top_db=None, ref=max(mag.max(), 0.01)) / peak + 1
 
     # differs from the book (had to change): Colour times brightness is one image; the book's mask
     # needs register_cmap, which Matplotlib has removed.
     colour = colormaps["rainbow"](dphase / 2 + 0.5)[:, :, :3]
     pixels = 255 * colour * np.clip(mag, 0, 1)[:, :, np.newaxis]
-    path = plot_path(filename, output_dir)
-    save_image(pixels.astype(np.uint8)[::-1], path)
-    return path
+    return save_image(pixels.astype(np.uint8)[::-1], plot_path(filename, output_dir))

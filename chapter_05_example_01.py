@@ -51,7 +51,7 @@ def download_checkpoint(checkpoint_name: str, target_dir: str | Path = CHECKPOIN
         If the name is unknown or the download fails.
     """
     # differs from the book (mended): The download is verified and can be resumed; the archive is
-    # removed after it was extracted.
+    # removed after it was extracted.  The book's "baseline-ckpt" is not offered.
     checkpoints.download(checkpoint_name, target_dir)
 
 
@@ -89,6 +89,8 @@ def encode(wav_filenames: Sequence[str | Path], checkpoint: str | Path | None = 
         audio = load_audio(sound_path(wav_filename), sample_length=sample_length, sr=sample_rate)
         audios.append(audio)
 
+    # differs from the book (added): Without a checkpoint the best one that is there is used, in
+    # place of a fixed path.
     # Encodes them all.  An encoding describes how a sound develops: 16 numbers for every 512
     # samples, learned by the network rather than chosen, like a spectrogram with 16 bins.
     return fastgen.encode(np.array(audios), checkpoint, sample_length)
@@ -170,6 +172,8 @@ def app(options) -> None:
         download_checkpoint(options.checkpoint or "wavenet-ckpt")
     with Example1(options, WAV_FILENAMES, fastgen) as example:
         # Encodes the sounds, and saves the encodings for later use
+        # differs from the book (mended): They are saved; the book's comment says so, its code does
+        # not.
         encodings = encode(example.sounds, example.checkpoint, example.samples, fastgen=example)
         audio_utils.save_encoding(encodings, example.names, example.output_dir / "encodings")
 

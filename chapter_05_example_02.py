@@ -117,8 +117,7 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
     # differs from the book (mended): The instruments extend to the end of the last note to end, not
     # of the last one listed; a short clip has two.  The seed repeats them.
     z_instruments, t_instruments = get_random_instruments(
-        model, max(notes["end_times"]), secs_per_instrument=seconds_per_instrument,
-        rng=np.random.default_rng(seed))
+        model, max(notes["end_times"]), seconds_per_instrument, np.random.default_rng(seed))
 
     # Gets the latent vector of each note: between two instruments the timbre moves from one to the
     # other

@@ -117,6 +117,9 @@ class Run:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
+        if kind is KeyboardInterrupt:
+            print("\nstopping; writing the results page (Ctrl-C again: without it)",
+                  file=sys.stderr, flush=True)
         made = [clip for clip in self.plan.clips
                 if (self.output_dir / f"{clip.name}.wav").is_file()]
         if all(clip.kind == "source" for clip in made):

@@ -173,13 +173,14 @@ def save_wav(audio: Any, path: str | Path, sample_rate: int = SAMPLE_RATE) -> No
     files.write_wav(path, checked(audio, 1, "A sound"), sample_rate)
 
 
-def save_image(pixels: np.ndarray, path: str | Path, size: tuple[int, int] = (1280, 960)) -> None:
+def save_image(pixels: np.ndarray, path: Path, size: tuple[int, int] = (1280, 960)) -> Path:
     """Write an image, uint8 [rows, columns, 3], as a PNG file of that width and height."""
     from PIL import Image
 
     image = Image.fromarray(np.ascontiguousarray(pixels))
     with files.writing(path) as file:
         image.resize(size, Image.Resampling.BOX).save(file, "PNG", compress_level=1)
+    return path
 
 
 def plot_path(filename: str | None, output_dir: str | Path) -> Path:
@@ -195,6 +196,15 @@ def plot_path(filename: str | None, output_dir: str | Path) -> Path:
     path = Path(output_dir) / (name if name.lower().endswith(".png") else f"{name}.png")
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def load_array(path: str | Path, axes: int, what: str) -> np.ndarray:
+    """Return the array of a .npy file as float32; raise InputError as `checked`, or if damaged."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError):
+        raise InputError(f"{path} is not a .npy file of numbers: save it again.") from None
+    return checked(array, axes, what)
 
 
 def checked(array: Any, axes: int, what: str) -> np.ndarray:
