@@ -21,7 +21,7 @@ EXTENSIONS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff",
 LONGEST = 600.0  # seconds that are read of a sound whose length is not asked for
 _BLOCK = 4096  # frames that are read at a time: as many as one damaged place takes away
 _LOUDEST = 1e12  # louder samples are damage
-_CANCELLED = 0.1  # level of the mono mix relative to the loudest channel: 20 dB lower
+_CANCELLED = 0.25  # level of the mono mix relative to the loudest channel: 12 dB lower
 
 
 def load_audio(path: str | Path, sample_length: int | None = None, sr: int = SAMPLE_RATE, *,
@@ -58,7 +58,7 @@ def load_audio(path: str | Path, sample_length: int | None = None, sr: int = SAM
     audio = block.mean(axis=1)
     level = np.sqrt(np.mean(np.square(block), axis=0))
     if np.sqrt(np.mean(np.square(audio))) < _CANCELLED * level.max():
-        audio = block[:, int(np.argmax(level > 0.1 * level.max()))]
+        audio = block[:, int(np.argmax(level))]
     if trim_silence:
         audio = audio[_onset(audio, rate):]
     audio = soxr.resample(audio, rate, sr, quality="HQ")[:sample_length]
@@ -92,7 +92,7 @@ def _read(path: Path, seconds: float) -> tuple[np.ndarray, int]:
                     blocks.append(block)
                     wanted -= len(block)
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: *.raw
-        reason = getattr(error, "error_string", str(error)).rstrip(".")
+        reason = getattr(error, "error_string", "samples without a header").rstrip(".")
         if "does not exist" in reason:  # what libsndfile says of an MP3 that is none
             reason = "its format is not recognised"
         raise InputError(f"{path} cannot be read as a sound ({reason}): convert it to WAV, FLAC, "
@@ -140,7 +140,7 @@ def _onset(audio: np.ndarray, rate: int) -> int:
     level = np.sqrt(np.maximum(np.mean(frames**2, axis=1) - np.mean(frames, axis=1)**2, 0))
     loud = level >= max(0.01 * level.max(), 1e-6)
     lasting = loud & np.append(loud[1:], True)  # a click is shorter than two frames
-    frame = int(np.argmax(lasting)) if lasting.any() else 0
+    frame = int(np.argmax(lasting if lasting.any() else loud))
     above = np.abs(frames[frame] - frames[frame].mean()) >= 0.01 * np.abs(audio).max()
     return max(0, frame * size + int(np.argmax(above)) - rate // 200)
 
@@ -200,10 +200,11 @@ def plot_path(filename: str | None, output_dir: str | Path) -> Path:
 
 def load_array(path: str | Path, axes: int, what: str) -> np.ndarray:
     """Return the array of a .npy file as float32; raise InputError as `checked`, or if damaged."""
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError):
-        raise InputError(f"{path} is not a .npy file of numbers: save it again.") from None
+    with open(path, "rb") as file:
+        try:
+            array = np.lib.format.read_array(file, allow_pickle=False)
+        except Exception:  # NumPy raises what its parts raise, down to a MemoryError
+            raise InputError(f"{path} is not a .npy file of numbers: save it again.") from None
     return checked(array, axes, what)
 
 
