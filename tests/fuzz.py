@@ -88,7 +88,7 @@ def read_score(path: Path) -> None:
 
 def arrays() -> dict[str, bytes]:
     seeds = {}
-    for name, array in [("a.npy", np.ones((5, 16), np.float32)), ("b.npy", np.ones((2, 5, 16))),
+    for name, array in [("a.npy", np.ones((5, 16), np.float32)), ("b.npy", np.ones((5, 16))),
                         ("c.npy", np.ones((5, 16), np.float16))]:
         file = io.BytesIO()
         np.save(file, array)

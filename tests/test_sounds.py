@@ -135,7 +135,8 @@ def test_load_audio_ogg_flac_is_read(write, tmp_path):
 
 @pytest.mark.parametrize("name, content, word", [
     ("a.wav", b"this is no sound", "not recognised"), ("a.mp3", b"text " * 500, "not recognised"),
-    ("a.mp3", b"", "not recognised"), ("a.raw", bytes(1000), "header"), ("none.wav", None, "exist")])
+    ("a.mp3", b"", "not recognised"), ("a.raw", bytes(1000), "header"),
+    ("none.wav", None, "exist")])
 def test_load_audio_something_else_is_an_input_error(tmp_path, capfd, name, content, word):
     if content is not None:
         (tmp_path / name).write_bytes(content)
@@ -192,7 +193,8 @@ def test_checked_wrong_array_is_an_input_error(array):
 
 @pytest.mark.parametrize("content", [
     b"", b"text", b"\x93NUMPY", b"PK\x03\x04" + bytes(100),
-    b"\x93NUMPY\x01\x00\x46\x00{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 16)}"])
+    b"\x93NUMPY\x01\x00\x46\x00{'descr': '<f4', 'fortran_order': False, "
+    b"'shape': (1000000000000, 16)}"])
 def test_load_array_damaged_file_is_an_input_error(tmp_path, content):
     (tmp_path / "a.npy").write_bytes(content)
     with pytest.raises(InputError, match="a.npy"):
