@@ -94,6 +94,7 @@ def encode(wav_filenames: Sequence[str | Path], checkpoint: str | Path | None = 
 
     # differs from the book (added): Without a checkpoint the best one that is there is used, in
     # place of a fixed path.
+
     # Encodes them all.  An encoding describes how a sound develops: 16 numbers for every 512
     # samples, learned by the network rather than chosen, like a spectrogram with 16 bins.
     return fastgen.encode(np.array(audios), checkpoint, sample_length)

@@ -8,9 +8,9 @@ start()
 
 from companion.options import Parser, formatter  # noqa: E402
 from companion.run import run  # noqa: E402
-from workshop import mix, play, preview  # noqa: E402
+from workshop import bank, mix, play, preview  # noqa: E402
 
-COMMANDS = {"mix": mix, "play": play, "preview": preview}
+COMMANDS = {"mix": mix, "play": play, "preview": preview, "bank": bank}
 
 
 def parser() -> Parser:
