@@ -8,6 +8,9 @@ notes are mixed into one clip.  The functions are the book's, in the book's orde
 from __future__ import annotations
 
 if __name__ == "__main__":
+    import os
+    import sys
+    sys.path.insert(0, os.path.dirname(__file__))  # python -P leaves it out
     from companion.start import start
     start()  # before the other imports: stops with one sentence if a package is missing
 

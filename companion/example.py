@@ -31,7 +31,7 @@ from companion.page import reports
 from companion.page.reports import Extra
 from companion.start import HERE, OUTPUT
 from synths import InputError, nsynth
-from synths.files import writing
+from synths.files import sweep, writing
 from synths.gansynth.generate_util import instrument_times, summary
 from synths.sounds import load_audio, save_wav
 from synths.weights import checkpoints
@@ -360,6 +360,7 @@ def continued(plan: Plan, seed: int | None) -> Plan:
     for folder, run in read_runs(plan.output):
         if run.get("stopped") and seed in (None, run["seed"]) and all(
                 run.get(key) == value for key, value in wanted.items()):
+            sweep(folder)
             return replace(plan, folder=folder, seed=run["seed"])
     raise InputError("No stopped run has these sounds, options and model: leave out --resume to "
                      "start a new one.")
