@@ -8,9 +8,10 @@ start()
 
 from companion.options import Parser, formatter  # noqa: E402
 from companion.run import run  # noqa: E402
-from workshop import bank, mix, play, preview  # noqa: E402
+from workshop import bank, finetune, mix, play, preview  # noqa: E402
 
-COMMANDS = {"mix": mix, "play": play, "preview": preview, "bank": bank}
+COMMANDS = {"mix": mix, "play": play, "preview": preview, "bank": bank,
+            "finetune": finetune}
 
 
 def parser() -> Parser:
