@@ -7,7 +7,7 @@ The functions are the book's, in the book's order.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import librosa
@@ -51,7 +51,7 @@ def timestretch(encodings: np.ndarray, factor: float) -> np.ndarray:
                      for encoding in encodings], np.float32)
 
 
-def save_encoding(encodings: Sequence[np.ndarray], filenames: Sequence[str],
+def save_encoding(encodings: Collection[np.ndarray], filenames: Sequence[str],
                   output_dir: str | Path = "encodings") -> None:
     """Save each encoding under its file name.
 

@@ -15,7 +15,7 @@ if __name__ == "__main__":
     start()  # before the other imports: stops with one sentence if a package is missing
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +101,7 @@ def encode(wav_filenames: Sequence[str | Path], checkpoint: str | Path | None = 
     return fastgen.encode(np.array(audios), checkpoint, sample_length)
 
 
-def mix_encoding_pairs(encodings: Sequence[np.ndarray], encodings_name: Sequence[str],
+def mix_encoding_pairs(encodings: Collection[np.ndarray], encodings_name: Sequence[str],
                        ) -> tuple[np.ndarray, list[str]]:
     """Mix the encodings in pairs, each with every other one.
 
@@ -135,7 +135,7 @@ def mix_encoding_pairs(encodings: Sequence[np.ndarray], encodings_name: Sequence
     return np.array(encodings_mix), encodings_mix_name
 
 
-def synthesize(encodings_mix: Sequence[np.ndarray], encodings_mix_name: Sequence[str],
+def synthesize(encodings_mix: Collection[np.ndarray], encodings_mix_name: Sequence[str],
                checkpoint: str | Path | None = None, seed: int = 0,
                output_dir: str | Path = os.path.join(OUTPUT, "nsynth"), fastgen=fastgen) -> None:
     """Decode the encodings sample by sample and save each as a WAV file under its name.

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -264,7 +264,8 @@ class Example2(Run):
         path = inputs.score_path(options.midi)
         clip, = clips.scores([path])
         times = instrument_times(max(notes["end_times"]), options.seconds_per_instrument)
-        score = reports.Score(notes, [str(i + 1) for i in range(len(times))], times)
+        score = reports.Score(notes, [str(i + 1) for i in range(len(times))],
+                              times.tolist())
         plan = Plan([clip], checkpoint, {"midi": path.name, **chosen(
             options, "seconds_per_instrument")}, [path], output_folder(options),
             new_seed(options.seed))
@@ -397,7 +398,7 @@ def with_resume_line(plan: Plan) -> Plan:
     return replace(plan, resume=line)
 
 
-def same_length(encodings: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+def same_length(encodings: Collection[np.ndarray]) -> Collection[np.ndarray]:
     """Return the encodings, checked to have the same number of frames.
 
     Raises

@@ -80,7 +80,7 @@ def choose_sounds(words: Sequence[str] | None, default: Sequence[str], download:
         downloads.fetch_book_sounds(folder)
     if not words:
         book = [folder / name for name in downloads.BOOK_SOUNDS]
-        words = book if all(path.is_file() for path in book) else default
+        words = [str(path) for path in book] if all(map(Path.is_file, book)) else default
     known = (*EXTENSIONS, ".npy") if saved else EXTENSIONS
     sounds: list[Path] = []
     for path in map(sound_path, words):

@@ -73,7 +73,7 @@ def add_sounds(parser: argparse.ArgumentParser) -> None:
                         metavar="S", help="length of each sound, 0.1 to 60 (default: 1)")
 
 
-def add_seconds_per_instrument(parser: argparse.ArgumentParser) -> None:
+def add_seconds_per_instrument(parser: argparse._ActionsContainer) -> None:
     """Add --seconds-per-instrument."""
     parser.add_argument("--seconds-per-instrument", type=number(float, 0.1, 3600, "seconds"),
                         default=5.0, metavar="S",

@@ -230,19 +230,19 @@ def _variables(prefix: Path, shapes: Mapping[str, tuple[int, ...]], shares: Mapp
 def _layers(prefix: Path, shapes: Mapping[str, tuple[int, ...]],
             names: Mapping[tuple[int, str], tuple[str, str]]) -> dict[tuple[int, str], Layer]:
     """Read the layers; kernels are scaled as Magenta does it at run time."""
-    for kernel, bias in names.values():
-        if shapes.get(bias) != shapes[kernel][3:]:
-            raise unusable(prefix, f"has no variable {bias} of shape {list(shapes[kernel][3:])}")
+    for kernel_name, bias_name in names.values():
+        if shapes.get(bias_name) != shapes[kernel_name][3:]:
+            raise unusable(prefix, f"has no variable {bias_name} of shape "
+                                   f"{list(shapes[kernel_name][3:])}")
     values = checkpoints.read(prefix, [name for pair in names.values() for name in pair])
     layers = {}
     for key, (kernel_name, bias_name) in names.items():
-        kernel = values[kernel_name].astype(np.float32, copy=False)
+        kernel = np.asarray(values[kernel_name], np.float32)
         # Equalised learning rate: He's scale, slope 0 before a leaky ReLU (as in Magenta),
         # 1 before to_rgb.
         slope = 1.0 if key[1] == "to_rgb" else 0.0
         gain = math.sqrt(2.0 / ((1.0 + slope**2) * np.prod(kernel.shape[:-1])))
-        layers[key] = Layer(kernel * np.float32(gain),
-                            values[bias_name].astype(np.float32, copy=False))
+        layers[key] = Layer(kernel * np.float32(gain), np.asarray(values[bias_name], np.float32))
     return layers
 
 
