@@ -10,7 +10,7 @@ from pathlib import Path
 
 from companion.start import HERE
 from synths import InputError
-from synths.sounds import EXTENSIONS, opposite_channels
+from synths.sounds import EXTENSIONS, find_sounds, opposite_channels
 from synths.weights import checkpoints, downloads
 
 
@@ -94,16 +94,9 @@ def choose_sounds(words: Sequence[str] | None, default: Sequence[str], download:
 
 def _in_folder(folder: Path, known: Sequence[str]) -> list[Path]:
     """Return the readable sounds of a folder, and print what is left out."""
-    inside, left_out = [], []
-    for path in sorted(entry for entry in folder.iterdir() if not entry.name.startswith(".")):
-        if path.suffix.lower() not in known:
-            left_out.append(f"{path.name} ({'a folder' if path.is_dir() else 'not a sound'})")
-            continue
-        try:
-            _check(path)
-            inside.append(path)
-        except InputError:
-            left_out.append(f"{path.name} (cannot be read)")
+    inside, left_out = find_sounds(folder, known)
+    for path in inside:
+        _check(path)
     if left_out:
         more = f" and {len(left_out) - 6} more" if len(left_out) > 6 else ""
         print(f"Left out of {shown(folder)}: {', '.join(left_out[:6])}{more}", flush=True)

@@ -6,6 +6,7 @@ import contextlib
 import io
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,27 @@ def _onset(audio: np.ndarray, rate: int) -> int:
     frame = int(np.argmax(lasting if lasting.any() else loud))
     above = np.abs(frames[frame] - frames[frame].mean()) >= 0.01 * np.abs(audio).max()
     return max(0, frame * size + int(np.argmax(above)) - rate // 200)
+
+
+def find_sounds(folder: str | Path, extensions: Sequence[str] = EXTENSIONS
+                ) -> tuple[list[Path], list[str]]:
+    """Return the sounds of a folder that can be read, and the other files, each with the reason."""
+    sounds, left_out = [], []
+    for path in sorted(Path(folder).iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            left_out.append(f"{path.name} (a folder)")
+        elif path.suffix.lower() not in extensions:
+            left_out.append(f"{path.name} (unknown format)")
+        else:
+            try:
+                if path.suffix.lower() in EXTENSIONS:
+                    _read(path, 0.1)
+                sounds.append(path)
+            except (InputError, OSError):
+                left_out.append(f"{path.name} (cannot be read)")
+    return sounds, left_out
 
 
 def opposite_channels(path: str | Path, seconds: float = 10.0) -> bool:

@@ -10,7 +10,15 @@ import pytest
 import soundfile
 
 from synths import InputError
-from synths.sounds import checked, load_array, load_audio, opposite_channels, save_image, save_wav
+from synths.sounds import (
+    checked,
+    find_sounds,
+    load_array,
+    load_audio,
+    opposite_channels,
+    save_image,
+    save_wav,
+)
 
 PROJECT = Path(__file__).resolve().parent.parent
 RATE = 16000
@@ -151,6 +159,17 @@ def test_load_audio_something_else_is_an_input_error(tmp_path, capfd, name, cont
 def test_load_audio_without_usable_samples_is_an_input_error(write, audio, word):
     with pytest.raises(InputError, match=word):
         load_audio(write(audio))
+
+
+def test_find_sounds_leaves_out_what_cannot_be_read(write, tmp_path):
+    write(tone(), "b.WAV")
+    write(tone(), "a.flac")
+    for name in ("c.wav", "notes.txt", "d.m4a", ".hidden.wav"):
+        (tmp_path / name).write_bytes(b"text")
+    (tmp_path / "e.wav").mkdir()
+    sounds, left_out = find_sounds(tmp_path)
+    assert [path.name for path in sounds] == ["a.flac", "b.WAV"]
+    assert [line.split()[0] for line in left_out] == ["c.wav", "d.m4a", "e.wav", "notes.txt"]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")

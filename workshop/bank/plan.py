@@ -22,7 +22,7 @@ from companion.clips import numbered
 from companion.page import note_name
 from companion.page.pitch import pitch_of
 from synths import InputError, files
-from synths.sounds import EXTENSIONS, load_audio
+from synths.sounds import EXTENSIONS, find_sounds, load_audio
 from workshop.bank import manifest, tasks
 
 _STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
@@ -211,8 +211,9 @@ def load_corners(paths: Sequence[str]) -> list[Corner]:
 
 
 def _folder(path: Path, name: str) -> Corner:
-    found = sorted(file for file in path.iterdir() if file.suffix.lower() in EXTENSIONS
-                   and not file.name.startswith(".") and file.is_file())
+    found, left_out = find_sounds(path)
+    if left_out:
+        print(f"Left out of {path}: {', '.join(left_out)}")
     if not found:
         raise InputError(f"{path} holds no sound ({', '.join(EXTENSIONS)}): name another folder.")
     stated = [pitch_in_name(file.stem) for file in found]
