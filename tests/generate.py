@@ -1,7 +1,7 @@
 """Write the generated pages again: `python -m tests.generate`.
 
 docs/differences.md comes from the marks "# differs from the book (kind): ..." in the chapter's
-files, docs/options.md from the parsers.
+files, docs/workshop.md from the parsers.
 """
 
 from __future__ import annotations
@@ -66,43 +66,51 @@ def differences() -> str:
     return "\n".join(lines) + "\n"
 
 
-def options() -> str:
-    """Return docs/options.md."""
+def workshop() -> str:
+    """Return docs/workshop.md."""
     from companion.options import example_1_options, example_2_options
     from workshop.__main__ import parser
 
-    commands = next(action for action in parser()._actions
-                    if isinstance(action, argparse._SubParsersAction)).choices
-    parsers = {"python chapter_05_example_01.py": example_1_options(None),
-               "python chapter_05_example_02.py": example_2_options(None),
-               **{f"python -m workshop {name}": each for name, each in commands.items()}}
-    lines = ["# All options", "", "Made by `python -m tests.generate` from the parsers."]
-    for title, each in parsers.items():
-        lines += ["", f"## {title}", "", *_table(each)]
-        nested = [action for action in each._actions
-                  if isinstance(action, argparse._SubParsersAction)]
-        for action in nested:
-            for name, inner in action.choices.items():
-                lines += ["", f"### {title} {name}", "", *_table(inner)]
+    lines = ["# The workshop: all commands and options", "",
+             "Made by `python -m tests.generate` from the text of `--help`. The examples use the "
+             "bundled sounds; `song.mid`, `kick.wav` and `samples/` stand for your own files."]
+    lines += _section("python -m workshop", parser())[4:]
+    for name, script in (("01", example_1_options), ("02", example_2_options)):
+        lines += _section(f"python chapter_05_example_{name}.py", script(None))
     return "\n".join(lines) + "\n"
+
+
+def _section(title: str, parser: argparse.ArgumentParser) -> list[str]:
+    """Return the description, the examples and the options of a command, and of its commands."""
+    nested = [action for action in parser._actions
+              if isinstance(action, argparse._SubParsersAction)]
+    if nested:
+        return ["", f"## {title}", "", parser.description or "", *(
+            line for name, each in nested[0].choices.items()
+            for line in _section(f"{title} {name}", each))]
+    examples = [re.sub(r"  +\((.*)\)$", r"  # \1", line) for line in re.findall(
+        r"^  (python .*)", parser.epilog or "", re.MULTILINE)]
+    return ["", f"## {title}", "", *([f"{parser.description}", ""] if parser.description else []),
+            *(["```", *examples, "```", ""] if examples else []), *_table(parser)]
 
 
 def _table(parser: argparse.ArgumentParser) -> list[str]:
     rows = ["| option | what it does |", "|---|---|"]
     for action in parser._actions:
-        if action.help == argparse.SUPPRESS or isinstance(action, argparse._SubParsersAction):
+        if action.help == argparse.SUPPRESS or action.dest == "help":
             continue
         names = ", ".join(action.option_strings) or str(action.metavar or action.dest)
         value = "" if action.nargs == 0 or not action.option_strings else " " + (
             "|".join(map(str, action.choices)) if action.choices else
-            action.metavar if isinstance(action.metavar, str) else action.dest.upper())
+            " ".join(action.metavar) if isinstance(action.metavar, tuple) else
+            action.metavar or action.dest.upper())
         described = (action.help or "").replace("%(default)s", str(action.default))
         text = f"`{names}{value}` | {described}"
         rows.append("| " + text.replace("|", "\\|").replace(" \\| ", " | ", 1) + " |")
     return rows
 
 
-PAGES = {"docs/differences.md": differences, "docs/options.md": options}
+PAGES = {"docs/differences.md": differences, "docs/workshop.md": workshop}
 
 if __name__ == "__main__":
     for page, make in PAGES.items():
