@@ -114,6 +114,8 @@ def _readable(path: Path) -> Path | io.BytesIO:
         data = start.find(b"data") + 4
         if start[:4] == b"RIFF" and start[data:data + 4] == bytes(4):  # the recorder was stopped
             return io.BytesIO(start[:data] + b"\xff" * 4 + start[data + 4:] + file.read())
+        if start[:4] == b"RIFF" and start[data + 4:data + 8] == b"OggS":  # as in old sample packs
+            return io.BytesIO(start[data + 4:] + file.read())
         if start[:4] == b"OggS" and start[28:33] == b"\x7fFLAC":
             return io.BytesIO(_ogg_pages(start + file.read())[9:])  # 9: the mapping's header
     return path

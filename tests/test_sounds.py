@@ -141,6 +141,15 @@ def test_load_audio_ogg_flac_is_read(write, tmp_path):
     np.testing.assert_array_equal(load_audio(tmp_path / "a.oga"), load_audio(path))
 
 
+def test_load_audio_ogg_inside_a_wav_is_read(write, tmp_path):
+    path = write(tone(), "a.ogg")
+    data = path.read_bytes()
+    header = b"fmt " + (16).to_bytes(4, "little") + b"Og" + bytes(14)
+    (tmp_path / "b.ogg").write_bytes(b"RIFF" + bytes(4) + b"WAVE" + header + b"data"
+                                     + len(data).to_bytes(4, "little") + data)
+    np.testing.assert_array_equal(load_audio(tmp_path / "b.ogg"), load_audio(path))
+
+
 @pytest.mark.parametrize("name, content, word", [
     ("a.wav", b"this is no sound", "not recognised"), ("a.mp3", b"text " * 500, "not recognised"),
     ("a.mp3", b"", "not recognised"), ("a.raw", bytes(1000), "header"),
