@@ -18,6 +18,7 @@ below, and puts them into note_seq's own ``NoteSequence``.  Otherwise it follows
 from __future__ import annotations
 
 import bisect
+import re
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -33,14 +34,15 @@ _LONGEST_TAIL = 60  # seconds at 120 bpm after the last note event in which a no
 _DRUM_BANKS = (120, 126, 127)  # bank MSB: GM2's drums, XG's effects, XG's drums
 _ONE_BYTE = (0xC0, 0xD0)  # channel messages with one data byte; the others have two
 _SYSTEM_BYTES = {0xF1: 1, 0xF2: 2, 0xF3: 1}  # data bytes; the other system messages have none
-_ON, _OFF, _CONTROLLER, _PROGRAM, _BEND, _SYSTEM, _TEMPO = 0x90, 0x80, 0xB0, 0xC0, 0xE0, 0xF0, 0xFF
-_BANK, _VOLUME, _EXPRESSION, _SUSTAIN, _SOSTENUTO = 0, 7, 11, 64, 66
-_ALL_SOUND_OFF, _RESET, _ALL_NOTES_OFF = 120, 121, 123
+_OFF, _ON, _CONTROLLER, _PROGRAM, _BEND = 0x80, 0x90, 0xB0, 0xC0, 0xE0  # status bytes
+_TEMPO, _DRUM_PART, _TWO_PERFORMANCES = 1, 2, 3  # events that are not channel messages
+_RESET_ALL = 121  # the controller that resets the others
 _NEVER = float("inf")
 
 _CHANGES = {  # what a report counts, in words
     "held": "pedal held {} longer",
     "restruck": "{} struck again while sounding",
+    "stopped": "{} ended by All Notes Off",
     "hanging": "{} without an end",
     "short": "{} of no length made audible",
     "softer": "volume lowered {}",
@@ -80,7 +82,7 @@ class _Event(NamedTuple):
     """A channel message, or what else matters for notes."""
 
     tick: int
-    status: int  # without the channel
+    status: int  # without the channel, or one of the constants above; 0: the track's end
     channel: int
     first: int  # data bytes; of a tempo, microseconds per quarter note
     second: int
@@ -133,14 +135,14 @@ def read_notes(path: str | Path, pedal: bool = True) -> tuple[Any, Report]:
     begin = 0.0  # seconds at which a pattern starts
     for number, part in enumerate(parts):
         seconds, second = _clock(part, division)
-        limit = max((event.tick for track in part for event in track
-                     if event.status in (_ON, _OFF)), default=0) + _LONGEST_TAIL * second
-        channels = _Channels(part)
+        last = max((event.tick for track in part for event in track
+                    if event.status in (_ON, _OFF)), default=0)
+        ends = [min(track[-1].tick, last + _LONGEST_TAIL * second) for track in part]
+        channels = _read_channels(part, report)
         notes = _without_doubles(_pair(part, report), report)
-        _end_hanging(notes, part, limit, channels, report)
+        _let_go(notes, ends, channels, report)
         if pedal:
-            _hold(notes, limit, channels, report)
-        _finish(notes, channels, report)
+            _hold(notes, max(ends), channels, report)
         for note, velocity, drum in _voiced(notes, channels, report):
             out = sequence.notes.add()
             out.pitch, out.velocity, out.program, out.is_drum = (
@@ -149,7 +151,7 @@ def read_notes(path: str | Path, pedal: bool = True) -> tuple[Any, Report]:
                 (number, note.track, note.channel, note.program), len(instruments))
             out.start_time, out.end_time = begin + seconds(note.start), begin + seconds(note.end)
             sequence.total_time = max(sequence.total_time, out.end_time)
-        begin += max(seconds(min(track[-1].tick, limit)) for track in part)
+        begin += seconds(max(ends))
     return sequence, report
 
 
@@ -176,7 +178,7 @@ def _read_chunks(data: bytes, path: Path, report: Report) -> tuple[int, int, lis
                          f"({'its header is damaged' if start >= 0 else 'it has no header'}): "
                          "choose another file.")
     if start and not data.startswith(b"RIFF"):
-        report.damage["byte before the header"] = start
+        report.damage["skipped byte"] = start
     tracks: list[list[_Event]] = []
     position = start + 8 + int.from_bytes(data[start + 4:start + 8], "big")
     if not _is_chunk(data, position):
@@ -199,8 +201,10 @@ def _read_chunks(data: bytes, path: Path, report: Report) -> tuple[int, int, lis
             report.damage["unknown chunk"] += 1
         else:
             end = _find_track(data, position + 1)
-            report.damage["gap between tracks"] += end < len(data)
+            report.damage["skipped byte"] += end - position
         position = end
+    if not tracks:
+        raise InputError(f"{shortened(path)} has no tracks: choose another MIDI file.")
     missing = int.from_bytes(header[2:4], "big") - len(tracks)
     if missing > 0:
         report.damage["missing track"] = missing
@@ -271,12 +275,12 @@ def _special(tick: int, what: int, content: bytes) -> list[_Event]:
     """Return what matters for notes among meta events and system exclusive messages."""
     if what == 0x51 and len(content) >= 3 and any(content[:3]):
         return [_Event(tick, _TEMPO, 0, int.from_bytes(content[:3], "big"), 0)]
-    if what == 0x7F and content[:3] == b"\0\0\x41":  # two performances, for two kinds of devices
-        return [_Event(tick, _SYSTEM, 0, 0, 0)]
-    if (what == 0xF0 and len(content) > 7 and content[:1] == b"\x41"
-            and content[2:5] == b"\x42\x12\x40" and content[5] >> 4 == 1 and content[6] == 0x15):
+    if what == 0x7F and content[:3] == b"\0\0\x41":  # one for small devices, on channels 13 to 16
+        return [_Event(tick, _TWO_PERFORMANCES, 0, 0, 0)]
+    if what == 0xF0 and re.match(rb"\x41.\x42\x12\x40[\x10-\x1f]\x15.", content, re.DOTALL):
         part = content[5] & 0x0F  # GS counts channel 10 first
-        return [_Event(tick, _SYSTEM, 9 if part == 0 else part - (part < 10), 1, content[7])]
+        return [_Event(tick, _DRUM_PART, 9 if part == 0 else part - (part < 10),
+                       int(content[7] > 0), 0)]
     return []
 
 
@@ -382,92 +386,95 @@ def _without_doubles(notes: list[_Note], report: Report) -> list[_Note]:
     return kept
 
 
-class _Channels:
-    """The controllers of each channel along time, from all tracks."""
+class _Line:
+    """A controller of a channel along time."""
 
-    def __init__(self, tracks: list[list[_Event]]) -> None:
-        self._changes: dict[tuple[int, int | str], list[tuple[int, int]]] = defaultdict(list)
-        self.two_performances = False
-        banks: dict[int, int] = {}
-        events = sorted((event for track in tracks for event in track), key=itemgetter(0))
-        for tick, status, channel, first, second in events:
-            if status == _CONTROLLER:
-                self._changes[channel, min(first, _ALL_NOTES_OFF)].append((tick, second))
-                if first == _BANK:
-                    banks[channel] = second
-                if first == _RESET:
-                    for what, value in ((_SUSTAIN, 0), (_SOSTENUTO, 0), (_EXPRESSION, 127),
-                                        ("bend", 0)):
-                        self._changes[channel, what].append((tick, value))
-            elif status == _BEND:
-                self._changes[channel, "bend"].append((tick, first + 128 * second - 8192))
-            elif status == _PROGRAM and channel in banks and channel != 9:
-                self._changes[channel, "drums"].append((tick, banks[channel] in _DRUM_BANKS))
-            elif status == _SYSTEM and first:
-                self._changes[channel, "drums"].append((tick, second > 0))
-            elif status == _SYSTEM:
-                self.two_performances = True
+    def __init__(self, value: int) -> None:
+        self.ticks, self.values = [-1], [value]
 
-    def changes(self, channel: int, what: int | str) -> list[tuple[int, int]]:
-        """Return the ticks, which ascend, and the values of a controller."""
-        return self._changes.get((channel, what), [])
+    def set(self, tick: int, value: int) -> None:
+        """Add a change; ticks ascend."""
+        self.ticks.append(tick)
+        self.values.append(value)
 
-    def value(self, channel: int, what: int | str, tick: int, default: int) -> int:
-        """Return a controller's value after all changes up to a tick."""
-        changes = self.changes(channel, what)
-        later = bisect.bisect_right(changes, tick, key=itemgetter(0))
-        return changes[later - 1][1] if later else default
+    def during(self, start: int, end: float) -> list[int]:
+        """Return the values from `start` on, the one in force first, to before `end`."""
+        first = bisect.bisect_right(self.ticks, start)
+        return self.values[first - 1:max(first, bisect.bisect_left(self.ticks, end))]
 
-    def next(self, channel: int, what: int, tick: int) -> float:
-        """Return when a controller is sent next after a tick."""
-        changes = self.changes(channel, what)
-        later = bisect.bisect_right(changes, tick, key=itemgetter(0))
-        return changes[later][0] if later < len(changes) else _NEVER
-
-    def is_bent(self, channel: int, start: int, end: float) -> bool:
-        """Return whether a channel's pitch is bent in a span."""
-        changes = self.changes(channel, "bend")
-        first, last = (bisect.bisect_left(changes, tick, key=itemgetter(0))
-                       for tick in (start + 1, end))
-        return any(value for _, value in changes[max(0, first - 1):last])
-
-    def presses(self, channel: int, pedal: int, limit: float) -> list[tuple[int, float]]:
-        """Return the spans, in ticks, in which a pedal is down."""
-        spans: list[tuple[int, float]] = []
-        down = None
-        for tick, value in self.changes(channel, pedal):
-            if value >= 64 and down is None:
-                down = tick
-            elif value < 64 and down is not None:
-                spans.append((down, min(tick, limit)))
-                down = None
-        return spans if down is None else [*spans, (down, limit)]
+    def next(self, tick: int) -> float:
+        """Return the tick of the next change."""
+        later = bisect.bisect_right(self.ticks, tick)
+        return self.ticks[later] if later < len(self.ticks) else _NEVER
 
 
-def _end_hanging(notes: list[_Note], tracks: list[list[_Event]], limit: int, channels: _Channels,
-                 report: Report) -> None:
-    """End notes at All Notes Off, and otherwise, without a note-off, at the end of their track."""
+class _Channel:
+    """What happens on a channel besides notes, on all tracks."""
+
+    def __init__(self, number: int) -> None:
+        self.volume, self.expression, self.level = _Line(100), _Line(127), _Line(100 * 127)
+        self.bank, self.bend, self.drums = _Line(0), _Line(0), _Line(number == 9)
+        self.sustain, self.sostenuto = _Line(0), _Line(0)
+        self.notes_off, self.sound_off = _Line(0), _Line(0)
+        self.controllers = {
+            0: self.bank, 7: self.volume, 11: self.expression, 64: self.sustain,
+            66: self.sostenuto, 120: self.sound_off, 123: self.notes_off, 124: self.notes_off,
+            125: self.notes_off, 126: self.notes_off, 127: self.notes_off}
+
+    def control(self, tick: int, number: int, value: int) -> None:
+        """Set a controller."""
+        if number == _RESET_ALL:
+            self.bend.set(tick, 0)
+            for each, reset in ((64, 0), (66, 0), (11, 127)):
+                self.control(tick, each, reset)
+        elif number in self.controllers:
+            self.controllers[number].set(tick, value)
+            self.level.set(tick, self.volume.values[-1] * self.expression.values[-1])
+
+
+def _read_channels(tracks: list[list[_Event]], report: Report) -> list[_Channel]:
+    channels = [_Channel(number) for number in range(16)]
+    events = sorted((event for track in tracks for event in track), key=itemgetter(0))
+    for tick, status, number, first, second in events:
+        channel = channels[number]
+        if status == _CONTROLLER:
+            channel.control(tick, first, second)
+        elif status == _BEND:
+            channel.bend.set(tick, first + 128 * second - 8192)
+        elif status == _PROGRAM and len(channel.bank.ticks) > 1 and number != 9:
+            channel.drums.set(tick, channel.bank.values[-1] in _DRUM_BANKS)
+        elif status == _DRUM_PART:
+            channel.drums.set(tick, first)
+        elif status == _TWO_PERFORMANCES:
+            report.counts["performances"] = 2
+    return channels
+
+
+def _let_go(notes: list[_Note], ends: list[int], channels: list[_Channel], report: Report) -> None:
+    """End notes at All Notes Off and, without a note-off, at the end of their track."""
     for note in notes:
-        note.end = min(note.end, channels.next(note.channel, _ALL_NOTES_OFF, note.start))
-        if note.end == _NEVER:
+        stop = channels[note.channel].notes_off.next(note.start)
+        if stop < note.end:
+            report.counts["stopped"] += 1
+            note.end = stop
+        elif note.end == _NEVER:
             report.counts["hanging"] += 1
-            note.end = max(note.start, min(tracks[note.track][-1].tick, limit))
+            note.end = max(note.start, ends[note.track])
 
 
-def _hold(notes: list[_Note], limit: int, channels: _Channels, report: Report) -> None:
+def _hold(notes: list[_Note], end_of_piece: int, channels: list[_Channel], report: Report) -> None:
     """Let the pedals hold notes until they go up, or until the key is struck again."""
-    last = max((note.end for note in notes), default=0)  # for a pedal that never goes up
-    spans = {(channel, pedal): channels.presses(channel, pedal, min(limit, last))
-             for channel in range(16) for pedal in (_SUSTAIN, _SOSTENUTO)}
+    sustains = [_presses(channel.sustain, end_of_piece) for channel in channels]
+    sostenutos = [_presses(channel.sostenuto, end_of_piece) for channel in channels]
     strikes: dict[tuple[int, int], list[int]] = defaultdict(list)
     for note in sorted(notes, key=lambda note: note.start):
         strikes[note.channel, note.pitch].append(note.start)
     for note in notes:
         end = note.end
-        for down, up in spans[note.channel, _SOSTENUTO]:  # holds what sounds as it goes down
+        for down, up in sostenutos[note.channel]:  # holds what sounds as it goes down
             if note.start <= down < note.end:
                 end = max(end, up)
-        sustain = spans[note.channel, _SUSTAIN]
+        sustain = sustains[note.channel]
         place = bisect.bisect_right(sustain, end, key=itemgetter(0)) - 1
         if place >= 0:
             end = max(end, sustain[place][1])
@@ -479,38 +486,48 @@ def _hold(notes: list[_Note], limit: int, channels: _Channels, report: Report) -
         note.end = end
 
 
-def _finish(notes: list[_Note], channels: _Channels, report: Report) -> None:
-    """End notes at All Sound Off, and give those of no length one tick."""
-    for note in notes:
-        note.end = min(note.end, channels.next(note.channel, _ALL_SOUND_OFF, note.start))
-        if note.end <= note.start:
-            report.counts["short"] += 1
-            note.end = note.start + 1
+def _presses(pedal: _Line, end_of_piece: int) -> list[tuple[int, float]]:
+    """Return the spans, in ticks, in which a pedal is down."""
+    spans: list[tuple[int, float]] = []
+    down = None
+    for tick, value in zip(pedal.ticks, pedal.values):
+        if value >= 64 and down is None:
+            down = tick
+        elif value < 64 and down is not None:
+            spans.append((down, min(tick, end_of_piece)))
+            down = None
+    return spans if down is None else [*spans, (down, end_of_piece)]
 
 
-def _voiced(notes: list[_Note], channels: _Channels, report: Report
+def _voiced(notes: list[_Note], channels: list[_Channel], report: Report
             ) -> list[tuple[_Note, int, bool]]:
     """Return notes, their velocities at their channel's volume, and whether they are drums.
 
     The loudest channel's velocities stay as they are.
     """
-    if channels.two_performances and any(note.channel < 10 for note in notes):
+    if report.counts.pop("performances", 0) and any(note.channel < 10 for note in notes):
         report.counts["second"] += sum(note.channel > 11 for note in notes)
         notes = [note for note in notes if note.channel <= 11]
-    drums = [bool(channels.value(note.channel, "drums", note.start, note.channel == 9))
-             for note in notes]
-    levels = [channels.value(note.channel, _VOLUME, note.start, 100)
-              * channels.value(note.channel, _EXPRESSION, note.start, 127) for note in notes]
-    loudest = max((level for level, drum in zip(levels, drums) if not drum), default=0)
+    found = []
+    for note in notes:
+        channel = channels[note.channel]
+        note.end = min(note.end, channel.sound_off.next(note.start))
+        if note.end <= note.start:
+            report.counts["short"] += 1
+            note.end = note.start + 1
+        levels = channel.level.during(note.start, note.end)
+        # A note that fades in from silence takes the level that it reaches.
+        found.append((note, levels[0] or max(levels), channel.drums.during(note.start, 0)[0],
+                      any(channel.bend.during(note.start, note.end))))
+    loudest = max((level for _, level, drum, _ in found if not drum), default=0)
     voiced = []
-    for note, level, drum in zip(notes, levels, drums):
+    for note, level, drum, bent in found:
         if drum or not loudest:
             voiced.append((note, note.velocity, drum))
         elif not level:
             report.counts["muted"] += 1
         else:
-            velocity = max(1, round(note.velocity * level / loudest))
-            voiced.append((note, velocity, drum))
-            report.counts["softer"] += velocity < note.velocity
-            report.counts["bent"] += channels.is_bent(note.channel, note.start, note.end)
+            voiced.append((note, max(1, round(note.velocity * level / loudest)), drum))
+            report.counts["softer"] += level < loudest
+            report.counts["bent"] += bent
     return voiced
