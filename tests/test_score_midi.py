@@ -5,7 +5,6 @@ import resource
 import struct
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -82,7 +81,7 @@ CASES = {  # name: the file, the notes, words of the report
     "pedal of another channel": (file(control(64, 127, channel=1) + note(60) + UP), ONE, ""),
     "pedal until the key is struck again": (
         file(PEDAL + note(60) + on(60, BEAT) + off(60) + UP), [(60, 0, 2), (60, 2, 5)], "held 2"),
-    "pedal that never goes up": (file(PEDAL + note(60) + meta(1, after=BEAT)), [(60, 0, 2)], ""),
+    "pedal that never goes up": (file(PEDAL + note(60) + meta(1, after=BEAT)), [(60, 0, 2)], "held 1"),
     "pedal up and down at once": (
         file(PEDAL + note(60) + control(64, 0, BEAT) + control(64, 127) + note(64) + UP),
         [(60, 0, 2), (64, 2, 5)], "held 2"),
@@ -104,7 +103,7 @@ CASES = {  # name: the file, the notes, words of the report
         file(on(60) + b"\xff\xff\xff\x7f\xff\x2f\x00"), [(60, 0, 120)], "without an end"),
     "all notes off": (file(on(60) + on(64) + control(123, 0, BEAT) + on(67)
                            + control(123, 0, BEAT)), [*ONE, (64, 0, 1), (67, 1, 2)], "ended by"),
-    "all sound off with the pedal": (file(PEDAL + on(60) + control(120, 0, BEAT) + UP), ONE, ""),
+    "all sound off with the pedal": (file(PEDAL + on(60) + control(120, 0, BEAT) + UP), ONE, "ended by"),
     "off on another track": (file(on(60) + on(60, 2 * BEAT), off(60) + off(60, 2 * BEAT)),
                              [*ONE, (60, 2, 3)], ""),
     "no length": (file(note(60) + note(62, length=0) + note(64)),
@@ -169,7 +168,7 @@ def test_read_notes_unusual_file_plays_what_is_there(read, name):
     data, notes, words = CASES[name]
     found, report = read(data)
     assert sorted(found) == sorted(notes)
-    assert words in str(report) and (words or not report.damage)
+    assert words in str(report) if words else not str(report)
 
 
 def test_read_notes_without_pedal_plays_as_printed(read):
@@ -279,9 +278,9 @@ def test_read_notes_instruments_of_a_track_stay_together(read):
 _LOAD = """
 import resource, sys, time
 from synths.gansynth import load_midi
-begin = time.perf_counter()
+begin = time.process_time()
 notes = load_midi(sys.argv[1])
-print(len(notes["pitches"]), time.perf_counter() - begin,
+print(len(notes["pitches"]), time.process_time() - begin,
       resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
@@ -294,7 +293,7 @@ def test_load_midi_long_file_is_quick_and_small(tmp_path):
     done = subprocess.run([sys.executable, "-c", _LOAD, str(tmp_path / "long.mid")], cwd=ROOT,
                           capture_output=True, text=True, check=True)
     count, seconds, megabytes = map(float, done.stdout.split())
-    assert count == 20_000 and seconds < 10 and megabytes < 250
+    assert count == 20_000 and seconds < 5 and megabytes < 200
 
 
 def test_load_midi_damaged_files_play_or_are_refused(tmp_path):
@@ -302,7 +301,7 @@ def test_load_midi_damaged_files_play_or_are_refused(tmp_path):
     whole = [data for data, *_ in CASES.values()]
     path = tmp_path / "damaged.mid"
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    played, begin = 0, time.perf_counter()
+    played = 0
     for _ in range(500):
         data = bytearray(rng.choice(whole))
         for _ in range(rng.randint(1, 4)):
@@ -319,5 +318,5 @@ def test_load_midi_damaged_files_play_or_are_refused(tmp_path):
         assert (notes["start_times"] >= 0).all() and generate_util.summary(notes)
         assert (notes["end_times"] > notes["start_times"]).all()
         assert ((1 <= notes["velocities"]) & (notes["velocities"] <= 127)).all()
-    assert played > 100 and time.perf_counter() - begin < 60
+    assert played > 100
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB

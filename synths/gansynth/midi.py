@@ -363,12 +363,12 @@ def _pair_key(strikes: list[tuple[int, int, _Event]], report: Report) -> list[_N
             note = waiting.popleft()
             note.end = event.tick
             note.closed = index if note.track == track else _NEVER
-            report.counts["restruck"] += _strikes(event) and event.tick > note.start
-        elif waiting:
-            report.counts["restruck"] += event.tick > waiting[-1].start
+            report.counts["restruck"] += _strikes(event)
         if _strikes(event):
             notes.append(_Note(track, event.channel, event.first, event.second, event.tick))
             waiting.append(notes[-1])
+    report.counts["restruck"] += sum(
+        note.end > after.start for note, after in zip(notes, notes[1:]))
     return notes
 
 
@@ -451,9 +451,10 @@ def _read_channels(tracks: list[list[_Event]], report: Report) -> list[_Channel]
 
 
 def _let_go(notes: list[_Note], ends: list[int], channels: list[_Channel], report: Report) -> None:
-    """End notes at All Notes Off and, without a note-off, at the end of their track."""
+    """End notes at All Notes (or Sound) Off and, without a note-off, with their track."""
     for note in notes:
-        stop = channels[note.channel].notes_off.next(note.start)
+        channel = channels[note.channel]
+        stop = min(channel.notes_off.next(note.start), channel.sound_off.next(note.start))
         if stop < note.end:
             report.counts["stopped"] += 1
             note.end = stop
