@@ -26,9 +26,9 @@ from pathlib import Path
 
 import numpy as np
 
-import audio_utils
 from benchmarks.common import RESULTS, machine
 from synths import InputError, files
+from synths.sounds import load_audio
 from synths.weights import checkpoints
 from training.nsynth import adapt, evaluate, own
 
@@ -68,7 +68,7 @@ def made_up() -> dict[str, np.ndarray]:
 def judge(prefix: Path, paths: dict[str, Path]) -> dict:
     """Figures of the sounds and of their mixes; see `training.nsynth.evaluate.evaluate`."""
     samples = evaluate.FRAMES * evaluate.HOP
-    sounds = {name: audio_utils.load_audio(path, samples, peak=LEVEL)
+    sounds = {name: load_audio(path, samples, peak=LEVEL)
               for name, path in paths.items()}
     pitched = [name for name, audio in sounds.items()
                if own.pitch_track(audio.astype(np.float64))[0] is not None]

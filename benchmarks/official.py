@@ -46,11 +46,11 @@ def run_magenta(*arguments: str) -> None:
 
 def compare_nsynth(prefix: Path, folder: Path, samples: int, seconds: float) -> list[tuple]:
     """Rows of the table: encodings, samples, likelihoods."""
-    import audio_utils
     from synths import nsynth
+    from synths.sounds import load_audio
 
     length = round(seconds * 16000) // 512 * 512
-    audio = np.stack([audio_utils.load_audio(ROOT / "sounds" / f"{name}.wav", length)
+    audio = np.stack([load_audio(ROOT / "sounds" / f"{name}.wav", length)
                       for name in SOUNDS])
     encodings = nsynth.encode(audio, prefix, length)
     frames = -(-samples // 512)

@@ -1,4 +1,4 @@
-"""What happens before a script's first heavy import: handlers for stops, and missing packages."""
+"""Steps before a script's slow imports: handlers for stops, and missing packages."""
 
 from __future__ import annotations
 
@@ -6,37 +6,39 @@ import importlib.util
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from types import FrameType
 
 HERE = Path(__file__).resolve().parent.parent  # the scripts' folder
-INSTALL = "pip install --no-deps -r requirements.txt"
-# What the default runs import.
-PACKAGES = ("PIL", "ai_edge_litert", "jinja2", "librosa", "llvmlite", "matplotlib", "mido",
-            "note_seq", "numpy", "pretty_midi", "soundfile", "soxr", "tqdm")
+CHECKPOINTS, OUTPUT = HERE / "checkpoints", HERE / "output"
+INSTALL = "pip install --no-deps -r requirements-play.txt"
+# Imported by the default runs
+PACKAGES = ("PIL", "ai_edge_litert", "google_crc32c", "jinja2", "librosa", "llvmlite", "markupsafe",
+            "matplotlib", "note_seq", "numpy", "soundfile", "soxr", "tqdm")
 
 
 def start() -> None:
-    """Make ready for a script's imports.
+    """Prepare for a script's imports.
 
-    Until `companion.run.run` takes over, Ctrl-C and SIGTERM end the process at once, since nothing
-    has begun.  Printing is made safe: what a terminal cannot show is escaped, and closed streams
-    take what is printed to them.  A missing package ends the program with one line that names the
-    command to install it.
+    Until `companion.run.run` takes over, Ctrl-C and SIGTERM end the process at once.
     """
+    if sys.version_info < (3, 10):
+        sys.exit("Python {}.{} is too old: use 3.10 or later.".format(*sys.version_info))
     for which in (signal.SIGINT, signal.SIGTERM):
         signal.signal(which, _end)
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:  # closed by the shell: 2>&-
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
-        else:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
             stream.reconfigure(errors="backslashreplace")
+    if "--quiet" in sys.argv:
+        os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported
+    if not os.access(Path.home(), os.W_OK):  # Numba, which librosa imports, writes a cache
+        os.environ.setdefault("NUMBA_CACHE_DIR", os.path.join(tempfile.gettempdir(), "numba"))
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        sys.exit(f"{', '.join(missing)} not installed; type this first, in {HERE}: {INSTALL}")
+        sys.exit(f"{', '.join(missing)} not installed. Type this first, in {HERE}: {INSTALL}")
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    os.write(2, b"\nstopped before anything was begun\n")
+    os.write(2, b"\nstopped before any work\n")
     os._exit(130)

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from banks import cluster, manifest, plan, sfz, simulate, tasks
-from banks.__main__ import main
-from banks.store import Store, StoreError
+from workshop.bank import cluster, manifest, plan, sfz, tasks
+from workshop.bank.__main__ import main
+from workshop.bank.store import Store, StoreError
 from synths import InputError, nsynth
 from synths.weights import checkpoints
 
@@ -250,7 +250,7 @@ def test_auto_keeps_to_the_precision_of_what_is_there(corners, tmp_path, monkeyp
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
 def test_a_stopped_run_leaves_a_page_and_goes_on(corners, tmp_path):
     out = tmp_path / "bank"
-    command = [sys.executable, "-m", "banks", "nsynth", "--corners", *(
+    command = [sys.executable, "-m", "workshop", "bank", "nsynth", "--corners", *(
         str(corners / name) for name in "abcd"), "--grid", "5", "--seconds", "0.3", "--checkpoint",
         "nsynth_starter", "--workers", "0", "--quiet", "--output", str(out)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
@@ -426,7 +426,7 @@ def workers_of(pid):
 def test_killed_worker_and_killed_client_lose_nothing(corners, tmp_path):
     pytest.importorskip("psutil")
     out = tmp_path / "bank"
-    command = [sys.executable, "-m", "banks", "nsynth", "--corners", *(
+    command = [sys.executable, "-m", "workshop", "bank", "nsynth", "--corners", *(
         str(corners / name) for name in "abcd"), "--grid", "5", "--seconds", "0.2", "--checkpoint",
         "nsynth_starter", "--workers", "2", "--quiet", "--output"]
 
@@ -483,7 +483,7 @@ def test_a_scheduler_that_is_killed_on_the_way_is_one_sentence(corners, tmp_path
         port = str(free.getsockname()[1])
     out = tmp_path / "bank"
     words = ["--grid", "4", "--seconds", "0.3", "--scheduler", f"tcp://127.0.0.1:{port}"]
-    command = [sys.executable, "-m", "banks", "nsynth", "--corners", *(
+    command = [sys.executable, "-m", "workshop", "bank", "nsynth", "--corners", *(
         str(corners / name) for name in "abcd"), "--checkpoint", "nsynth_starter", "--quiet",
         "--output", str(out), *words]
     with dask_of_its_own(tmp_path, port) as scheduler:
@@ -588,27 +588,3 @@ def test_a_scheduler_without_workers_is_one_sentence(corners, tmp_path, capsys, 
         f"error: The scheduler at {address} has no worker: start some with `python -m dask worker "
         f"{address}` in this project's folder.")
     assert not list((tmp_path / "bank").glob("clips/*"))
-
-
-# The simulation ------------------------------------------------------------------------------
-
-
-def test_simulation_of_no_failures_is_arithmetic():
-    settings = simulate.Settings(task_s=10, spread=0, load_s=5, scheduler_s=0, mtbf_s=np.inf,
-                                 straggler_share=0)
-    assert simulate.run(100, 10, settings, np.random.default_rng(0)).seconds == pytest.approx(105)
-    # As many workers as the scheduler can feed: more bring nothing.
-    slow = simulate.Settings(task_s=1, spread=0, load_s=0, scheduler_s=0.1, mtbf_s=np.inf,
-                             straggler_share=0)
-    many = [simulate.run(1000, workers, slow, np.random.default_rng(0)).seconds
-            for workers in (10, 100, 1000)]
-    assert many[1] == pytest.approx(many[2], rel=0.02) and many[1] >= 100
-
-
-def test_simulated_failures_cost_the_tasks_in_hand():
-    rng = np.random.default_rng(0)
-    settings = simulate.Settings(task_s=10, spread=0, load_s=1, scheduler_s=0, mtbf_s=200,
-                                 straggler_share=0)
-    result = simulate.run(1000, 10, settings, rng)
-    assert result.done == 1000 and result.failures > 20
-    assert 1001 < result.seconds < 2000

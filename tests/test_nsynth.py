@@ -13,7 +13,7 @@ import soundfile
 
 from synths import CheckpointError, InputError, nsynth
 from synths.engines import tensorflow_v1
-from synths.nsynth.decode import Uniforms
+from synths.nsynth.decoding import Uniforms
 
 SOUNDS = Path(__file__).resolve().parent.parent / "sounds"
 SMALL = {"width": 24, "skip_width": 20, "num_layers": 21, "num_z": 5, "ae_width": 12,

@@ -1,327 +1,271 @@
-"""The page to listen on: one HTML file with every sound and picture of a run inside it.
+"""The results page: one HTML file that holds every sound and picture of a run.
 
-It needs no server, no network and no file beside it, so it can be opened from disk or sent to
-somebody.  A board of cells stands at the top; a click on a cell plays it.  `index.html.j2` is the
-page's skeleton, `page.css` its looks and `page.js` what it does; all three become one file.
+It needs no server and no other file, so it can be opened from disk or sent to somebody.
+`page.html.j2` is its skeleton, `page.css` its style and `page.js` its behaviour.
 
-Each sound and each picture is in the file once.  A sound stands in a `noscript` element: a browser
-without JavaScript finds a player there, and one with it reads the same text only when the sound is
-first played, so that a page of hundreds of clips opens as fast as one of a few.
+The file holds each sound and each picture once.  A sound is inside a `noscript` element: without
+JavaScript the browser shows a player, with it the text is read when the sound is first played.
 """
 
 from __future__ import annotations
 
 import base64
-import functools
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any
+from urllib.parse import quote
 
-import numpy as np
+from markupsafe import Markup, escape
 
+from companion.clips import Clip
 from synths import files
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-SAMPLE_RATE = 16000  # Hz
-LEVEL = 0.1  # root mean square to which playback is levelled, of full scale
-FULL_SCALE = 0.98  # what no sample exceeds after that
-_SILENT = 1e-4  # root mean square below which nothing is levelled
-_BLOCK = 1 << 20  # samples that are measured at a time
-_MARK = "\0"  # stands in no name and no text
 _HERE = Path(__file__).parent
+_NAMES = ("C", "C sharp", "D", "D sharp", "E", "F", "F sharp", "G", "G sharp", "A", "A sharp", "B")
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What playback must know of a sound: a page of many holds no samples.
+class Sound:
+    """A sound of the page: its cell, its entry in the list, and its notes on the keyboard.
 
     Parameters
     ----------
-    samples : int
-        Its length, which `len` gives, too.
-    level, peak : float
-        Root mean square and largest absolute value.
-    """
-
-    samples: int
-    level: float
-    peak: float
-
-    def __len__(self) -> int:
-        return self.samples
-
-    @classmethod
-    def of(cls, audio: np.ndarray | Heard) -> Heard:
-        """Measure a sound, float32 [samples]."""
-        if isinstance(audio, Heard):
-            return audio
-        power = sum(float(np.square(audio[first:first + _BLOCK], dtype=np.float64).sum())
-                    for first in range(0, len(audio), _BLOCK))
-        peak = max(float(audio.max(initial=0.0)), -float(audio.min(initial=0.0)))
-        return cls(len(audio), (power / max(1, len(audio))) ** 0.5, peak)
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One sound of a page.
-
-    Parameters
-    ----------
-    title : str
-        What it is, in a few words; the name that is spoken, too: no two clips share one.
-    sound : bytes or Path
-        The whole WAV or FLAC file, or where it is.
-    name : str
-        Its file's name, for those who download it.
-    audio : Heard
-        What is known of it; float32 [samples] is measured.
-    picture : bytes
-        WebP, all sound from its left edge to its right edge; empty: none.
-    size : (int, int)
-        The picture's width and height in pixels.
+    clip : Clip
+        Its name and title differ from those of every other sound.
+    flac : bytes
+    seconds : float
+    gain : float
+        Factor on the sound in loudness-matched playback.
     note : str
-        A line under the title: of what it is made.
-    kind : str
-        "source", "reconstruction", "mix" or "clip": the colour of its frame.
-    sources : sequence of int
-        Places of the clips that it is compared with, at most two.
+        A line under the title.
     caption : str
-        A word or two on its cell; empty: none.
-    keys : sequence of (int, bytes)
-        Notes of its instrument to play on the page's keyboard: MIDI pitch, FLAC file.
-    score : Markup
-        A drawing of the score that it plays, in SVG; empty: none.
-    marks : sequence of (float, rolls.Mark)
-        Where each instrument is reached: seconds, and what to show there.
-    media : str
-        What `sound` is, "audio/wav" or "audio/flac".
-    partial : bool
-        Whether it was not finished: a dashed frame.
+        One or two words on the cell.
+    sources : tuple of int
+        Indices of the sounds that it is compared with, at most two.
+    picture : bytes
+        WebP; the sound lasts from its left edge to its right edge.  Empty: none.
+    size : (int, int)
+        Width and height of the picture in pixels.
+    keys : tuple of (float or None, bytes)
+        Notes for the keyboard: MIDI pitch (None: no steady pitch) and FLAC file (empty: the sound
+        itself).
+    colour : str
+        CSS colour of a cell without a picture.
+    sfz : str
+        Name of the SFZ file that loads it into a sampler.
+    roll : Markup
+        The score that it plays, as SVG.
+    marks : tuple of (float, str, str, str)
+        Where each instrument begins: seconds, name, CSS colour and CSS class.
     """
 
-    title: str
-    sound: bytes | Path
-    name: str
-    audio: Any
+    clip: Clip
+    flac: bytes
+    seconds: float
+    gain: float = 1.0
+    note: str = ""
+    caption: str = ""
+    sources: tuple[int, ...] = ()
     picture: bytes = b""
     size: tuple[int, int] = (0, 0)
-    note: str = ""
-    kind: str = "clip"
-    sources: Sequence[int] = ()
-    caption: str = ""
-    keys: Sequence[tuple[int, bytes]] = ()
-    score: Any = ""
-    marks: Sequence[tuple[float, Any]] = ()
-    media: str = "audio/wav"
-    partial: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "audio", Heard.of(self.audio))
+    keys: tuple[tuple[float | None, bytes], ...] = ()
+    colour: str = ""
+    sfz: str = ""
+    roll: Markup = Markup()
+    marks: tuple[tuple[float, str, str, str], ...] = ()
 
 
 @dataclass(frozen=True)
-class Board:
+class Panel:
     """Cells to play, in rows.
 
     Parameters
     ----------
-    title : str
+    title, text : str
     rows : sequence of sequences of int, str or None
-        A place of `Page.clips`, or words that name a row or a column, or an empty cell.
-    text : str
-        How to read it.
+        An index into `Page.sounds`, the words of a heading, or an empty cell.
     layout : str
-        "matrix" (the first row and the first column are headings), "strip" (each row is a path
-        or a pair), "time" (the clips of a row stand above each other, on one time axis), "cells"
-        (as many to a line as fit), "score" (one to a line, with what it plays above it).
+        "matrix" (the first row and column are headings), "grid", "strip", "time" (one time axis
+        for all cells), "cells" (as many to a line as fit) or "score".
     slider : bool
-        Whether each row has a slider that walks along it.
-    ends : int
-        How many cells at each end of a row the slider leaves out.
-    ticks : bool
-        Whether each cell has a box to tick.
+        Whether a slider moves between the inner cells of each row.
+    choose : bool
+        Whether each cell has a check box.
     """
 
     title: str
     rows: Sequence[Sequence[int | str | None]]
     text: str = ""
-    layout: str = "matrix"
+    layout: str = "strip"
     slider: bool = False
-    ends: int = 0
-    ticks: bool = False
+    choose: bool = False
 
 
 @dataclass(frozen=True)
 class Page:
-    """All that a page shows.
+    """A page, complete.
 
     Parameters
     ----------
-    title, introduction : str
-    clips : sequence of Clip
-    boards : sequence of Board
+    title, text : str
+    sounds : sequence of Sound
+    panels : sequence of Panel
     settings : mapping
         What the run was made with, in the order to show it.
     command : str
-        What repeats it.
-    picture_words : str
-        How to read the pictures.
+        Repeats the run, or continues it.
+    notes, hints : sequence of str
+        Sentences for the top and for the bottom; `code` in backticks.
+    commands : sequence of (str, str)
+        What a command does, and the command, with {} for the selected instruments.
     octaves : sequence of str
-        Names of the octaves that the pictures show, from below; each is equally high.
-    hints : sequence of str
-        Sentences on what is heard.
-    seed : int or None
-        For the list of ticked instruments.
-    goes_on : bool
-        Whether the command goes on with a run that was stopped, instead of repeating it.
+        Names of the octaves that the pictures show, from the lowest.
+    stopped : bool
+        Whether `command` continues a run.
+    runs : sequence of mapping
+        For the list of runs: "link", "title", "when", "folder", "options" and "stopped".
     """
 
     title: str
-    introduction: str
-    clips: Sequence[Clip]
-    boards: Sequence[Board]
-    settings: Mapping[str, object]
-    command: str
-    picture_words: str = ""
-    octaves: Sequence[str] = field(default_factory=tuple)
+    text: str = ""
+    sounds: Sequence[Sound] = ()
+    panels: Sequence[Panel] = ()
+    settings: Mapping[str, object] | None = None
+    command: str = ""
+    notes: Sequence[str] = ()
     hints: Sequence[str] = ()
-    seed: int | None = None
-    goes_on: bool = False
+    commands: Sequence[tuple[str, str]] = ()
+    octaves: Sequence[str] = ()
+    stopped: bool = False
+    runs: Sequence[Mapping[str, object]] = ()
 
 
-def data_uri(content: bytes, kind: str) -> str:
-    """The bytes as a data: address of the given media type."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+def write_page(folder: Path, page: Page) -> Path:
+    """Write the page as `index.html`, atomically; return its path."""
+    path = Path(folder) / "index.html"
+    with files.writing(path) as file:
+        for part in render(page):
+            file.write(part)
+    return path
 
 
-def webp(image: Image, quality: int = 80) -> bytes:
-    """The image as a WebP file; about a tenth of a PNG's size."""
+def write_index(output_root: Path) -> Path | None:
+    """Write `index.html`, the list of the runs below a folder, newest first; return its path."""
+    runs = []
+    for file in Path(output_root).rglob("run.json"):
+        if (file.parent / "index.html").is_file():
+            runs.append((json.loads(file.read_bytes()), file.parent))
+    runs.sort(key=lambda run: _moment(run[0].get("started")), reverse=True)
+    if not runs:
+        return None
+    entries = [{
+        "link": quote(folder.relative_to(output_root).as_posix()) + "/index.html",
+        "title": run_title(clips_of(run)) or folder.name, "folder": folder.name,
+        "when": _moment(run.get("started"))[:16], "stopped": run.get("stopped") is True,
+        "options": ", ".join(f"{name.replace('_', ' ')} {_words(value)}"
+                             for name, value in run.get("options", {}).items()
+                             if name not in ("sounds", "midi"))}  # they are in the title
+        for run, folder in runs]
+    return write_page(output_root, Page("Results", f"{counted(len(runs), 'run')}, newest first.",
+                                        runs=entries))
+
+
+def clips_of(run: Mapping[str, Any]) -> list[Clip]:
+    """Return the clips that a `run.json` lists."""
+    return [Clip(**{**clip, "sources": tuple(clip["sources"]), "weights": tuple(clip["weights"])})
+            for clip in run.get("clips", [])]
+
+
+def run_title(clips: Sequence[Clip]) -> str:
+    """Return what a run mixed or played: "bass, flute: 5 steps"; "" without clips."""
+    count = Counter(clip.kind for clip in clips)
+    words = {"step": "step", "crossfade": "crossfade", "mix": "mix", "score": "score",
+             "preview": "instrument", "bank": "bank", "reconstruction": "reconstruction"}
+    kind = next((kind for kind in words if count[kind]), None)
+    if kind is None:
+        return ""
+    made = [clip for clip in clips if clip.kind == kind]
+    names = list(dict.fromkeys(name for clip in made for name in clip.sources or [
+        "preview" if kind == "preview" else clip.title]))
+    if len(names) > 5:
+        names[4:] = [f"{len(names) - 4} more"]
+    what = words[kind] if count[kind] == 1 else (
+        f"bank of {count[kind]} clips" if kind == "bank" else counted(count[kind], words[kind]))
+    return ": ".join(filter(None, [", ".join(names), what]))
+
+
+def counted(number: int, what: str) -> str:
+    """Return "1 mix" or "2 mixes"."""
+    ending = "" if number == 1 else "es" if what.endswith("x") else "s"
+    return f"{number} {what}{ending}"
+
+
+def clock(seconds: float) -> str:
+    """Return "4.4 s", or from a minute on "27:54"."""
+    return (f"{seconds:.1f} s" if seconds < 59.95 else
+            f"{round(seconds) // 60}:{round(seconds) % 60:02d}")
+
+
+def note_name(pitch: float) -> str:
+    """Return the name of the nearest note: 60 is "C4"."""
+    return f"{_NAMES[round(pitch) % 12].replace(' sharp', '#')}{round(pitch) // 12 - 1}"
+
+
+def webp(image: Any, size: tuple[int, int]) -> bytes:
+    """Return a Pillow image as a WebP file of that size."""
     content = io.BytesIO()
-    image.save(content, "WEBP", quality=quality, method=4)
+    image.resize(size).save(content, "WEBP", quality=80, method=4)
     return content.getvalue()
 
 
-def encoded(audio: np.ndarray, kind: str = "WAV") -> bytes:
-    """A sound as a file of 16 bits, "WAV" or "FLAC".
-
-    Parameters
-    ----------
-    audio : float32 [samples] in [-1, 1]
-    """
-    import soundfile
-
-    content = io.BytesIO()
-    samples = np.rint(np.clip(audio, -1, 1) * 32767).astype(np.int16)
-    soundfile.write(content, samples, SAMPLE_RATE, subtype="PCM_16", format=kind)
-    return content.getvalue()
-
-
-def playback_gains(audios: Sequence[np.ndarray | Heard]) -> list[float]:
-    """What each sound is multiplied by in playback, so that all are equally loud.
-
-    All reach one root mean square over their length: `LEVEL`, or as much less as keeps every
-    sample of every one below full scale.  The files themselves keep their levels.
-
-    Parameters
-    ----------
-    audios : sequence of float32 [samples] or Heard
-
-    Returns
-    -------
-    list of float
-        1 for silence.
-    """
-    heard = [Heard.of(audio) for audio in audios]
-    target = min([LEVEL, *(FULL_SCALE * one.level / one.peak for one in heard
-                           if one.level > _SILENT)])
-    return [target / one.level if one.level > _SILENT else 1.0 for one in heard]
-
-
-def write_page(path: Path, page: Page) -> Path:
-    """Write the page, whole or not at all.
-
-    Parameters
-    ----------
-    path : Path
-        The HTML file.
-    page : Page
-
-    Returns
-    -------
-    Path
-        `path`.
-    """
+def render(page: Page) -> Iterator[bytes]:
+    """Yield the HTML file in parts."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
 
     environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True,
                               undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    sounds: list[Path] = []
-    environment.globals.update(data_uri=functools.partial(_address, sounds),
-                               longest_of=functools.partial(_longest, page))
-    gains = playback_gains([clip.audio for clip in page.clips])
-    data = [{"title": clip.title, "note": clip.note, "kind": clip.kind, "gain": round(gain, 6),
-             "seconds": round(len(clip.audio) / SAMPLE_RATE, 4), "sources": list(clip.sources),
-             "name": clip.name, "media": clip.media} for clip, gain in zip(page.clips, gains)]
-    text = environment.get_template("index.html.j2").generate(
-        page=page, data=data, first=_first_places(page), piano=_piano(page),
+    environment.filters.update(clock=clock, code=_code, words=_words, data=lambda content, kind:
+                               f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}")
+    data = [{"name": sound.clip.name, "title": sound.clip.title, "note": sound.note,
+             "kind": sound.clip.kind, "gain": round(sound.gain, 6), "sfz": sound.sfz,
+             "seconds": round(sound.seconds, 4), "compare": sound.sources,
+             "sources": sound.clip.sources, "weights": sound.clip.weights} for sound in page.sounds]
+    text = environment.get_template("page.html.j2").generate(
+        page=page, data=data, drawn=set(), piano=_piano() if any(
+            sound.keys for sound in page.sounds) else [],
         css=Markup((_HERE / "page.css").read_text("utf-8")),
         script=Markup((_HERE / "page.js").read_text("utf-8")))
-    with files.writing(path) as file:
-        for piece in text:
-            for place, part in enumerate(piece.split(_MARK)):
-                if place % 2:
-                    kind, _, number = part.partition(";")
-                    _write_file(file, sounds[int(number)], kind)
-                else:
-                    file.write(part.encode("utf-8", "replace"))  # names of files that are not
-    return Path(path)
+    return (part.encode("utf-8", "replace") for part in text)  # a file name may not be UTF-8
 
 
-def _address(sounds: list[Path], content: bytes | Path, kind: str) -> str:
-    """The data: address of some bytes; of a file, a mark that becomes it as the page is written."""
-    if isinstance(content, bytes):
-        return data_uri(content, kind)
-    sounds.append(content)
-    return f"{_MARK}{kind};{len(sounds) - 1}{_MARK}"
+def _code(text: str) -> Markup:
+    """Return a sentence with its `code` marked, and no line break within an --option."""
+    marked = re.sub("`(.*?)`", r"<code>\1</code>", str(escape(text)))
+    return Markup(re.sub(r"--[\w-]+", r"<span>\g<0></span>", marked))
 
 
-def _write_file(page: BinaryIO, sound: Path, kind: str) -> None:
-    """Write the data: address of a file, some of it at a time."""
-    page.write(data_uri(b"", kind).encode("ascii"))
-    with open(sound, "rb") as file:
-        while block := file.read(3 << 18):      # of three bytes become four letters
-            page.write(base64.b64encode(block))
+def _words(value: object) -> str:
+    """Return the value of an option as a reader writes it."""
+    return "yes" if value is True else ", ".join(map(str, value)) if isinstance(
+        value, (list, tuple)) else str(value)
 
 
-def _first_places(page: Page) -> dict[int, tuple[int, int, int]]:
-    """Board, row and column where each clip stands first: its picture is there."""
-    first: dict[int, tuple[int, int, int]] = {}
-    for number, board in enumerate(page.boards):
-        for row, cells in enumerate(board.rows):
-            for column, cell in enumerate(cells):
-                if isinstance(cell, int):
-                    first.setdefault(cell, (number, row, column))
-    return first
+def _moment(started: float | str | None) -> str:
+    """Return when a run started, given in seconds since the epoch or as words."""
+    if isinstance(started, (int, float)):
+        started = datetime.fromtimestamp(started).isoformat()
+    return (started or "").replace("T", " ")
 
 
-def _longest(page: Page, board: Board) -> float:
-    """Seconds of the longest clip on a board."""
-    return max((len(page.clips[cell].audio) / SAMPLE_RATE for cells in board.rows for cell in cells
-                if isinstance(cell, int)), default=1.0)
-
-
-def _piano(page: Page) -> list[dict[str, object]]:
-    """The keys of the page's keyboard, C3 to C5 at first; none where no clip has notes for it."""
-    if not any(clip.keys for clip in page.clips):
-        return []
+def _piano() -> list[dict[str, object]]:
+    """Return the keys of the keyboard, C3 to C5."""
     letters = dict(zip(range(60, 73), "awsedftgyhujk"))
-    names = ("C", "C sharp", "D", "D sharp", "E", "F", "F sharp", "G", "G sharp", "A", "A sharp",
-             "B")
-    return [{"pitch": pitch, "name": f"{names[pitch % 12]}{pitch // 12 - 1}",
-             "black": "sharp" in names[pitch % 12], "letter": letters.get(pitch, "")}
+    return [{"pitch": pitch, "name": f"{_NAMES[pitch % 12]}{pitch // 12 - 1}",
+             "black": "sharp" in _NAMES[pitch % 12], "letter": letters.get(pitch, "")}
             for pitch in range(48, 73)]

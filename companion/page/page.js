@@ -1,189 +1,228 @@
-// What the page does: a board of sounds to play, compare and walk over. No library, no request.
+// The behaviour of the results page: play, compare, mix and play on a keyboard. No library, no request.
 (() => {
 "use strict";
 
 const $ = selector => document.querySelector(selector);
 const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
-const clips = JSON.parse($("#clips").textContent);
-const stage = $(".stage");
-const WORDS = {mix: "mix", reconstruction: "decoded again", source: "sound", clip: "clip"};
-const FADE = 0.008; // seconds in which one sound gives way to another, so that nothing clicks
+const sounds = JSON.parse($("#sounds").textContent);
+if (!sounds.length) return; // the list of runs
+const FADE = 0.008; // seconds of the crossfade between two sounds, so that nothing clicks
+const LONG = 20; // seconds of a sound whose decoding takes noticeable time
+const WORDS = {source: "source", reconstruction: "reconstruction"};
 
-let context = null;
-let voice = null; // what sounds: {source, gain, clip, began, offset, duration}
-let current = 0; // the clip on the stage
-let home = 0; // the clip that 0 returns to from its sources
-let asked = 0; // counts requests, so that a slow one does not overtake a later one
-let stoppedAt = 0; // seconds into the clip where it was left
-let looping = false;
-let levelled = true;
-const buffers = new Map();
+let context = null, bus = null;
+let voice = null; // what plays: {layers: Map(index: {source, gain}), began, offset, duration}
+let home = 0; // the selected sound
+let current = 0; // the same, or the one of its sources that it is compared with
+let blend = null; // between two steps: {first, second, share}
+let stoppedAt = 0; // seconds at which it was paused
+let asked = 0; // counts requests: a slow one must not overtake a later one
+let loading = false, looping = false, levelled = true;
+let chosen = []; // the selected instruments, in order
+const buffers = new Map(), ready = new Set();
 
 // Sounds ------------------------------------------------------------------------------------------
 
 function audio() {
-  context ??= new AudioContext();
+  if (!context) {
+    context = new AudioContext();
+    bus = new DynamicsCompressorNode(context, {threshold: -12, ratio: 12, attack: 0.002});
+    bus.connect(context.destination);
+  }
   if (context.state === "suspended") context.resume();
   return context;
 }
 
 function bytesOf(address) {
-  const text = atob(address.slice(address.indexOf(",") + 1));
-  return Uint8Array.from(text, letter => letter.charCodeAt(0));
+  const text = atob(address.slice(address.indexOf(",") + 1)), bytes = new Uint8Array(text.length);
+  for (let at = 0; at < text.length; at++) bytes[at] = text.charCodeAt(at);
+  return bytes;
 }
 
-function addressOf(place) { // the element is text as long as there is JavaScript
-  const text = $(`#sound${place}`).textContent;
-  const start = text.indexOf("data:audio");
+function addressOf(index) { // with JavaScript, the element is text
+  const text = $(`#sound${index}`).textContent, start = text.indexOf("data:audio");
   return text.slice(start, text.indexOf('"', start));
 }
 
-function bufferOf(place) {
-  if (!buffers.has(place))
-    buffers.set(place, audio().decodeAudioData(bytesOf(addressOf(place)).buffer));
-  return buffers.get(place);
+async function decoded(index) {
+  if (sounds[index].seconds > LONG) await new Promise(done => setTimeout(done, 50)); // paint first
+  const buffer = await audio().decodeAudioData(bytesOf(addressOf(index)).buffer);
+  ready.add(index);
+  return buffer;
 }
 
-const gainOf = place => levelled ? clips[place].gain : 1;
+function bufferOf(index) {
+  if (!buffers.has(index)) buffers.set(index, decoded(index));
+  return buffers.get(index);
+}
+
+const gainOf = index => levelled ? sounds[index].gain : 1;
+const mixture = () => blend && current === home ? // [[index, gain], ...]: equal power
+  [[blend.first, Math.cos(blend.share * Math.PI / 2)],
+   [blend.second, Math.sin(blend.share * Math.PI / 2)]] : [[current, 1]];
 
 function position() {
   if (!voice) return stoppedAt;
   const passed = context.currentTime - voice.began + voice.offset;
-  return voice.source.loop ? passed % voice.duration : Math.min(passed, voice.duration);
+  return looping ? passed % voice.duration : Math.min(passed, voice.duration);
 }
 
-function silence() {
-  if (!voice) return;
-  const {source, gain} = voice;
-  voice = null;
+function fadeOut({source, gain}) {
   source.onended = null;
   gain.gain.setTargetAtTime(0, context.currentTime, FADE / 3);
   source.stop(context.currentTime + FADE * 2);
 }
 
-async function play(place, offset = 0) {
-  const request = ++asked;
-  show(place);
-  const buffer = await bufferOf(place);
-  if (request !== asked) return;
-  silence();
+function silence() {
+  asked++;
+  loading = false;
+  if (voice) [...voice.layers.values()].forEach(fadeOut);
+  voice = null;
+}
+
+function started(index, buffer, offset) {
   const source = new AudioBufferSourceNode(context, {buffer, loop: looping});
   const gain = new GainNode(context, {gain: 0});
   source.connect(gain).connect(context.destination);
-  gain.gain.setTargetAtTime(gainOf(place), context.currentTime, FADE / 3);
-  offset = offset < buffer.duration ? offset : 0;
-  voice = {source, gain, clip: place, began: context.currentTime, offset, duration: buffer.duration};
-  source.onended = () => { voice = null; stoppedAt = 0; draw(); marked(); };
   source.start(0, offset);
-  marked();
+  source.onended = () => {
+    if (voice?.layers.get(index)?.source !== source) return;
+    voice = null;
+    stoppedAt = 0;
+    shown();
+  };
+  return {source, gain};
+}
+
+async function play(offset = position()) { // what plays already and is in the mixture plays on
+  const request = ++asked, wanted = mixture(), moved = voice && Math.abs(offset - position()) > 0.01;
+  loading = wanted.some(([index]) => sounds[index].seconds > LONG && !ready.has(index));
+  shown();
+  const made = await Promise.all(wanted.map(([index]) => bufferOf(index)));
+  if (request !== asked) return;
+  const late = voice && !moved ? position() - offset : 0; // since the decoding began
+  const old = voice?.layers ?? new Map(), layers = new Map();
+  const duration = Math.max(...made.map(buffer => buffer.duration));
+  offset = offset + late < duration ? offset + late : 0;
+  wanted.forEach(([index, gain], place) => {
+    const layer = !moved && old.get(index) || started(index, made[place], offset);
+    layer.gain.gain.setTargetAtTime(gain * gainOf(index), context.currentTime, FADE / 3);
+    layers.set(index, layer);
+  });
+  for (const [index, layer] of old) if (layers.get(index) !== layer) fadeOut(layer);
+  voice = {layers, began: context.currentTime, offset, duration};
+  loading = false;
+  shown();
   requestAnimationFrame(follow);
-  for (const other of clips[place].sources) bufferOf(other); // ready to be compared
+  for (const other of sounds[current].compare) bufferOf(other); // ready to be compared
 }
 
-function stop() {
-  asked++;
-  stoppedAt = 0;
+function stop(at = 0) {
   silence();
-  marked();
-  draw();
-}
-
-function pause() {
-  const there = position();
-  stop();
-  stoppedAt = there;
-  draw();
+  stoppedAt = at;
+  shown();
+  remember();
 }
 
 function toggle() {
-  if (voice) pause(); else play(current, stoppedAt);
+  if (voice || loading) stop(position()); else play();
 }
 
-// One sound for another, at the same place in time.
-function exchange(place) {
-  if (!voice) return void play(place);
-  const longer = clips[place].seconds / clips[voice.clip].seconds; // stretched: at the same share
-  play(place, position() * (Math.abs(longer - 1) > 0.05 ? longer : 1));
+function exchange(index) { // one sound for another, at the same time or, if stretched, share of it
+  const longer = sounds[index].seconds / sounds[current].seconds;
+  const at = voice ? position() * (Math.abs(longer - 1) > 0.05 ? longer : 1) : 0;
+  current = index;
+  play(at);
 }
 
-function seek(place, seconds) {
-  if (place === home || place === current) play(place, seconds);
-  else choose(place, seconds);
-}
-
-function choose(place, offset = 0) {
-  home = place;
+function select(index) {
+  home = current = index;
+  blend = null;
+  stoppedAt = 0;
   compared();
-  play(place, offset);
 }
 
-// What is seen ------------------------------------------------------------------------------------
+function choose(index, offset = 0) {
+  select(index);
+  if (voice) silence();
+  play(offset);
+  remember();
+}
 
-function show(place) {
-  if (place !== current) stoppedAt = 0;
-  current = place;
-  const clip = clips[place];
-  $("#title").textContent = clip.title;
-  $("#note").textContent = clip.note;
-  $("#where").textContent = `${place + 1} of ${clips.length}`;
-  $("#position").max = clip.seconds;
-  const link = $("#download");
-  link.dataset.download = place;
-  link.download = clip.name;
-  const picture = $(`#picture${place}`), view = $("#view");
-  view.hidden = !picture;
-  if (picture && view.dataset.of !== String(place)) {
-    view.src = picture.src;
-    view.dataset.of = place;
-  }
-  axis($("#seconds"), clip.seconds);
-  for (const slider of $$("[data-path]")) {
-    const places = slider.dataset.path.split(",").map(Number), step = places.indexOf(place);
-    if (step < 0) continue;
-    slider.value = step;
-    slider.setAttribute("aria-valuetext", clip.title);
-  }
-  for (const button of $$(".compare button"))
-    button.setAttribute("aria-pressed", String(Number(button.dataset.clip) === place));
-  draw();
+// Display -----------------------------------------------------------------------------------------
+
+const minutes = seconds => `${Math.floor(Math.round(seconds) / 60)}:${
+  String(Math.round(seconds) % 60).padStart(2, "0")}`;
+const clock = seconds => seconds < 59.95 ? `${seconds.toFixed(1)} s` : minutes(seconds);
+
+function blended() { // the mixing weights between two steps, in words
+  const [first, second] = [blend.first, blend.second].map(index => sounds[index]);
+  return first.sources.map((name, place) => `${Math.round(100 * (
+    first.weights[place] * (1 - blend.share) + second.weights[place] * blend.share))} % ${name}`)
+    .join(", ");
 }
 
 function compared() {
-  const group = $(".compare");
-  const places = [home, ...clips[home].sources.filter(place => place !== home)];
-  group.replaceChildren(...places.length < 2 ? [] : places.map((place, number) => {
+  const group = $(".compare"), places = [home, ...sounds[home].compare];
+  group.replaceChildren(...places.length < 2 ? [] : places.map((index, number) => {
     const button = document.createElement("button"), key = document.createElement("kbd");
     button.type = "button";
-    button.dataset.clip = place;
+    button.dataset.clip = index;
     key.textContent = number;
-    button.append(key, " ", number ? clips[place].title : WORDS[clips[place].kind]);
-    button.title = clips[place].title;
-    button.setAttribute("aria-pressed", String(place === current));
-    button.addEventListener("click", () => exchange(place));
+    button.append(key, " ", number ? sounds[index].title : WORDS[sounds[index].kind] ?? "mix");
+    button.title = sounds[index].title;
+    button.addEventListener("click", () => exchange(index));
     return button;
   }));
   group.hidden = places.length < 2;
 }
 
-function marked() {
-  document.body.dataset.playing = voice ? voice.clip : "";
-  $("#play").textContent = voice ? "Stop" : "Play";
-  $("#play").classList.toggle("on", Boolean(voice));
+function shown() {
+  const sound = sounds[current], moving = blend && current === home;
+  document.body.dataset.playing = voice ? current : "";
+  $("#title").textContent = moving ? blended() : sound.title;
+  $("#note").textContent = moving ? "between two steps" : sound.note;
+  $("#position").max = sound.seconds;
+  $("#download").dataset.download = current;
+  $("#download").download = `${sound.name.split("/").pop()}.flac`;
+  $("#sfz").hidden = !sound.sfz;
+  $("#sfz").textContent = $("#sfz").href = sound.sfz;
+  const picture = $(`#picture${current}`), view = $("#view");
+  $(".screen").hidden = !picture;
+  if (picture && view.dataset.of !== String(current)) view.src = picture.src;
+  view.hidden = !picture;
+  view.dataset.of = current;
+  axis($("#seconds"), sound.seconds);
+  for (const slider of $$("[data-path]")) {
+    const steps = slider.dataset.path.split(",").map(Number);
+    if (!steps.includes(current)) continue;
+    slider.value = moving ? steps.indexOf(blend.first) + blend.share : steps.indexOf(current);
+    slider.setAttribute("aria-valuetext", $("#title").textContent);
+  }
+  for (const button of $$(".compare button"))
+    button.setAttribute("aria-pressed", String(Number(button.dataset.clip) === current));
+  const word = loading ? "Loading" : voice ? "Pause" : "Play";
+  $("#play").textContent = word;
+  $("#play").setAttribute("aria-busy", String(loading));
+  for (const button of $$("[data-player]"))
+    button.textContent = Number(button.dataset.player) === current ? word : "Play";
   for (const cell of $$(".playing, .chosen")) cell.classList.remove("playing", "chosen");
-  for (const cell of $$(`.cell[data-clip="${current}"], .piece[data-clip="${current}"]`))
+  for (const [index] of mixture()) for (const cell of cellsOf(index))
     cell.classList.add(voice ? "playing" : "chosen");
+  draw();
 }
 
+const cellsOf = index => $$(`.cell[data-clip="${index}"], .piece[data-clip="${index}"]`);
+
 function draw() {
-  const clip = clips[current], there = position(), share = there / clip.seconds;
+  const {seconds} = sounds[current], there = position(), share = there / seconds;
   if (document.activeElement !== $("#position") || voice) $("#position").value = there;
-  $("#position").setAttribute("aria-valuetext", `${there.toFixed(1)} of ${clip.seconds.toFixed(1)} seconds`);
-  $("#time").textContent = `${there.toFixed(1)} / ${clip.seconds.toFixed(1)} s`;
-  for (const root of $$(`.cell[data-clip="${current}"], .piece[data-clip="${current}"], .view`))
-    root.style.setProperty("--at", share);
-  for (const board of $$(`.time .board:has(.cell[data-clip="${current}"])`)) // one time for all
+  $("#position").setAttribute("aria-valuetext", `${clock(there)} of ${clock(seconds)}`);
+  $("#time").textContent = `${seconds < 59.95 ? there.toFixed(1) : minutes(there)} / ${clock(seconds)}`;
+  for (const root of [...cellsOf(current), $(".view")]) root.style.setProperty("--at", share);
+  for (const board of $$(`.time .board:has(.cell[data-clip="${current}"])`)) // one time axis
     for (const cell of $$(".cell", board))
-      cell.style.setProperty("--at", Math.min(1, there / clips[cell.dataset.clip].seconds));
+      cell.style.setProperty("--at", Math.min(1, there / sounds[cell.dataset.clip].seconds));
 }
 
 function follow() {
@@ -194,42 +233,32 @@ function follow() {
 
 function axis(element, seconds) {
   const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 300].find(wide => seconds / wide <= 7) ?? 600;
+  const mark = (at, text) => Object.assign(document.createElement("span"),
+    {textContent: text, style: `left: ${100 * at / seconds}%`});
   const marks = [];
-  for (let at = 0; at <= seconds - step * 0.4; at += step) {
-    const mark = document.createElement("span");
-    mark.textContent = step < 1 ? at.toFixed(1) : String(Math.round(at));
-    mark.style.left = `${100 * at / seconds}%`;
-    marks.push(mark);
-  }
-  const last = document.createElement("span");
-  last.textContent = `${seconds.toFixed(1)} s`;
+  for (let at = 0; at <= seconds * 0.88; at += step)
+    marks.push(mark(at, seconds >= 59.95 ? minutes(at) : at.toFixed(step < 1 ? 1 : 0)));
+  const last = mark(0, clock(seconds));
   last.className = "last";
   element.replaceChildren(...marks, last);
 }
 
-// Boards: one tab stop each, arrows walk and sound -------------------------------------------------
+// Panels: one tab stop each; arrow keys walk and play ---------------------------------------------
 
-function lines(board) { // rows of cells as they are seen; a gap is undefined
-  const cells = $$(".cell", board);
+function lines(board) { // the rows of cells on the screen; a gap is null
   if (!("flow" in board.dataset))
     return $$("tr", board).map(row => [...row.cells].map(cell => cell.querySelector(".cell")));
-  const rows = [];
-  let top = null;
-  for (const cell of cells) {
-    const line = cell.closest("[role=gridcell]").offsetTop;
-    if (line !== top) rows.push([]);
-    top = line;
-    rows[rows.length - 1].push(cell);
+  const rows = new Map();
+  for (const cell of $$(".cell", board)) {
+    const top = cell.parentElement.offsetTop;
+    rows.set(top, [...rows.get(top) ?? [], cell]);
   }
-  return rows;
+  return [...rows.values()];
 }
 
 function stand(board, cell) {
-  for (const other of $$(".cell[tabindex='0']", board)) other.tabIndex = -1;
-  for (const box of $$("[data-tick]", board)) box.tabIndex = -1;
-  cell.tabIndex = 0;
-  const box = cell.parentElement.querySelector("[data-tick]");
-  if (box) box.tabIndex = 0;
+  for (const other of $$(".cell, [data-tick]", board)) other.tabIndex = -1;
+  for (const item of $$(".cell, [data-tick]", cell.parentElement)) item.tabIndex = 0;
 }
 
 const ARROWS = {ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0]};
@@ -237,29 +266,26 @@ const ARROWS = {ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowD
 function walk(board, cell, key) {
   const rows = lines(board);
   let row = rows.findIndex(line => line.includes(cell)), column = rows[row].indexOf(cell);
-  if (key === "Home" || key === "End") {
-    const line = rows[row].filter(Boolean);
-    return key === "Home" ? line[0] : line[line.length - 1];
-  }
-  const [down, right] = ARROWS[key];
+  if (key === "Home") return rows[row].find(Boolean);
+  if (key === "End") return rows[row].filter(Boolean).pop();
   do {
-    row += down;
-    column += right;
+    row += ARROWS[key][0];
+    column += ARROWS[key][1];
   } while (rows[row] && column >= 0 && column < rows[row].length && !rows[row][column]);
   return rows[row]?.[column];
 }
 
+const firstCell = root => root.querySelector(".cell.mix, .cell.step, .cell.crossfade") ??
+  root.querySelector(".cell.reconstruction") ?? root.querySelector(".cell, .piece");
+
 for (const board of $$(".board")) {
-  const cells = $$(".cell", board);
-  if (!cells.length) continue;
-  stand(board, cells.find(cell => cell.matches(".mix")) ?? cells.find(
-    cell => cell.matches(".reconstruction")) ?? cells[0]);
+  stand(board, firstCell(board));
   board.addEventListener("click", event => {
     const cell = event.target.closest(".cell");
     if (!cell) return;
     stand(board, cell);
-    const place = Number(cell.dataset.clip);
-    if (voice && looping && voice.clip === place) stop(); else choose(place);
+    const index = Number(cell.dataset.clip);
+    if (voice && looping && current === index) stop(); else choose(index);
   });
   board.addEventListener("keydown", event => {
     const cell = event.target.closest(".cell");
@@ -273,178 +299,175 @@ for (const board of $$(".board")) {
   });
 }
 
-for (const image of $$("img[data-same]")) { // a picture that stands twice is in the file once
+for (const image of $$("img[data-same]")) { // the file holds each picture once
   image.src = $(`#picture${image.dataset.same}`).src;
   image.hidden = false;
 }
 
-// Sliders along a path, seeking, switches ---------------------------------------------------------
+// Sliders, positions, buttons ---------------------------------------------------------------------
 
-for (const slider of $$("[data-path]")) {
-  const places = slider.dataset.path.split(",").map(Number);
-  slider.addEventListener("input", () => {
-    home = places[slider.value];
-    compared();
-    exchange(home);
-  });
+function between(steps, value) {
+  const first = Math.min(Math.floor(value), steps.length - 1), share = value - first;
+  const index = steps[first + Math.round(share)];
+  if (index !== home) { home = index; compared(); }
+  current = home;
+  blend = share > 0.001 ? {first: steps[first], second: steps[first + 1], share} : null;
 }
+
+for (const slider of $$("[data-path]")) slider.addEventListener("input", () => {
+  if (!slider.dataset.path.split(",").includes(String(current))) stoppedAt = 0;
+  between(slider.dataset.path.split(",").map(Number), Number(slider.value));
+  play();
+  remember();
+});
 
 document.addEventListener("click", event => {
   const to = event.target.closest("[data-seek-to]"), area = event.target.closest("[data-seek]");
-  if (to) return seek(Number(to.dataset.of), Number(to.dataset.seekTo));
-  if (!area) return;
-  const place = area.dataset.seek === "now" ? current : Number(area.dataset.seek);
-  const box = area.getBoundingClientRect();
-  seek(place, (event.clientX - box.left) / box.width * clips[place].seconds);
+  const player = event.target.closest("[data-player]"), link = event.target.closest("[data-download]");
+  if (to) choose(Number(to.dataset.of), Number(to.dataset.seekTo));
+  else if (area) {
+    const index = area.dataset.seek === "now" ? current : Number(area.dataset.seek);
+    const box = area.getBoundingClientRect();
+    const at = (event.clientX - box.left) / box.width * sounds[index].seconds;
+    if (index === current) play(at); else choose(index, at);
+  } else if (player) {
+    if (Number(player.dataset.player) === current) toggle(); else choose(Number(player.dataset.player));
+  } else if (link) { // the address is made when it is needed
+    const file = new Blob([bytesOf(addressOf(link.dataset.download))], {type: "audio/flac"});
+    link.href = URL.createObjectURL(file);
+    setTimeout(() => { URL.revokeObjectURL(link.href); link.href = "#"; }, 60000);
+  }
 });
 
 for (const group of $$(".marks")) group.addEventListener("keydown", event => {
-  const step = {ArrowLeft: -1, ArrowRight: 1}[event.key], all = $$("button", group);
+  move(event, $$("button", group), {ArrowLeft: -1, ArrowRight: 1}[event.key]);
+});
+
+function move(event, all, step) { // the tab stop of a group
   const next = all[all.indexOf(event.target) + step];
-  if (!step || !next) return;
+  if (!next) return;
   event.preventDefault();
   event.target.tabIndex = -1;
   next.tabIndex = 0;
   next.focus();
-});
+}
 
 $("#play").addEventListener("click", toggle);
 $("#position").addEventListener("input", event => {
-  if (voice) play(current, Number(event.target.value));
-  else { stoppedAt = Number(event.target.value); draw(); }
+  if (voice) play(Number(event.target.value)); else stop(Number(event.target.value));
 });
 $("#loop").addEventListener("click", () => {
+  if (voice) Object.assign(voice, {offset: position(), began: context.currentTime});
   looping = !looping;
   $("#loop").setAttribute("aria-pressed", String(looping));
-  if (!voice) return;
-  const there = position();
-  play(current, there);
+  if (voice) for (const {source} of voice.layers.values()) source.loop = looping;
 });
 $("#level").addEventListener("click", () => {
   levelled = !levelled;
   $("#level").setAttribute("aria-pressed", String(levelled));
-  if (voice) voice.gain.gain.setTargetAtTime(gainOf(voice.clip), context.currentTime, FADE);
-});
-
-document.addEventListener("click", event => { // the address is made when it is needed
-  const link = event.target.closest("[data-download]");
-  if (!link) return;
-  const place = link.dataset.download;
-  const sound = new Blob([bytesOf(addressOf(place))], {type: clips[place].media});
-  const address = URL.createObjectURL(sound);
-  link.href = address;
-  setTimeout(() => { URL.revokeObjectURL(address); link.href = "#"; }, 60000);
+  if (voice) play();
 });
 
 for (const button of $$("[data-copy]")) button.addEventListener("click", async () => {
   const from = $(`#${button.dataset.copy}`);
   try {
     await navigator.clipboard.writeText(from.textContent);
-  } catch { // a page from disk may not be trusted with the clipboard: select it instead
+  } catch { // a browser may deny the clipboard to a page from disk: select the text instead
     getSelection().selectAllChildren(from);
     document.execCommand("copy");
   }
-  const before = button.textContent;
   button.textContent = "Copied";
-  setTimeout(() => { button.textContent = before; }, 1500);
+  setTimeout(() => { button.textContent = "Copy"; }, 1500);
 });
 
 // The keyboard ------------------------------------------------------------------------------------
 
-const held = new Map(); // pitch: {source, gain}
-const notes = new Map(); // clip: [[pitch, buffer], ...]
-let shift = 0; // octaves that the keys are moved by
-let bus = null;
+const held = new Map(); // pitch: {layers: [{source, gain}, ...]}
+const notes = new Map(); // index: [{pitch, address}, ...], a note without address is the sound itself
+let shift = 0; // octaves
+const piano = $(".piano");
 
-function notesOf(place) {
-  if (!notes.has(place)) {
-    const element = $(`#keys${place}`);
-    notes.set(place, element ? Promise.all(JSON.parse(element.textContent).map(
-      async ([pitch, address]) => [pitch, await audio().decodeAudioData(bytesOf(address).buffer)]))
-      : Promise.resolve([]));
-  }
-  return notes.get(place);
+function nearest(index, pitch) {
+  if (!notes.has(index)) notes.set(index, JSON.parse($(`#keys${index}`).textContent)
+    .map(([own, address]) => ({pitch: own, address})));
+  return notes.get(index).reduce((best, next) =>
+    Math.abs(next.pitch - pitch) < Math.abs(best.pitch - pitch) ? next : best);
 }
 
 async function press(pitch, strength = 0.8) {
   release(pitch);
-  const mine = {};
+  const mine = {layers: []};
   held.set(pitch, mine);
-  $(`[data-pitch="${pitch}"]`)?.classList.add("down");
-  const made = await notesOf(home);
-  if (held.get(pitch) !== mine || !made.length) return;
-  const [nearest, buffer] = made.reduce((best, next) =>
-    Math.abs(next[0] - pitch) < Math.abs(best[0] - pitch) ? next : best);
-  if (!bus) {
-    bus = new DynamicsCompressorNode(context, {threshold: -12, ratio: 12, attack: 0.002});
-    bus.connect(context.destination);
+  keyOf(pitch)?.classList.add("down");
+  const made = await Promise.all(mixture().map(async ([index, share]) => {
+    const note = nearest(index, pitch);
+    if (note.address) note.buffer ??= audio().decodeAudioData(bytesOf(note.address).buffer);
+    return {note, share: share * (note.address ? 0.7 : 2 * gainOf(index)),
+            buffer: await (note.address ? note.buffer : bufferOf(index))};
+  }));
+  if (held.get(pitch) !== mine) return;
+  for (const {note, share, buffer} of made) { // without a pitch, at its own speed
+    const playbackRate = note.pitch === null ? 1 : 2 ** ((pitch - note.pitch) / 12);
+    const source = new AudioBufferSourceNode(audio(), {buffer, playbackRate});
+    const gain = new GainNode(context, {gain: strength * share});
+    source.connect(gain).connect(bus);
+    source.start();
+    mine.layers.push({source, gain});
   }
-  mine.source = new AudioBufferSourceNode(context, {
-    buffer, playbackRate: 2 ** ((pitch - nearest) / 12)});
-  mine.gain = new GainNode(context, {gain: strength * 0.7});
-  mine.source.connect(mine.gain).connect(bus);
-  mine.source.start();
-  document.body.dataset.note = `${pitch} from ${nearest}`;
+  document.body.dataset.note = `${pitch} from ${made[0].note.pitch}`;
 }
 
 function release(pitch) {
-  const note = held.get(pitch);
+  keyOf(pitch)?.classList.remove("down");
+  for (const {source, gain} of held.get(pitch)?.layers ?? []) {
+    gain.gain.setTargetAtTime(0, context.currentTime, 0.06);
+    source.stop(context.currentTime + 0.4);
+  }
   held.delete(pitch);
-  $(`[data-pitch="${pitch}"]`)?.classList.remove("down");
-  if (!note?.source) return;
-  note.gain.gain.setTargetAtTime(0, context.currentTime, 0.06);
-  note.source.stop(context.currentTime + 0.4);
 }
 
-const piano = $(".piano");
+const keyOf = pitch => $(`[data-pitch="${pitch}"]`);
+const pitchOf = event => Number(event.target.closest("[data-pitch]")?.dataset.pitch);
+
 if (piano) {
   piano.addEventListener("pointerdown", event => {
     const key = event.target.closest("[data-pitch]");
     if (!key) return;
-    key.releasePointerCapture(event.pointerId);
-    press(Number(key.dataset.pitch));
+    if (key.hasPointerCapture(event.pointerId)) key.releasePointerCapture(event.pointerId);
+    press(pitchOf(event));
   });
   piano.addEventListener("pointerover", event => { // a glissando
-    const key = event.target.closest("[data-pitch]");
-    if (key && event.buttons & 1 && !held.has(Number(key.dataset.pitch)))
-      press(Number(key.dataset.pitch));
+    if (event.buttons & 1 && pitchOf(event) && !held.has(pitchOf(event))) press(pitchOf(event));
   });
   for (const name of ["pointerout", "pointerup", "pointercancel"])
-    piano.addEventListener(name, event => {
-      const key = event.target.closest("[data-pitch]");
-      if (key) release(Number(key.dataset.pitch));
-    });
+    piano.addEventListener(name, event => release(pitchOf(event)));
   piano.addEventListener("keydown", event => {
-    const key = event.target.closest("[data-pitch]"), all = $$("[data-pitch]", piano);
     if (event.key === " " || event.key === "Enter") {
       event.preventDefault();
-      if (!event.repeat) press(Number(key.dataset.pitch));
+      if (!event.repeat) press(pitchOf(event));
     }
-    const next = all[all.indexOf(key) + {ArrowLeft: -1, ArrowRight: 1}[event.key]];
-    if (!next) return;
-    event.preventDefault();
-    key.tabIndex = -1;
-    next.tabIndex = 0;
-    next.focus();
+    move(event, $$("[data-pitch]", piano), {ArrowLeft: -1, ArrowRight: 1}[event.key]);
   });
   piano.addEventListener("keyup", event => {
-    if (event.key === " " || event.key === "Enter")
-      release(Number(event.target.dataset.pitch));
+    if (event.key === " " || event.key === "Enter") release(pitchOf(event));
   });
   for (const button of $$("[data-octave]"))
     button.addEventListener("click", () => octave(Number(button.dataset.octave)));
-  const midi = $("#midi");
-  midi.hidden = !navigator.requestMIDIAccess;
-  midi.addEventListener("click", async () => {
+  $("#midi").addEventListener("click", async () => {
+    if (!navigator.requestMIDIAccess)
+      return say("This browser has no Web MIDI; Chrome, Edge and Firefox have it.");
     try {
       const access = await navigator.requestMIDIAccess();
       listen(access);
       access.onstatechange = () => listen(access); // one that is plugged in later
-    } catch {
-      $("#midi-said").textContent = "The browser does not allow it here.";
+    } catch (error) {
+      say(`The browser refused MIDI (${error.name}): allow it in the site settings. If it refuses a `
+        + "page from disk, run python -m http.server in this folder and open localhost:8000.");
     }
   });
 }
+
+const say = words => { $("#midi-said").textContent = words; };
 
 function listen(access) {
   const inputs = [...access.inputs.values()];
@@ -452,47 +475,81 @@ function listen(access) {
     if ((status & 0xf0) === 0x90 && velocity) press(pitch, velocity / 127);
     else if ((status & 0xe0) === 0x80) release(pitch);
   };
-  $("#midi-said").textContent = inputs.length
-    ? `Listening to ${inputs.map(input => input.name).join(", ")}.` : "No MIDI keyboard is plugged in.";
+  say(inputs.length ? `Listening to ${inputs.map(input => input.name).join(", ")}.`
+    : "No MIDI keyboard is connected.");
 }
 
-function octave(step) { // the keys move, for the mouse as for the letters
-  if (Math.abs(shift + step) > 1) return;
-  for (const pitch of [...held.keys()]) release(pitch);
+function octave(step) {
+  if (Math.abs(shift + step) > 2) return;
+  [...held.keys()].forEach(release);
   shift += step;
   for (const key of $$("[data-pitch]", piano)) {
     key.dataset.pitch = Number(key.dataset.pitch) + 12 * step;
     key.setAttribute("aria-label", key.getAttribute("aria-label").replace(/\d+$/, n => Number(n) + step));
-    if (key.dataset.name) key.dataset.name = key.getAttribute("aria-label");
   }
-  for (const button of $$("[data-octave]")) button.disabled = shift === Number(button.dataset.octave);
+  for (const button of $$("[data-octave]")) button.disabled = shift === 2 * Number(button.dataset.octave);
+  named();
 }
 
-// The list of ticked instruments ------------------------------------------------------------------
+function named() { // the keys C
+  for (const key of $$("[data-pitch]"))
+    if (key.dataset.pitch % 12 === 0) key.dataset.name = key.getAttribute("aria-label");
+}
 
-const ticked = [];
+// Selected instruments, and the state in the address ----------------------------------------------
+
+function listed() {
+  for (const box of $$("[data-tick]")) box.checked = chosen.includes(box.dataset.tick);
+  for (const line of $$("[data-command]")) // no line break within an --option
+    line.replaceChildren(...line.dataset.command.replace("{}", chosen.join(",") || "1")
+      .split(/(--\S+)/).map((part, index) => index % 2
+        ? Object.assign(document.createElement("span"), {textContent: part}) : part));
+  if (chosen.length) $("#selected").textContent = `Selected: ${chosen.join(", ")}.`;
+}
+
 for (const box of $$("[data-tick]")) box.addEventListener("change", () => {
-  if (box.checked) ticked.push(box.dataset.tick);
-  else ticked.splice(ticked.indexOf(box.dataset.tick), 1);
-  const list = $("#list");
-  list.textContent = ticked.length
-    ? `--instruments ${ticked.join(",")} --seed ${list.dataset.seed}` : "nothing ticked yet";
-  $("[data-copy=list]").disabled = !ticked.length;
+  chosen = chosen.filter(name => name !== box.dataset.tick);
+  if (box.checked) chosen.push(box.dataset.tick);
+  listed();
+  remember();
 });
 
-// Keys of the whole page --------------------------------------------------------------------------
+function remember() {
+  const words = new URLSearchParams({sound: sounds[blend ? blend.first : home].name});
+  if (blend) words.set("between", blend.share.toFixed(2));
+  if (!voice && stoppedAt) words.set("at", stoppedAt.toFixed(2));
+  if (chosen.length) words.set("select", chosen.join("-"));
+  history.replaceState(null, "", `#${words}`);
+}
+
+function recall() {
+  const words = new URLSearchParams(location.hash.slice(1));
+  const index = sounds.findIndex(sound => sound.name === words.get("sound"));
+  chosen = words.get("select")?.split("-") ?? [];
+  if ($("[data-tick]")) listed();
+  select(index < 0 ? Number(firstCell(document).dataset.clip) : index);
+  const slider = $$("[data-path]").find(path => path.dataset.path.split(",").includes(String(index)));
+  if (slider && words.has("between")) {
+    const steps = slider.dataset.path.split(",").map(Number);
+    between(steps, steps.indexOf(index) + Number(words.get("between")));
+  }
+  stoppedAt = Number(words.get("at")) || 0;
+  for (const cell of cellsOf(home)) if (cell.closest(".board")) stand(cell.closest(".board"), cell);
+}
+
+addEventListener("hashchange", () => { silence(); recall(); shown(); });
+
+// Keys of the page --------------------------------------------------------------------------------
 
 const letters = new Map($$("[data-letter]").map(key => [key.dataset.letter, key]));
-const down = new Map(); // letter: the pitch it plays, whatever the octave has become since
+const down = new Map(); // letter: the pitch that it plays, even if the octave changes meanwhile
 
 document.addEventListener("keydown", event => {
-  const typing = event.target.matches("input:not([type=range]):not([type=checkbox]), textarea");
-  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || typing) return;
-  const key = event.key.toLowerCase(), places = [home, ...clips[home].sources];
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  const key = event.key.toLowerCase(), places = [home, ...sounds[home].compare];
   if (key === "escape") stop();
   else if (key === "l") $("#loop").click();
-  else if (/^[0-2]$/.test(key) && places.length > 1 && Number(key) < places.length)
-    exchange(places[Number(key)]);
+  else if (places.length > 1 && Number(key) < places.length && key !== " ") exchange(places[Number(key)]);
   else if (key === " " && event.target === document.body) { event.preventDefault(); toggle(); }
   else if (piano && (key === "z" || key === "x")) octave(key === "x" ? 1 : -1);
   else if (letters.has(key)) {
@@ -508,13 +565,9 @@ document.addEventListener("keyup", event => {
 addEventListener("blur", () => [...held.keys()].forEach(release));
 
 for (const element of $$(".axis[data-seconds]")) axis(element, Number(element.dataset.seconds));
-stage.hidden = false;
+$(".stage").hidden = false;
 $("details").open = false;
-const start = $(".cell.mix") ?? $(".cell.reconstruction") ?? $(".cell, .piece");
-home = start ? Number(start.dataset.clip) : 0;
-compared();
-show(home);
-marked();
-for (const words of $$("[data-sources]"))
-  words.hidden = !clips.some(clip => clip.sources.length >= Number(words.dataset.sources));
+named();
+recall();
+shown();
 })();

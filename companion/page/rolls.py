@@ -1,108 +1,76 @@
-"""A score as the page shows it: notes in the colours of their instruments, and where these begin.
-
-Drawn as SVG, so that it is sharp at every size and stands on dark pages as on light ones.
-"""
+"""A score on the page: notes in the colours of their instruments, as SVG."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup
 
-from pictures.sheets import INSTRUMENT_COLOURS
-from pictures.spectra import note_name
+from companion.page import note_name
 
+# Okabe and Ito's colours for colour-blind readers, without black and yellow
+PALETTE = np.array([(0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233),
+                    (230, 159, 0)], float)
 _WIDTH = 10000  # units across
 
 
-@dataclass(frozen=True)
-class Mark:
-    """Where an instrument is reached.
-
-    Parameters
-    ----------
-    name : str
-        Its number.
-    colour : str
-        As CSS writes it.
-    room : str
-        What fits before the next one: "" for number and seconds, "number", or "tight" for neither.
-    """
-
-    name: str
-    colour: str
-    room: str
-
-
-def _palette(names: Sequence[str]) -> np.ndarray:
-    """A colour for each name, the same for the same one; [names, 3], 0 to 255."""
+def instrument_colours(names: Sequence[str]) -> np.ndarray:
+    """Return a colour for each name, the same for the same name: [names, 3], 0 to 255."""
     known = list(dict.fromkeys(names))
-    return np.array([INSTRUMENT_COLOURS[known.index(name) % len(INSTRUMENT_COLOURS)]
-                     for name in names], float).reshape(-1, 3)
+    return np.array([PALETTE[known.index(name) % len(PALETTE)] for name in names]).reshape(-1, 3)
 
 
-def _hex(colour: np.ndarray) -> str:
-    return "#" + "".join(f"{int(part):02x}" for part in np.rint(colour))
+def note_colours(starts: np.ndarray, times: Sequence[float], names: Sequence[str]) -> np.ndarray:
+    """Return a colour for each note, blended in eighths between two instruments: [notes, 3]."""
+    at = np.round(8 * np.interp(starts, times, np.arange(len(times)))) / 8
+    colours, first = instrument_colours(names), at.astype(int)
+    second = np.minimum(first + 1, len(times) - 1)
+    blend = (at - first)[:, None]
+    return (1 - blend) * colours[first] + blend * colours[second]
 
 
-def instrument_marks(times: Sequence[float], names: Sequence[str], seconds: float
-                     ) -> list[tuple[float, Mark]]:
-    """Where each instrument of a clip is reached; one that follows itself is marked once.
-
-    Parameters
-    ----------
-    times : sequence of float
-        Seconds, ascending.
-    names : sequence of str
-    seconds : float
-        The clip's length.
-    """
-    colours = _palette(names)
-    kept = [place for place in range(len(names)) if not place or names[place] != names[place - 1]]
-    after = [times[place] for place in kept[1:]] + [seconds]
-    shares = [(end - times[place]) / seconds for place, end in zip(kept, after)]
-    return [(float(times[place]), Mark(names[place], _hex(colours[place]),
-                                       "" if share > 0.09 else
-                                       "number" if share > 0.03 else "tight"))
-            for place, share in zip(kept, shares)]
+def css_colour(colour: np.ndarray) -> str:
+    """Return a colour as CSS writes it."""
+    return "#" + np.rint(colour).astype(np.uint8).tobytes().hex()
 
 
-def piano_roll(notes: Mapping, times: Sequence[float], names: Sequence[str], seconds: float
+def instrument_marks(times: Sequence[float], names: Sequence[str], seconds: float,
+                     ) -> tuple[tuple[float, str, str, str], ...]:
+    """Return where each instrument begins: seconds, name, colour and how much of it has room."""
+    kept = [index for index in range(len(names)) if not index or names[index] != names[index - 1]]
+    colours = instrument_colours(names)
+    ends = [times[index] for index in kept[1:]] + [seconds]
+    shares = [(end - times[index]) / seconds for index, end in zip(kept, ends)]
+    return tuple((float(times[index]), names[index], css_colour(colours[index]),
+                  "" if share > 0.09 else "number" if share > 0.03 else "tight")
+                 for index, share in zip(kept, shares))
+
+
+def piano_roll(notes: Mapping, times: Sequence[float], names: Sequence[str], seconds: float,
                ) -> Markup:
-    """The notes of a score as SVG, from the clip's beginning to its end.
-
-    A note has the colour of its instrument; between two instruments the colour moves from one to
-    the other, in eight steps.  A softer note is paler, in four.
+    """Draw the notes of a score as SVG; softer notes are paler.
 
     Parameters
     ----------
     notes : mapping
         "pitches" and "velocities" (MIDI), "start_times" and "end_times" (seconds).
-    times : sequence of k floats
-        Seconds at which each instrument is reached, ascending.
-    names : sequence of k str
+    times : sequence of float
+        Seconds at which each instrument begins, ascending.
+    names : sequence of str
     seconds : float
-        The clip's length.
+        Length of the clip.
     """
     pitches = np.asarray(notes["pitches"], int)
     low, high = int(pitches.min()) - 1, int(pitches.max()) + 1
     rows = high - low + 1
-    colours = _palette(names)
+    starts, ends = (np.asarray(notes[key], float) for key in ("start_times", "end_times"))
     paths: dict[tuple[str, float], list[str]] = {}
-    for pitch, velocity, start, end in zip(pitches, notes["velocities"], notes["start_times"],
-                                           notes["end_times"]):
-        colour = (127, 127, 127)
-        if len(times):
-            at = np.interp(start, times, np.arange(len(times)))
-            at = np.round(at * 8) / 8
-            first = min(int(at), len(times) - 1)
-            second = min(first + 1, len(times) - 1)
-            colour = (1 - at + first) * colours[first] + (at - first) * colours[second]
+    for pitch, velocity, start, end, colour in zip(
+            pitches, notes["velocities"], starts, ends, note_colours(starts, times, names)):
         left, right = (int(_WIDTH * moment / seconds) for moment in (start, end))
         opacity = (0.4, 0.6, 0.8, 1.0)[min(int(velocity) // 32, 3)]
-        paths.setdefault((_hex(np.asarray(colour)), opacity), []).append(
+        paths.setdefault((css_colour(colour), opacity), []).append(
             f"M{left} {(high - pitch) * 10 + 1}h{max(right - left - 8, 12)}v8H{left}z")
     octaves = [pitch for pitch in range(low, high + 1) if pitch % 12 == 0]
     lines = "".join(f"M0 {(high - pitch) * 10 + 10}h{_WIDTH}" for pitch in octaves)
@@ -112,7 +80,6 @@ def piano_roll(notes: Mapping, times: Sequence[float], names: Sequence[str], sec
                      f'{note_name(pitch)}</span>' for pitch in octaves)
     return Markup(
         f'<svg viewBox="0 0 {_WIDTH} {rows * 10}" preserveAspectRatio="none" role="img" '
-        f'aria-label="The notes, from {note_name(int(pitches.min()))} to '
-        f'{note_name(int(pitches.max()))}"><path d="{lines}" stroke="#8884" stroke-width="0.6" '
-        f'vector-effect="non-scaling-stroke" fill="none"/>{drawn}</svg>'
-        f'<span class="pitches" aria-hidden="true">{labels}</span>')
+        f'aria-label="The notes, from {note_name(pitches.min())} to {note_name(pitches.max())}">'
+        f'<path d="{lines}" stroke="#8884" stroke-width="0.6" vector-effect="non-scaling-stroke" '
+        f'fill="none"/>{drawn}</svg><span class="pitches" aria-hidden="true">{labels}</span>')

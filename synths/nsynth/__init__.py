@@ -4,13 +4,14 @@ Jesse Engel et al., "Neural Audio Synthesis of Musical Notes with WaveNet Autoen
 (arXiv 1704.01279).
 """
 
-from synths.nsynth.decode import (
+from synths.nsynth.decoding import (
     HOP_LENGTH,
     PRECISIONS,
     SAMPLE_RATE,
     TOLERANCE,
     Block,
     Choice,
+    Decoding,
     choose_precision,
     decode,
     decode_blocks,
@@ -22,6 +23,6 @@ from synths.nsynth.decode import (
 )
 from synths.nsynth.saving import codes_path, faded, partial_path, synthesize
 
-__all__ = ["HOP_LENGTH", "PRECISIONS", "SAMPLE_RATE", "TOLERANCE", "Block", "Choice",
+__all__ = ["HOP_LENGTH", "PRECISIONS", "SAMPLE_RATE", "TOLERANCE", "Block", "Choice", "Decoding",
            "choose_precision", "codes_path", "decode", "decode_blocks", "draw_uniforms", "encode",
            "faded", "inverse_mu_law", "mu_law", "nll", "partial_path", "synthesize"]

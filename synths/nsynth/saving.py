@@ -8,18 +8,19 @@ from __future__ import annotations
 import functools
 import hashlib
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from synths import InputError, files
-from synths.nsynth.decode import (
+from synths.nsynth.decoding import (
     HOP_LENGTH,
     SAMPLE_RATE,
-    Progress,
+    Decoding,
     Uniforms,
     check_encodings,
+    progress_bar,
     settle,
     sound_of,
     stream,
@@ -34,14 +35,10 @@ _TOGETHER = 16
 
 
 def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
-               checkpoint_path: str | Path | None = "model.ckpt-200000",
-               samples_per_save: int = 10000, *, seed: int = 0,
-               identities: Sequence[str] | None = None, precision: str = "auto",
-               temperature: float = 1.0, threads: int | None = None, fade: float = 0.0,
-               resume: bool = False, progress: Progress | None = None,
-               reference_audio: np.ndarray | None = None,
-               report: Callable[[str], None] | None = None) -> None:
-    """Sounds of encodings as WAV files, as `fastgen.synthesize`: 16-bit PCM, 16 kHz.
+               checkpoint_path: str | Path | None = None, samples_per_save: int = 10000, *,
+               decoding: Decoding = Decoding(), reference_audio: np.ndarray | None = None,
+               ) -> None:
+    """Decode encodings into WAV files, as Magenta's `fastgen.synthesize`: 16-bit PCM, 16 kHz.
 
     A clip that is not finished is saved under a name that says so (`partial_path`), as long as what
     has been made of it: first after `samples_per_save` samples, then after every as many more (of a
@@ -59,19 +56,11 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
         A checkpoint of NSynth: whatever `checkpoints.find` takes.
     samples_per_save : int
         How often a clip that is not finished is saved; at least 512 in effect.
-    seed : int
-        The same seed gives the same sounds.
-    identities : sequence of str, optional
-        What each clip is: its random numbers come from the seed and this.  None: from its place.
-    precision, temperature, threads, progress, reference_audio, report
-        As for `decode`.
-    fade : float
-        Seconds faded in at the beginning and out at the end of each file, so that nothing clicks;
-        0 leaves the samples as they are, as Magenta does.
-    resume : bool
-        Go on with an earlier call that did not end: finished files are left as they are, and of
-        the others what is kept is used; the files become those of a call that was not interrupted.
-        What the network hears of it, its last 6,138 samples, runs through it once more.
+    decoding : Decoding
+        Seed, random streams, temperature, precision, threads, fade and resume.  A resumed call
+        gives the same files as an uninterrupted one.
+    reference_audio : float [sounds, samples], optional
+        The sounds that were encoded, on which the precision "auto" tries int8.
 
     Raises
     ------
@@ -85,21 +74,22 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
     paths = _checked_paths(save_paths, len(encodings))
     if samples_per_save < 1:
         raise InputError(f"samples_per_save is at least 1, not {samples_per_save}.")
-    keys: Sequence[int | str] = range(len(paths)) if identities is None else identities
+    keys: Sequence[int | str] = (range(len(paths)) if decoding.streams is None
+                                else decoding.streams)
     length = encodings.shape[1] * HOP_LENGTH
     prefix = checkpoints.find(checkpoint_path, "nsynth")
-    todo = [i for i, path in enumerate(paths) if not (resume and path.is_file())]
-    if todo:
-        precision = settle(precision, prefix, reference_audio, threads, report)
+    todo = [i for i, path in enumerate(paths) if not (decoding.resume and path.is_file())]
+    precision = settle(decoding.precision, prefix, reference_audio if todo else None,
+                       decoding.threads)
     weights = prefix.with_name(prefix.name + ".index").read_bytes()     # has all checksums
-    clips = [_Clip(path, length, fade, samples_per_save,
-                   [weights, encoding, seed, key, precision, float(temperature)])
+    clips = [_Clip(path, length, decoding.fade, samples_per_save,
+                   [weights, encoding, decoding.seed, key, precision, float(decoding.temperature)])
              for path, encoding, key in zip(paths, encodings, keys)]
-    for i in todo if resume else ():
+    for i in todo if decoding.resume else ():
         clips[i].load()
 
     def numbers(together: list[int], part: slice) -> Uniforms:
-        return Uniforms(seed, [keys[i] for i in together[part]])
+        return Uniforms(decoding.seed, [keys[i] for i in together[part]])
 
     runs = []
     for group in _groups([clips[i].kept for i in todo]):
@@ -108,24 +98,23 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
         runs.append(([clips[i] for i in together], stream(
             encodings[together], prefix,
             functools.partial(numbers, together),
-            precision, temperature, threads,
+            precision, decoding.temperature, decoding.threads,
             np.stack([clips[i].codes[:made] for i in together]) if made else None)))
     for i, clip in enumerate(clips):    # all that can be wrong has been seen
         clip.begin(new=i in todo and not clip.kept)
-    done = length * (len(clips) - len(todo))
-    for rows, blocks in runs:
-        done += min(clip.kept for clip in rows) * len(rows)
-        try:
-            for block in blocks:
-                for clip, codes in zip(rows[block.clips], block.codes):
-                    clip.add(block.samples.start, codes)
-                done += block.codes.size
-                if progress:
-                    progress(done, length * len(clips))
-        except KeyboardInterrupt:
-            for clip in clips:
-                clip.save()
-            raise
+    with progress_bar(f"decoding {len(clips)} clips", length * len(clips)) as bar:
+        bar.update(length * (len(clips) - len(todo)))
+        for rows, blocks in runs:
+            bar.update(min(clip.kept for clip in rows) * len(rows))
+            try:
+                for block in blocks:
+                    for clip, codes in zip(rows[block.clips], block.codes):
+                        clip.add(block.samples.start, codes)
+                    bar.update(block.codes.size)
+            except KeyboardInterrupt:
+                for clip in clips:
+                    clip.save()
+                raise
 
 
 def _checked_paths(save_paths: Iterable[str | Path], clips: int) -> list[Path]:

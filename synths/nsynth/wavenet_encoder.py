@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from synths.engines.litert import Graph, Runner
 from synths.nsynth.wavenet_variables import (
@@ -69,7 +70,7 @@ class Encoder:
         return -(-samples // HOP_LENGTH)
 
     def encode(self, samples: np.ndarray, threads: int,
-               progress: Callable[[int, int], None] | None = None) -> np.ndarray:
+               bar: tqdm) -> np.ndarray:
         """From mu-law samples [batch, frames * 512] to encodings [batch, frames, channels]."""
         batch, length = samples.shape
         frames = length // HOP_LENGTH
@@ -86,9 +87,8 @@ class Encoder:
                 stop = frames if last == frames else last - overlap
                 encodings = network(samples[clip, first * HOP_LENGTH:last * HOP_LENGTH])
                 result[clip, done:stop] = encodings[done - first:stop - first]
+                bar.update((stop - done) * HOP_LENGTH)
                 done = stop
-                if progress:
-                    progress((clip * frames + done) * HOP_LENGTH, batch * length)
         return result
 
 

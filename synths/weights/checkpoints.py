@@ -1,14 +1,12 @@
-"""Weights for those who play: by name or path to arrays.
+"""Load model weights, by name or path, as arrays.
 
-What stands behind it: `names` (the weights that go by a name), `paths` (from a path to a
-checkpoint), `tensor_bundle` (TensorFlow's format), `schema` (what a model's files must hold),
-`downloads` and `archives`.
+Behind it are `names` (the models that have a name), `paths` (finds checkpoints), `tensor_bundle`
+(TensorFlow's format), `schema` (what a model's files must hold) and `downloads`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 from synths.weights import names, schema
@@ -21,20 +19,19 @@ __all__ = ["CHECKPOINTS", "CHECKPOINTS_DIR", "Checkpoint", "check", "describe", 
            "experiment", "find", "kind", "read", "resolve", "shapes"]
 
 
-def download(name: str, target_dir: str | Path | None = None,
-             progress: Callable[[int, int], None] | None = None) -> Path:
-    """Fetch official weights, unless they are there and whole, and return their prefix.
+def download(name: str, target_dir: str | Path | None = None) -> Path:
+    """Download an official model, unless it is there, and return its prefix.
 
     Parameters and errors are those of `downloads.fetch_weights`.
     """
     from synths.weights import downloads  # a tenth of a second that only a download needs
 
-    return downloads.fetch_weights(name, target_dir, progress)
+    return downloads.fetch_weights(name, target_dir)
 
 
 def describe(prefix: str | Path, model: str,
              target_dir: str | Path | None = None) -> str:
-    """What the weights are, in words: "shipped starter nsynth_starter (0.3 M parameters, 1.2 MB)".
+    """What the weights are, in words: "bundled nsynth_starter (0.3 M parameters, 1.2 MB)".
 
     Parameters
     ----------
@@ -52,7 +49,7 @@ def describe(prefix: str | Path, model: str,
     size = sum(file.stat().st_size for file in prefix.parent.glob(prefix.name + ".data-*")) / 1e6
     name = name_of(prefix, target_dir)
     title = f"checkpoint {prefix}" if name is None else (
-        f"{'official' if CHECKPOINTS[name].url else 'shipped starter'} {name}")
+        f"{'official' if CHECKPOINTS[name].url else 'bundled'} {name}")
     return f"{title} ({_short(millions)} M parameters, {_short(size)} MB)"
 
 

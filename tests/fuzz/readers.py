@@ -42,10 +42,10 @@ def _sounds() -> dict[str, bytes]:
 
 
 def _read_audio(path: Path) -> None:
-    import audio_utils
+    from synths.sounds import load_audio
 
     for options in ({}, {"trim_silence": True, "peak": 0.5}):
-        audio = audio_utils.load_audio(path, 8000, **options)
+        audio = load_audio(path, 8000, **options)
         assert audio.shape == (8000,) and np.isfinite(audio).all() and np.abs(audio).max() <= 1
 
 

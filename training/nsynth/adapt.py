@@ -17,6 +17,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,7 +30,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import audio_utils
 from synths import InputError, files
 from synths.weights import checkpoints
 from training import STOPPED
@@ -113,12 +113,11 @@ def check_name(name: str, target_dir: Path) -> None:
     InputError
         If it is no name of a folder, or that of weights that ship, are official, or are others'.
     """
-    files.check_name(name, "nt")
-    if name.startswith((".", "-")):
-        raise InputError(f"A checkpoint's name begins with a letter or a digit, and {name!r} does "
-                         "not: choose another --name.")
+    if not re.fullmatch(r"\w[\w -]{0,79}", name):
+        raise InputError(f"{name!r} is not a name for a checkpoint: choose a --name of up to 80 "
+                         "letters, digits, spaces, - and _.")
     for known in checkpoints.CHECKPOINTS.values():
-        if files.name_key(known.name) == files.name_key(name):
+        if known.name.casefold() == name.casefold():
             kind = "official weights" if known.url else "the starter that ships"
             raise InputError(f"{name} is the name of {kind}: choose another --name.")
     there = target_dir / name
@@ -184,7 +183,7 @@ def plan(options: argparse.Namespace, report: Callable[[str], None]) -> Lesson:
                 sorted(digests.values()), options.seconds):
             raise InputError(f"{options.name} was taught other sounds, or another length of them: "
                              f"choose another --name, or delete {place}.")
-    audio_utils.check_output_dir(run)
+    run.mkdir(parents=True, exist_ok=True)
     return Lesson(options.name, sounds, digests, options.seconds, options.minutes, start, folder,
                   run)
 
@@ -412,7 +411,7 @@ def export(lesson: Lesson, best: Path, progress: Progress) -> Path:
     InputError
         If it fails.
     """
-    audio_utils.check_output_dir(lesson.folder)
+    lesson.folder.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         [sys.executable, "-m", "training.nsynth.export", "--state", str(best.resolve()),
          "--output", str(lesson.folder.resolve())],

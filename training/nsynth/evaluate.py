@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import wavfile
 
-from pictures.spectra import note_name
+from companion.page import note_name
 from synths import InputError, nsynth
 from synths.nsynth import mixing
 from training import card, measures
@@ -407,14 +407,11 @@ def sheet(path: Path, clips: dict[str, np.ndarray], columns: int, title: str,
 def draw_sheets(folder: Path, sounds: dict[str, np.ndarray], notes: dict[str, np.ndarray],
                 decoded: dict[str, np.ndarray]) -> None:
     """Draw the sounds and their mixes, and some held-out notes, each beside its source."""
-    import audio_utils
-
     clips = {**{f"{name} (source)": audio for name, audio in sounds.items()},
              **{f"{name} (decoded)": decoded[f"sounds_{name}"] for name in sounds},
              **{name[6:]: audio for name, audio in decoded.items() if name[:6] == "mixes_"}}
     title = "Sources, reconstructions, mixes (2/3, 1/3)"
     sheet(folder / "sounds_and_mixes.png", clips, len(sounds), title)
-    sheet(folder / "rainbowgrams.png", clips, len(sounds), title, audio_utils.draw_rainbowgram)
     names = list(notes)[:24]
     clips = {key: audio for name in names for key, audio in (
         (f"{name} (source)", notes[name]), (f"{name} (decoded)", decoded[f"notes_{name}"]))}

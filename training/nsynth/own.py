@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import fftconvolve
 
-import audio_utils
 from synths import InputError
 from synths.files import writing
+from synths.sounds import load_audio
 from training.nsynth import data
 
 SAMPLE_RATE = data.SAMPLE_RATE
@@ -207,7 +207,7 @@ def load(path: Path, seconds: float, report: Callable[[str], None] | None = None
     InputError
         If it cannot be read or is silent.
     """
-    audio = audio_utils.load_audio(path, round(seconds * SAMPLE_RATE), report=report)
+    audio = load_audio(path, round(seconds * SAMPLE_RATE))
     if np.abs(audio).max() < SILENT:
         raise InputError(f"A sound to learn must be heard, and the first {seconds:g} s of "
                          f"{path.name} are silent: cut the silence off, or leave the sound out.")

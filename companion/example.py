@@ -1,0 +1,493 @@
+"""What stands around the book's calls: a run has a folder, a seed, a record and a results page."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import secrets
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+import audio_utils
+from companion import clips, inputs, page, sheets
+from companion.clips import Clip
+from companion.inputs import shown
+from companion.page import reports
+from companion.page.reports import Extra
+from companion.start import HERE, OUTPUT
+from synths import InputError, nsynth
+from synths.files import writing
+from synths.gansynth.generate_util import instrument_times, summary
+from synths.sounds import load_audio, save_wav
+from synths.weights import checkpoints
+
+RUN_FILE = "run.json"
+SAMPLE_RATE = 16000  # Hz
+MOST_CLIPS, MOST_SECONDS = 500, 3600  # of work; more needs --yes
+# Nats per sample above which a sound is far from what the bundled NSynth knows: of 18 sounds below
+# 2.75, 13 came back with at least half of their frames in tune; of 21 above 2.85, two.
+UNKNOWN = 2.8
+_JUDGED = 4096  # samples of each sound
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will make, settled before any work starts.
+
+    Parameters
+    ----------
+    clips : sequence of Clip
+        All clips, source sounds included.
+    checkpoint : Path
+    settings : mapping
+        The options that change what is made, in the order to show them.
+    files : sequence of Path
+        The sounds or scores.
+    output : Path
+        The folder that was asked for.
+    seed : int
+    folder : Path, optional
+        The folder of the stopped run that this one continues.
+    resume : str
+        The command that continues this run if it is stopped; "": none can.
+    labels : bool
+        Whether plots have axes.
+    """
+
+    clips: Sequence[Clip]
+    checkpoint: Path
+    settings: Mapping[str, Any]
+    files: Sequence[Path]
+    output: Path
+    seed: int
+    folder: Path | None = None
+    resume: str = ""
+    labels: bool = False
+
+    def record(self) -> dict[str, Any]:
+        """Return what tells this run from another one, but for its seed."""
+        return {"options": dict(self.settings),
+                "weights": weights_name(self.checkpoint),
+                "digests": [_digest(path) for path in (
+                    self.checkpoint.with_name(f"{self.checkpoint.name}.index"), *self.files)],
+                "clips": json.loads(json.dumps([dataclasses.asdict(clip) for clip in self.clips]))}
+
+
+class Run:
+    """A run: `with Run(plan) as run` makes its folder, and at the end its results page.
+
+    Parameters
+    ----------
+    plan : Plan
+    extras : callable, optional
+        Returns what the page shows of clips besides their WAV files and plots, by name.
+
+    Attributes
+    ----------
+    output_dir : Path
+        Within the block, the folder of this run alone.
+    """
+
+    output_dir: Path
+
+    def __init__(self, plan: Plan, extras: Callable[[], Mapping[str, Extra]] = dict) -> None:
+        self.plan, self._extras = plan, extras
+        self.seed, self.checkpoint = plan.seed, plan.checkpoint
+
+    def __enter__(self):
+        self._command = command_line(self.seed)
+        self._started = time.time()
+        self.output_dir = self.plan.folder or new_folder(self.plan.output)
+        self._write_record(stopped=True)  # until the end
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        if kind is KeyboardInterrupt:
+            print("\nstopping; writing the results page (Ctrl-C again: without it)",
+                  file=sys.stderr, flush=True)
+        made = [clip for clip in self.plan.clips
+                if (self.output_dir / f"{clip.name}.wav").is_file()]
+        if all(clip.kind == "source" for clip in made):
+            if self.plan.folder is None and not any(self.output_dir.glob("*.codes")):
+                shutil.rmtree(self.output_dir)  # nothing was made
+        else:
+            self._write_page(made)
+            self._write_record(stopped=kind is not None)
+            if self.output_dir.absolute().parent == OUTPUT:
+                page.write_index(OUTPUT)
+            print(f"Repeat: {self._command}\nResults: "
+                  f"{shown(self.output_dir / 'index.html')} (open it in a browser)", flush=True)
+        if kind is not None and self.plan.resume and self.output_dir.is_dir():
+            print(f"Continue: {self.plan.resume}", flush=True)
+
+    def _write_record(self, stopped: bool) -> None:
+        record = {"command": self._command, "seed": self.seed, **self.plan.record(),
+                  "started": self._started, "stopped": stopped}
+        with writing(self.output_dir / RUN_FILE) as file:
+            file.write(json.dumps(record, indent=1).encode("ascii"))
+
+    def _write_page(self, made: Sequence[Clip]) -> None:
+        """Draw what is made, and write the overview and the page."""
+        gansynth = made[0].kind in ("score", "preview")
+        draw = (audio_utils.save_spectrogram_plot if gansynth else
+                audio_utils.save_rainbowgram_plot)
+        images, extras = {}, dict(self._extras())
+        for clip in tqdm(made, "drawing", delay=2, leave=False, disable=quiet_bars()):
+            plot = self.output_dir / f"{clip.name}.png"
+            if not plot.is_file():
+                draw(load_audio(plot.with_suffix(".wav")), SAMPLE_RATE, plot.name, self.output_dir)
+            images[clip.name] = Image.open(plot).convert("RGB")
+            extras[clip.name] = replace(extras.get(clip.name, Extra()), image=images[clip.name])
+        scores = {clip.name: extras[clip.name].score for clip in made if extras[clip.name].score}
+        (sheets.scores if scores else sheets.overview)(
+            self.output_dir / "overview.png", made, images, scores)
+        content = reports.page_of(self.output_dir, self.plan.clips, reports.Run(
+            self._command, {**self.plan.settings, "model": self.plan.record()["weights"]},
+            self.seed, inputs.is_bundled(self.checkpoint), resume=self.plan.resume), extras)
+        page.write_page(self.output_dir, content)
+        if self.plan.labels:
+            for name, image in images.items():
+                sheets.label(self.output_dir / f"{name}.png", image, 5 if gansynth else 6)
+
+
+class NSynthRun(Run):
+    """A run of NSynth, which stands in for `fastgen` in the chapter's functions.
+
+    Parameters
+    ----------
+    plan : Plan
+    names : sequence of str
+        Short names of the sounds.
+    fastgen : module
+        Ours or Magenta's.
+    decoding : mapping, optional
+        Fields of `Decoding` that the chapter does not set.
+    judge : bool
+        Whether to print which sounds are far from what the bundled model knows.
+    """
+
+    def __init__(self, plan: Plan, names: Sequence[str], fastgen,
+                 decoding: Mapping[str, Any] | None = None, judge: bool = True) -> None:
+        super().__init__(plan)
+        self.names, self._fastgen = list(names), fastgen
+        self._decoding, self._judge = decoding or {}, judge
+        self._audio: np.ndarray | None = None
+
+    @property
+    def reconstructions(self) -> list[str]:
+        """The names of the reconstructed sounds."""
+        return [clips.reconstruction(name).name for name in self.names]
+
+    def encode(self, wav_data: np.ndarray, checkpoint_path=None, sample_length: int = 64000,
+               ) -> np.ndarray:
+        """Save the source sounds, and encode them by `fastgen.encode`."""
+        files = [path for path in self.plan.files if path.suffix != ".npy"]
+        names = [name for name, path in zip(self.names, self.plan.files) if path.suffix != ".npy"]
+        for name, audio in zip(names, wav_data):
+            save_wav(audio, self.output_dir / f"{clips.source(name).name}.wav")
+            if not audio.any():
+                print(f"{name}: only silence in the first {len(audio) / SAMPLE_RATE:g} s",
+                      flush=True)
+        if self._judge and checkpoints.name_of(self.checkpoint) == "nsynth_starter":
+            print_unknown(names, files, wav_data, self.checkpoint)
+        self._audio = wav_data
+        return self._fastgen.encode(wav_data, checkpoint_path, sample_length)
+
+    def synthesize(self, encodings: np.ndarray, save_paths: Sequence[str | Path],
+                   checkpoint_path=None, samples_per_save: int = 10000, *,
+                   decoding: nsynth.Decoding, reference_audio: np.ndarray | None = None) -> None:
+        """Decode by `fastgen.synthesize`, each clip with the random numbers of its stream."""
+        streams = {clip.name: clip.stream for clip in self.plan.clips}
+        self._fastgen.synthesize(
+            encodings, save_paths, checkpoint_path, samples_per_save,
+            decoding=replace(decoding, streams=[streams[Path(path).name.removesuffix(".wav")]
+                                                for path in save_paths], **self._decoding),
+            reference_audio=self._audio)
+
+
+class Example1(NSynthRun):
+    """A run of example 1.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    default : sequence of str
+        The bundled sounds.
+    fastgen : module
+        Ours or Magenta's.
+    """
+
+    def __init__(self, options, default: Sequence[str], fastgen) -> None:
+        checkpoint = inputs.find_checkpoint(options.checkpoint, "nsynth")
+        self.sounds = inputs.choose_sounds(options.sounds, default, options.download)
+        self.samples = round(options.seconds * SAMPLE_RATE)
+        names = clips.short_names(self.sounds)
+        mixes = [clips.mix(pair) for pair in clips.pairs(names)]
+        made = [*map(clips.reconstruction, names), *mixes]
+        settings = {"sounds": names, **chosen(options, "seconds")}
+        seconds = decoding_seconds(checkpoint, len(made), options.seconds)
+        check_size(len(made), seconds, "python -m workshop mix has --pairs and --yes")
+        plan = Plan([*map(clips.source, names), *made], checkpoint, settings, self.sounds,
+                    output_folder(options), new_seed(options.seed))
+        super().__init__(with_resume_line(plan), names, fastgen, judge=not options.quiet)
+        print(f"{len(made)} clips of {options.seconds:g} s from {', '.join(names)}; seed "
+              f"{plan.seed}; about {in_words(seconds)}", flush=True)
+
+
+class Example2(Run):
+    """A run of example 2.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    notes : dict
+        The score.
+    """
+
+    def __init__(self, options, notes: dict) -> None:
+        checkpoint = inputs.find_checkpoint(options.checkpoint, "gansynth")
+        path = inputs.score_path(options.midi)
+        clip, = clips.scores([path])
+        times = instrument_times(max(notes["end_times"]), options.seconds_per_instrument)
+        score = reports.Score(notes, [str(i + 1) for i in range(len(times))], times)
+        plan = Plan([clip], checkpoint, {"midi": path.name, **chosen(
+            options, "seconds_per_instrument")}, [path], output_folder(options),
+            new_seed(options.seed))
+        super().__init__(plan, lambda: {clip.name: Extra(score=score)})
+        self.name = clip.name
+        print(f"{clip.name}: {summary(notes)}; {len(times)} instruments, one every "
+              f"{times[1] - times[0]:.1f} s; seed {plan.seed}", flush=True)
+
+
+def use_engine(engine: str, names: dict[str, Any]) -> None:
+    """Replace the functions that a script imports by Magenta's own, if `engine` is "magenta".
+
+    Parameters
+    ----------
+    engine : str
+        "fast" or "magenta".
+    names : dict
+        The script's `globals()`.
+    """
+    if engine == "magenta" and "fastgen" in names:
+        names["fastgen"] = nsynth_engine(engine)
+    elif engine == "magenta":
+        names["lib_model"] = gansynth_engine(engine)
+        for name in ("combine_notes", "get_random_instruments", "get_z_notes", "load_midi"):
+            names[name] = getattr(names["lib_model"], name)
+
+
+def nsynth_engine(engine: str) -> ModuleType:
+    """Return the module that has `encode` and `synthesize`."""
+    if engine == "fast":
+        from synths.nsynth import fastgen
+        return fastgen
+    inputs.find_magenta()
+    from synths.nsynth import magenta
+    return magenta
+
+
+def gansynth_engine(engine: str) -> ModuleType:
+    """Return the module that has `Model` and the functions of `generate_util`."""
+    if engine == "fast":
+        from synths import gansynth
+        return gansynth
+    inputs.find_magenta()
+    from synths.gansynth import magenta
+    return magenta
+
+
+# Folders and records -----------------------------------------------------------------------------
+
+
+def new_seed(seed: int | None) -> int:
+    """Return the seed that was asked for, or a new one."""
+    return secrets.randbelow(10**6) if seed is None else seed
+
+
+def output_folder(options) -> Path:
+    """Return the folder that --output names; the default is in the project's folder."""
+    path = Path(options.output)
+    return HERE / path if path.parent == Path("output") else path
+
+
+def new_folder(wanted: Path) -> Path:
+    """Make a folder for one run: the wanted one, or that with -2, -3 ... if it exists."""
+    wanted = Path(os.path.abspath(wanted))
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    folder, count = wanted, 1
+    while True:
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            count += 1
+            folder = wanted.with_name(f"{wanted.name}-{count}")
+
+
+def read_runs(output: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Return folders and records of the runs next to a folder and in output/, newest first."""
+    files = {file.resolve() for place in (Path(os.path.abspath(output)).parent, OUTPUT)
+             for file in place.glob(f"*/{RUN_FILE}")}
+    runs = [(file.parent, json.loads(file.read_bytes())) for file in files]
+    return sorted(runs, key=lambda run: run[1].get("started", 0), reverse=True)
+
+
+def continued(plan: Plan, seed: int | None) -> Plan:
+    """Return the plan with the folder and the seed of the stopped run that it continues.
+
+    Raises
+    ------
+    InputError
+        If no stopped run would make the same clips.
+    """
+    wanted = plan.record()
+    for folder, run in read_runs(plan.output):
+        if run.get("stopped") and seed in (None, run["seed"]) and all(
+                run.get(key) == value for key, value in wanted.items()):
+            return replace(plan, folder=folder, seed=run["seed"])
+    raise InputError("No stopped run has these sounds, options and model: leave out --resume to "
+                     "start a new one.")
+
+
+def weights_name(checkpoint: Path) -> str:
+    """Return the name of a checkpoint, or its path."""
+    return checkpoints.name_of(checkpoint) or shown(checkpoint)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def command_line(seed: int) -> str:
+    """Return the command that repeats this run."""
+    script = Path(sys.argv[0])
+    words = ["python", *(["-m", "workshop"] if script.name == "__main__.py" else
+                         [shown(script)]), *sys.argv[1:]]
+    if "--resume" in words:
+        words.remove("--resume")
+    return quoted(words if "--seed" in words else [*words, "--seed", str(seed)])
+
+
+def with_resume_line(plan: Plan) -> Plan:
+    """Return a plan of NSynth with the command that continues it, which is `workshop mix`."""
+    if Path(sys.argv[0]).name == "__main__.py":
+        line = f"{command_line(plan.seed)} --resume"
+    else:
+        seconds = plan.settings.get("seconds", 1.0)
+        line = quoted(["python", "-m", "workshop", "mix", "--sounds", *map(shown, plan.files),
+                       "--seconds", f"{seconds:g}", "--output", shown(plan.output),
+                       "--seed", str(plan.seed), "--resume"])
+    return replace(plan, resume=line)
+
+
+def same_length(encodings: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    """Return the encodings, checked to have the same number of frames.
+
+    Raises
+    ------
+    InputError
+    """
+    frames = sorted({len(encoding) for encoding in encodings})
+    if len(frames) > 1:
+        raise InputError(f"Mixed encodings need the same length, and these have {frames} frames of "
+                         "32 ms: choose --seconds to fit the saved ones.")
+    return encodings
+
+
+def quoted(words: Sequence[str], system: str = os.name) -> str:
+    """Join words to a command line, quoted for the system's shell."""
+    return subprocess.list2cmdline(words) if system == "nt" else shlex.join(words)
+
+
+def chosen(options, *names: str) -> dict[str, Any]:
+    """Return the named options that are not at a neutral value."""
+    values = {name: getattr(options, name) for name in names}
+    return {name: value for name, value in values.items()
+            if value not in (None, False, 1.0, "auto")}
+
+
+# Sizes and words ---------------------------------------------------------------------------------
+
+
+def check_size(count: int, seconds: float, remedy: str, yes: bool = False) -> None:
+    """Refuse a job of over `MOST_CLIPS` clips or `MOST_SECONDS` unless it is confirmed.
+
+    Raises
+    ------
+    InputError
+    """
+    if not yes and (count > MOST_CLIPS or seconds > MOST_SECONDS):
+        raise InputError(f"This makes {count:,} clips in about {in_words(seconds)} (limit "
+                         f"{MOST_CLIPS} clips or an hour): {remedy}.")
+
+
+def decoding_seconds(checkpoint: Path, count: int, seconds: float) -> float:
+    """Estimate the time to decode clips, within a factor of two or so."""
+    weights = sum(math.prod(shape) for name, shape in checkpoints.shapes(checkpoint).items()
+                  if name.endswith("/W") and not name.startswith("ae_"))
+    step = math.ceil(count / 12) * (1e-4 + 4 * weights / 20e9) + count * 2 * weights / 100e9
+    return 2 + step * seconds * SAMPLE_RATE
+
+
+def in_words(seconds: float) -> str:
+    """Return a time in words.
+
+    >>> in_words(7), in_words(200), in_words(9000)
+    ('7 s', '3 minutes', '2.5 hours')
+    """
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def quiet_bars() -> bool | None:
+    """Return tqdm's `disable`: hidden with --quiet, and where stderr is not a terminal."""
+    return bool(os.environ.get("TQDM_DISABLE")) or None
+
+
+def print_unknown(names: Sequence[str], files: Sequence[Path], audios: np.ndarray,
+                  checkpoint: Path) -> None:
+    """Print the sounds that are far from what the bundled model knows, and how to fine-tune it."""
+    bundled = {HERE / "sounds" / f"{name}.wav" for name in ("bass", "metal", "meow", "flute")}
+    audible = [index for index, audio in enumerate(audios) if audio.any()]
+    judged = [index for index in audible if files[index].resolve() not in bundled]
+    if not judged:
+        return
+    nats = dict(zip(judged, nsynth.nll(np.array([loudest(audios[index]) for index in judged]),
+                                       checkpoint)))
+    unknown = sorted((index for index in judged if nats[index] > UNKNOWN),
+                     key=lambda index: -nats[index])
+    if not unknown:
+        return
+    learned = sorted(audible, key=lambda index: -nats.get(index, 0))[:8]
+    paths = [shown(files[index]) for index in learned]
+    which = ", ".join(f"{names[index]} [{nats[index]:.1f}]" for index in unknown)
+    print(f"Far from what the bundled model knows: {which} [nats per sample; what it knows has less "
+          f"than {UNKNOWN}]. Expect noise.\nTo fine-tune it on "
+          + ("these sounds: " if len(paths) > 1 else "this and another sound: ")
+          + quoted(["python", "-m", "workshop", "finetune", "--name", "mine", "--sounds",
+                    *paths, *(["sounds/bass.wav"] if len(paths) == 1 else [])]), flush=True)
+
+
+def loudest(audio: np.ndarray) -> np.ndarray:
+    """Return the loudest quarter of a second of a sound, or all of a shorter one."""
+    energy = np.cumsum(np.pad(np.float64(audio) ** 2, (1, 0)))
+    size = min(_JUDGED, len(audio))
+    start = int(np.argmax(energy[size:] - energy[:len(energy) - size]))
+    return audio[start:start + size]

@@ -1,0 +1,232 @@
+"""Read and write sounds and images."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from synths import InputError, files
+
+SAMPLE_RATE = 16000  # Hz, of NSynth and GANSynth
+# Extensions that a folder of sounds is searched for.
+EXTENSIONS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au",
+              ".caf", ".w64")
+LONGEST = 600.0  # seconds that are read of a sound whose length is not asked for
+_CANCELLED = 0.1  # level of the mono mix relative to the loudest channel: 20 dB lower
+
+
+def load_audio(path: str | Path, sample_length: int | None = None, sr: int = SAMPLE_RATE, *,
+               trim_silence: bool = False, peak: float | None = None) -> np.ndarray:
+    """Load a sound as mono samples, as Magenta's `utils.load_audio`.
+
+    Parameters
+    ----------
+    path : str or Path
+        WAV, FLAC, Ogg, MP3, AIFF or whatever else libsndfile reads, of any sample rate.
+    sample_length : int, optional
+        Samples to return: longer sounds are cut, shorter ones padded with zeros.  None: all.
+    sr : int
+        Sample rate of the result in Hz.
+    trim_silence : bool
+        Leave out the silence at the beginning.
+    peak : float, optional
+        Normalise to this peak, in (0, 1].  None: keep the level, unless it exceeds full scale.
+
+    Returns
+    -------
+    float32 [samples]
+        In [-1, 1).  Channels are averaged; if they cancel each other, the loudest one is used.
+
+    Raises
+    ------
+    InputError
+        If the file is not a sound, is empty, or holds values that are not finite.
+    """
+    import soxr
+
+    whole = trim_silence or sample_length is None
+    block, rate = _read(Path(path), LONGEST if whole else sample_length / sr + 0.1)
+    audio = block.mean(axis=1)
+    level = np.sqrt(np.mean(np.square(block), axis=0))
+    if np.sqrt(np.mean(np.square(audio))) < _CANCELLED * level.max():
+        audio = block[:, int(np.argmax(level > 0.1 * level.max()))]
+    if trim_silence:
+        audio = audio[_onset(audio, rate):]
+    audio = soxr.resample(audio, rate, sr, quality="HQ")[:sample_length]
+    loudest = float(np.abs(audio).max(initial=0.0))
+    if loudest > 1 or peak and loudest:
+        audio = audio * ((peak or 1.0) / loudest)
+    audio = np.clip(audio.astype(np.float32), -1, 32767 / 32768)
+    return np.pad(audio, (0, max(0, (sample_length or 0) - len(audio))))
+
+
+def _read(path: Path, seconds: float) -> tuple[np.ndarray, int]:
+    """Return the first seconds of a sound, float32 [frames, channels], and its sample rate."""
+    import soundfile
+
+    class Forwards(soundfile.SoundFile):
+        """A file that is read from front to back, whatever length its header claims."""
+
+        def seekable(self) -> bool:
+            return False
+
+    if not path.exists():
+        raise InputError(f"{path} does not exist: check its name and folder.")
+    try:
+        with _silent_stderr(), Forwards(_readable(path)) as file:
+            rate, blocks, wanted = file.samplerate, [], math.ceil(seconds * file.samplerate)
+            with contextlib.suppress(soundfile.SoundFileError):  # a file that was cut short
+                while wanted > 0 and len(block := file.read(min(wanted, 1 << 16), "float32",
+                                                            always_2d=True)):
+                    blocks.append(block)
+                    wanted -= len(block)
+    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: *.raw
+        reason = getattr(error, "error_string", str(error)).rstrip(".")
+        if "does not exist" in reason:  # what libsndfile says of an MP3 that is none
+            reason = "its format is not recognised"
+        raise InputError(f"{path} cannot be read as a sound ({reason}): convert it to WAV, FLAC, "
+                         "Ogg, MP3 or AIFF.") from None
+    if not blocks:
+        raise InputError(f"{path} holds no samples: record or export it again.")
+    audio = np.concatenate(blocks)
+    if not np.isfinite(audio).all():
+        raise InputError(f"{path} holds samples that are not finite: export it again.")
+    return audio, rate
+
+
+def _readable(path: Path) -> Path | io.BytesIO:
+    """Return the file, or what libsndfile can read in its place."""
+    with open(path, "rb") as file:
+        start = file.read(1 << 16)
+        if start[:4] == b"RIFF" and b"data\0\0\0\0" in start:  # the recorder was stopped
+            data = start.replace(b"data\0\0\0\0", b"data\xff\xff\xff\xff", 1) + file.read()
+            return io.BytesIO(data)
+        if start[:4] == b"OggS" and start[28:33] == b"\x7fFLAC":
+            return io.BytesIO(_ogg_pages(start + file.read())[9:])  # 9: the mapping's header
+    return path
+
+
+def _ogg_pages(data: bytes) -> bytes:
+    """Return the contents of an Ogg stream's pages (RFC 3533): its packets, joined."""
+    parts, start = [], 0
+    while data[start:start + 4] == b"OggS":
+        segments = data[start + 27:start + 27 + data[start + 26]]
+        body = start + 27 + len(segments)
+        start = body + sum(segments)
+        parts.append(data[body:start])
+    return b"".join(parts)
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Keep mpg123, which writes to the terminal, quiet."""
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
+
+
+def _onset(audio: np.ndarray, rate: int) -> int:
+    """Return the index at which a sound begins: 5 ms before its level first comes within 40 dB.
+
+    Levels are those of 10 ms without their mean, so that neither an offset nor a click counts.
+    """
+    size = max(1, rate // 100)
+    frames = audio[:len(audio) // size * size].reshape(-1, size)
+    if not len(frames):
+        return 0
+    level = np.sqrt(np.maximum(np.mean(frames**2, axis=1) - np.mean(frames, axis=1)**2, 0))
+    loud = level >= max(0.01 * level.max(), 1e-6)
+    lasting = loud & np.append(loud[1:], True)  # a click is shorter than two frames
+    frame = int(np.argmax(lasting)) if lasting.any() else 0
+    above = np.abs(frames[frame] - frames[frame].mean()) >= 0.01 * np.abs(audio).max()
+    return max(0, frame * size + int(np.argmax(above)) - rate // 200)
+
+
+def opposite_channels(path: str | Path, seconds: float = 10.0) -> bool:
+    """Return whether a sound's channels cancel each other, so that only one of them is used."""
+    block, _ = _read(Path(path), seconds)
+    level = np.sqrt(np.mean(np.square(block), axis=0)).max()
+    return bool(np.sqrt(np.mean(np.square(block.mean(axis=1)))) < _CANCELLED * level)
+
+
+def save_wav(audio: Any, path: str | Path, sample_rate: int = SAMPLE_RATE) -> None:
+    """Write a sound as a 16-bit WAV file.
+
+    Parameters
+    ----------
+    audio : array [samples]
+        Full scale is -1 to 1; a louder sound is scaled down to it.
+    path : str or Path
+        Its folder is made if it is missing.
+    sample_rate : int
+        In Hz.
+
+    Raises
+    ------
+    InputError
+        If the sound is empty or not finite.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    files.write_wav(path, checked(audio, 1, "A sound"), sample_rate)
+
+
+def save_image(pixels: np.ndarray, path: Path, size: tuple[int, int] = (1280, 960)) -> Path:
+    """Write an image, uint8 [rows, columns, 3], as a PNG file of that width and height."""
+    from PIL import Image
+
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    with files.writing(path) as file:
+        image.resize(size, Image.Resampling.BOX).save(file, "PNG", compress_level=1)
+    return path
+
+
+def plot_path(filename: str | None, output_dir: str | Path) -> Path:
+    """Return the path of a plot, and make its folder.
+
+    Parameters
+    ----------
+    filename : str or None
+        ".png" is added if it is missing; None: the date and time.
+    output_dir : str or Path
+    """
+    name = time.strftime("%Y-%m-%d_%H%M%S") if filename is None else str(filename)
+    path = Path(output_dir) / (name if name.lower().endswith(".png") else f"{name}.png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def load_array(path: str | Path, axes: int, what: str) -> np.ndarray:
+    """Return the array of a .npy file as float32; raise InputError as `checked`, or if damaged."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError):
+        raise InputError(f"{path} is not a .npy file of numbers: save it again.") from None
+    return checked(array, axes, what)
+
+
+def checked(array: Any, axes: int, what: str) -> np.ndarray:
+    """Return an array as float32; raise InputError unless it has these axes and finite values."""
+    try:
+        array = np.asarray(array, np.float32)
+    except (TypeError, ValueError):
+        raise InputError(f"{what} must be an array of numbers, not {type(array).__name__}."
+                         ) from None
+    if array.ndim != axes or not array.size:
+        raise InputError(f"{what} needs {axes} axes and at least one value, not the shape "
+                         f"{list(array.shape)}.")
+    if not np.isfinite(array).all():
+        raise InputError(f"{what} must hold finite numbers only.")
+    return array

@@ -1,0 +1,1 @@
+"""The musician's commands: `python -m workshop mix | play | preview | bank | finetune`."""

@@ -1,0 +1,510 @@
+"""What a bank will hold, settled before any work: corners, pitches, the grid of mixes, clips.
+
+A corner is a folder of notes or a single sound.  Two corners span a line, three a triangle, four a
+square, whose points are bilinear mixes of the corners' encodings at one pitch, as in Magenta's
+open-nsynth-super (`workdir/settings.json`: a resolution of 9).
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from companion.clips import numbered
+from companion.page import note_name
+from companion.page.pitch import pitch_of
+from synths import InputError, files
+from synths.sounds import EXTENSIONS, load_audio
+from workshop.bank import manifest, tasks
+
+_STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+_UNPITCHED = 60  # the key at which a sound without a pitch sounds as it is
+_PITCH = r"(?:[A-Ga-g][#♯b♭]?-?[0-9]|[0-9]{1,3})"
+
+
+@dataclass(frozen=True)
+class Corner:
+    """One instrument of the grid.
+
+    Parameters
+    ----------
+    name : str
+    notes : dict
+        MIDI pitch -> file.
+    single : bool
+        Whether one sound, played faster or slower, stands for every pitch.
+    tuning : float
+        The pitch at which a single sound sounds as it is, a MIDI number with its fraction.
+    """
+
+    name: str
+    notes: dict[int, Path]
+    single: bool
+    tuning: float = 0.0
+
+
+@dataclass
+class Bank:
+    """A whole bank as planned.
+
+    Parameters
+    ----------
+    kind : str
+        "nsynth" or "gansynth".
+    points : list
+        The grid: (name, place, shares in words) of each instrument; a place is a tuple of whole
+        numbers, one for each direction of the grid.
+    pitches : list of int
+    files : dict
+        (point's name, pitch) -> the clip's file; two points of one sound share a file.
+    clips : list of dict
+        The records of all clips, each once, as far as they are known before the work.
+    sources : dict
+        Digest of a prepared sound -> the sound, float32 [samples].
+    spoiled : dict
+        File of a clip -> why it cannot be made.
+    corners : list of str
+    weights : list of tuple
+        Mixing weight of each corner, for each point; empty for GANSynth.
+    """
+
+    kind: str
+    points: list[tuple[str, tuple[int, ...], str]]
+    pitches: list[int]
+    files: dict[tuple[str, int], str] = field(default_factory=dict)
+    clips: list[dict] = field(default_factory=list)
+    sources: dict[str, np.ndarray] = field(default_factory=dict)
+    spoiled: dict[str, str] = field(default_factory=dict)
+    corners: list[str] = field(default_factory=list)
+    weights: list[tuple[float, ...]] = field(default_factory=list)
+
+
+# Pitches -------------------------------------------------------------------------------------
+
+
+def parse_pitch(word: str) -> int | None:
+    """A MIDI number or a note's name as a MIDI pitch; None if it is neither.
+
+    >>> [parse_pitch(word) for word in ("60", "C4", "bb3", "f#-1", "H2", "128")]
+    [60, 60, 58, 6, None, None]
+    """
+    if re.fullmatch(r"[0-9]{1,3}", word):
+        pitch = int(word)
+    else:
+        match = re.fullmatch(r"([A-Ga-g])([#♯b♭s]?)(-?[0-9])", word)
+        if not match:
+            return None
+        pitch = (_STEPS[match[1].upper()] + {"": 0, "#": 1, "♯": 1, "s": 1}.get(match[2], -1)
+                 + 12 * (int(match[3]) + 1))
+    return pitch if 0 <= pitch <= 127 else None
+
+
+def parse_pitches(text: str) -> list[int]:
+    """Pitches as a user lists them: "48,60", "C2-C5", "24-84:3".
+
+    Raises
+    ------
+    InputError
+        If a part of it is no pitch and no range.
+
+    Examples
+    --------
+    >>> parse_pitches("24-33:3,C4"), parse_pitches("Bb3 - C4")
+    ([24, 27, 30, 33, 60], [58, 59, 60])
+    """
+    pitches: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(rf"\s*({_PITCH})(?:\s*-\s*({_PITCH}))?(?::([0-9]+))?\s*", part)
+        low = parse_pitch(match[1]) if match else None
+        high = (parse_pitch(match[2]) if match[2] else low) if match else None
+        step = int(match[3] or 1) if match else 0
+        if low is None or high is None or low > high or step < 1:
+            raise InputError("Pitches are MIDI numbers 0 to 127 or names of notes, and ranges of "
+                             f"them with a step if wanted (48,60,C5 or 24-84:3), not {text!r}.")
+        pitches.update(range(low, high + 1, step))
+    return sorted(pitches)
+
+
+def pitch_in_name(stem: str) -> int | None:
+    """Return the MIDI pitch that a file name states: NSynth's form, p60, or a note's name.
+
+    >>> [pitch_in_name(stem) for stem in ("bass_electronic_018-022-100", "flute_C#4", "cello_As2_1",
+    ...                                   "p48_take_2", "organ_060", "SH-101 bass", "meow")]
+    [22, 61, 46, 48, None, None, None]
+    """
+    nsynth = re.search(r"-(\d{3})-\d{3}$", stem)
+    if nsynth:
+        return parse_pitch(nsynth[1])
+    marked = re.findall(r"(?i)(?<![a-z0-9])(?:p|midi|note|pitch)_?(\d{1,3})(?!\d)", stem)
+    named = re.findall(r"(?<![A-Za-z0-9])([A-Ga-g][#♯b♭s]?[0-9])(?![A-Za-z0-9])", stem)
+    for words in (marked, named):
+        if len(set(words)) == 1:
+            return parse_pitch(words[0])
+    return None
+
+
+def number_in_name(stem: str) -> int | None:
+    """Return the only number of a file name that can be a MIDI pitch.
+
+    >>> [number_in_name(stem) for stem in ("organ_060", "take 2", "cello 36 48")]
+    [60, None, None]
+    """
+    numbers = {int(word) for word in re.findall(r"(?<![A-Za-z0-9])[0-9]{2,3}(?![A-Za-z0-9])", stem)
+               if 12 <= int(word) <= 127}
+    return numbers.pop() if len(numbers) == 1 else None
+
+
+def detected_pitch(path: Path) -> float | None:
+    """Return the pitch of a sound to a tenth of a semitone; None if it has no steady one."""
+    pitch = pitch_of(load_audio(path, 4 * tasks.SAMPLE_RATE))
+    return None if pitch is None else round(pitch, 1)
+
+
+def note_pitch(path: Path, stated: int | None) -> float | None:
+    """Return a sound's pitch, from the sound and from its name; print both.
+
+    The sound decides where they differ by more than a semitone.
+    """
+    detected = detected_pitch(path)
+    if detected is None:
+        print(f"{path.name}: " + ("no steady pitch" if stated is None else
+                                  f"{note_name(stated)} by its name, no steady pitch"), flush=True)
+        return stated
+    off = None if stated is None else detected - stated
+    print(f"{path.name}: {in_words(detected)}" + (
+        "" if off is None else ", as its name states" if abs(off) <= 1 else
+        f"; its name states {note_name(stated)}" + (
+            ", another octave (C3 = 60?)" if min(abs(abs(off) - 12), abs(abs(off) - 24)) <= 1
+            else "") + ": the sound decides"), flush=True)
+    return detected if off is None or abs(off) > 1 else float(stated)
+
+
+# Corners -------------------------------------------------------------------------------------
+
+
+def load_corners(paths: Sequence[str]) -> list[Corner]:
+    """Return the corners and their notes; print their pitches.
+
+    Raises
+    ------
+    InputError
+        If there are not two to four, one is missing or a folder without notes, a note has no pitch,
+        or a folder has two notes of one pitch.
+    """
+    if not 2 <= len(paths) <= 4:
+        raise InputError(f"A bank of mixes has two, three or four corners, not {len(paths)}.")
+    files = [Path(path) for path in paths]
+    stems = [re.sub(r"[^\w.-]+", "-", path.resolve().name if path.is_dir() else path.stem)
+             for path in files]
+    return [_folder(path, name) if path.is_dir() else _single(path, name)
+            for path, name in zip(files, numbered(stems))]
+
+
+def _folder(path: Path, name: str) -> Corner:
+    found = sorted(file for file in path.iterdir() if file.suffix.lower() in EXTENSIONS
+                   and not file.name.startswith(".") and file.is_file())
+    if not found:
+        raise InputError(f"{path} holds no sound ({', '.join(EXTENSIONS)}): name another folder.")
+    stated = [pitch_in_name(file.stem) for file in found]
+    numbers = [number_in_name(file.stem) for file in found]
+    if not any(stated) and None not in numbers and _rise_together(
+            numbers, [detected_pitch(file) for file in found]):
+        stated = numbers  # a number alone is no pitch: "SH-101", "take 12"
+    notes: dict[int, Path] = {}
+    for file, each in zip(found, stated):
+        pitch = note_pitch(file, each)
+        if pitch is None:
+            raise InputError(f"{file} has no steady pitch, and its name states none: put a MIDI "
+                             f"number or a note into the name, such as {name}_p60.wav.")
+        if round(pitch) in notes:
+            raise InputError(f"{notes[round(pitch)].name} and {file.name} in {path} both have the "
+                             f"pitch {note_name(round(pitch))}: leave one.")
+        notes[round(pitch)] = file
+    return Corner(name, notes, single=False)
+
+
+def _rise_together(numbers: Sequence[int], pitches: Sequence[float | None]) -> bool:
+    """Return whether the pitches that were detected rise as the numbers in the names do."""
+    pairs = sorted((number, pitch) for number, pitch in zip(numbers, pitches) if pitch is not None)
+    return len(pairs) > 1 and len(set(numbers)) == len(numbers) and all(
+        first[1] < second[1] for first, second in zip(pairs, pairs[1:]))
+
+
+def _single(path: Path, name: str) -> Corner:
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: a corner is a sound or a folder of notes.")
+    pitch = note_pitch(path, pitch_in_name(path.stem))
+    if pitch is None:
+        pitch = _UNPITCHED
+        print(f"{path.name} sounds unchanged on {in_words(pitch)}", flush=True)
+    return Corner(name, {round(pitch): path}, single=True, tuning=pitch)
+
+
+def in_words(pitch: float) -> str:
+    """Return a pitch in words.
+
+    >>> in_words(60.0), in_words(60.6)
+    ('C4 (MIDI 60)', 'C#4 (MIDI 61, -40 cents)')
+    """
+    cents = round(100 * (pitch - round(pitch)))
+    return (f"{note_name(round(pitch))} (MIDI {round(pitch)}"
+            + (f", {cents:+} cents)" if cents else ")"))
+
+
+def common_pitches(corners: Sequence[Corner], wanted: Sequence[int] | None) -> list[int]:
+    """The pitches of the bank: those wanted, or else there, that every corner has.
+
+    A single sound has every pitch: it is played faster or slower.  Single sounds alone make their
+    own pitches, because the bundled model knows few others.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    folders = [corner for corner in corners if not corner.single]
+    if not folders and not wanted:
+        wanted = sorted({round(corner.tuning) for corner in corners})
+        print(f"{pitch_list(wanted)} are made, the sounds' own pitches (--pitches for others)",
+              flush=True)
+    every = set(wanted or ()) or {pitch for corner in folders for pitch in corner.notes}
+    common = {pitch for pitch in every if all(pitch in corner.notes for corner in folders)}
+    if not common:
+        raise InputError("The corners need pitches in common, and there are none: "
+                         + "; ".join(f"{corner.name} has {pitch_list(corner.notes)}"
+                                     for corner in folders)
+                         + (f"; asked for {pitch_list(every)}" if wanted else "") + ".")
+    for corner in folders:
+        lacking = sorted(every - set(corner.notes))
+        if lacking:
+            print(f"{corner.name} lacks {pitch_list(lacking)}", flush=True)
+    if every - common:
+        print(f"the pitches in common are made: {pitch_list(common)}", flush=True)
+    return sorted(common)
+
+
+def pitch_list(pitches) -> str:
+    """Return pitches in words."""
+    return ", ".join(f"{note_name(pitch)} ({pitch})" for pitch in sorted(pitches))
+
+
+def load_note(corner: Corner, pitch: int, samples: int) -> np.ndarray:
+    """A corner's note: float32 [samples], 16 kHz, mono, cut or followed by silence."""
+    if not corner.single:
+        return load_audio(corner.notes[pitch], samples)
+    path, = corner.notes.values()
+    if pitch == corner.tuning:
+        return load_audio(path, samples)
+    import soxr
+
+    rate = 2 ** ((pitch - corner.tuning) / 12)
+    # A thousand samples more than what is heard, for the ends of the filter.
+    audio = load_audio(path, math.ceil(samples * rate) + 1000)
+    audio = soxr.resample(audio, rate, 1.0, quality="HQ")[:samples]
+    audio = audio / max(1.0, float(np.abs(audio).max(initial=0.0)))
+    return np.pad(audio, (0, samples - len(audio))).astype(np.float32)
+
+
+# The grid ------------------------------------------------------------------------------------
+
+
+def grid(corners: int, size: int) -> list[tuple[str, tuple[int, ...], tuple[float, ...]]]:
+    """The points of a grid: name, place, and the weight of each corner (they sum to one).
+
+    Parameters
+    ----------
+    corners : int
+        2: a line; 3: a triangle; 4: a square, whose corners are, in reading order, top left, top
+        right, bottom left, bottom right.
+    size : int
+        Points along a side, at least 2.
+
+    Examples
+    --------
+    >>> grid(4, 2)[1]
+    ('x1y0', (1, 0), (0.0, 1.0, 0.0, 0.0))
+    """
+    last = size - 1
+    digits = len(str(last))
+    if corners == 2:
+        return [(f"x{x:0{digits}}", (x, 0), ((last - x) / last, x / last)) for x in range(size)]
+    if corners == 3:
+        return [(f"x{x:0{digits}}y{y:0{digits}}", (x, y),
+                 ((last - x - y) / last, x / last, y / last))
+                for y in range(size) for x in range(size - y)]
+    return [(f"x{x:0{digits}}y{y:0{digits}}", (x, y),
+             tuple(a * b / last ** 2 for b in (last - y, y) for a in (last - x, x)))
+            for y in range(size) for x in range(size)]
+
+
+def plan_nsynth(corners: Sequence[Corner], size: int, pitches: Sequence[int], samples: int,
+                settings: dict) -> Bank:
+    """A bank of mixes.
+
+    Parameters
+    ----------
+    corners : sequence of Corner
+    size : int
+        Points along a side of the grid.
+    pitches : sequence of int
+    samples : int
+        Length of a clip; rounded down to frames of 512.
+    settings : dict
+        What all clips share: ``weights`` (name and digest), ``seed``, ``precision``,
+        ``temperature``.
+
+    Raises
+    ------
+    InputError
+        If no note of the corners can be used.
+    """
+    points = grid(len(corners), size)
+    bank = Bank("nsynth", [], list(pitches), corners=[corner.name for corner in corners])
+    for name, place, shares in points:
+        bank.points.append((name, place, " + ".join(
+            f"{100 * share:.3g} % {corner.name}" for corner, share in zip(corners, shares)
+            if share)))
+        bank.weights.append(tuple(shares))
+    made: dict[str, str] = {}
+    for pitch in pitches:
+        notes = [_prepared(corner, pitch, samples, bank) for corner in corners]
+        for name, _, shares in points:
+            file = f"clips/{name}_p{pitch:03d}.wav"
+            used = [(note, corner.name, share) for note, corner, share
+                    in zip(notes, corners, shares) if share]
+            wrong = [note.fault for note, _, _ in used if note.fault]
+            record = _nsynth_record(file, used, pitch, samples, settings)
+            record["recipe"] = manifest.recipe(record)
+            bank.files[name, pitch] = made.setdefault(record["identity"], file)
+            if bank.files[name, pitch] == file:
+                bank.clips.append(record)
+                if wrong:
+                    bank.spoiled[file] = wrong[0]
+    if not bank.sources:
+        raise InputError("None of the corners' notes can be used: "
+                         f"{next(iter(bank.spoiled.values()), 'there is none')}")
+    return bank
+
+
+def set_precision(bank: Bank, precision: str) -> None:
+    """Set the precision, "float32" or "int8", in which all clips of a bank are decoded."""
+    for clip in bank.clips:
+        clip["precision"] = precision
+        clip["recipe"] = manifest.recipe(clip)
+
+
+@dataclass(frozen=True)
+class _Note:
+    digest: str
+    file: str
+    fault: str = ""
+
+
+def _prepared(corner: Corner, pitch: int, samples: int, bank: Bank) -> _Note:
+    """Load a note and put it among the bank's sources; a sound that cannot be used is noted."""
+    path = next(iter(corner.notes.values())) if corner.single else corner.notes[pitch]
+    name = files.shortened(path.name)
+    try:
+        audio = load_note(corner, pitch, samples)
+    except InputError as error:
+        return _Note(manifest.digest(os.fsencode(path)), name, str(error))
+    file = io.BytesIO()
+    np.save(file, audio, allow_pickle=False)
+    digest = manifest.digest(file.getvalue())
+    bank.sources[digest] = audio
+    return _Note(digest, name)
+
+
+def _nsynth_record(file: str, used: Sequence[tuple], pitch: int, samples: int,
+                   settings: dict) -> dict:
+    weights = settings["weights"]["digest"]
+    shares: dict[str, float] = {}
+    for note, _, share in used:  # a sound that stands in two corners counts once
+        shares[note.digest] = shares.get(note.digest, 0) + share
+    identity = " ".join([weights, *(f"{digest}:{share:.9f}" for digest, share
+                                    in sorted(shares.items())), f"p{pitch}"])
+    names = {note.digest: {"name": name, "sound": note.file} for note, name, _ in used}
+    return {**settings, "file": file, "identity": identity, "pitch": pitch,
+            "seconds": samples // 512 * 512 / tasks.SAMPLE_RATE,
+            "sources": [{**names[digest], "digest": digest, "share": share,
+                         "encoding": f"encodings/{digest}_{weights[:12]}.npy"}
+                        for digest, share in sorted(shares.items())]}
+
+
+def plan_gansynth(instruments: Sequence[int], pitches: Sequence[int], known: range,
+                  settings: dict) -> Bank:
+    """A bank of whole notes: every instrument at every pitch.
+
+    Parameters
+    ----------
+    instruments : sequence of int
+        Numbers of the seed's instruments, from 1.
+    pitches : sequence of int
+    known : range
+        The pitches that the model plays.
+    settings : dict
+        What all clips share.
+
+    Raises
+    ------
+    InputError
+        If the model does not know a pitch.
+    """
+    unknown = [pitch for pitch in pitches if pitch not in known]
+    if unknown:
+        raise InputError(f"The model plays MIDI notes {known[0]} to {known[-1]}, not "
+                         f"{unknown[0]}: choose --pitches within these.")
+    bank = Bank("gansynth", [(f"instrument{number:03d}", (place, 0), f"instrument {number}")
+                             for place, number in enumerate(instruments)], list(pitches))
+    bank.weights = [()] * len(bank.points)
+    for number, (name, _, _) in zip(instruments, bank.points):
+        for pitch in pitches:
+            file = f"clips/{name}_p{pitch:03d}.wav"
+            bank.files[name, pitch] = file
+            record = {**settings, "file": file, "pitch": pitch, "instrument": number,
+                      "sources": [], "identity": " ".join(
+                          [settings["weights"]["digest"], f"instrument {number}", f"p{pitch}"])}
+            bank.clips.append(record | {"recipe": manifest.recipe(record)})
+    return bank
+
+
+def parse_instruments(text: str) -> list[int]:
+    """Numbers of instruments: "3,7" or "1-8".
+
+    Raises
+    ------
+    InputError
+        If it is something else.
+
+    Examples
+    --------
+    >>> parse_instruments("3,7,1-2")
+    [3, 7, 1, 2]
+    """
+    numbers: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4}))?\s*", part)
+        low, high = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+        if not 1 <= low <= high:
+            raise InputError("Instruments are numbers from 1, and ranges of them (3,7 or 1-8), not "
+                             f"{text!r}.")
+        numbers.extend(number for number in range(low, high + 1) if number not in numbers)
+    return numbers
+
+
+def batches(clips: Sequence[dict], common: dict) -> list[dict]:
+    """Clips as tasks of about a dozen."""
+    count = math.ceil(len(clips) / tasks.CLIPS)
+    found = []
+    for place in range(count):
+        part = clips[len(clips) * place // count:len(clips) * (place + 1) // count]
+        name = manifest.digest(" ".join(clip["recipe"] for clip in part).encode())[:20]
+        found.append({**common, "name": name, "clips": list(part)})
+    return found

@@ -1,0 +1,316 @@
+"""What a worker does: a batch of about a dozen clips, from their names to files in the bank.
+
+A task is a small dict (names, shares, settings); sounds and encodings never pass through the
+scheduler.  Networks are loaded once a process and kept.  A clip's samples depend on its record
+alone: not on its batch, worker or turn.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import secrets
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from synths import InputError, gansynth, nsynth
+from synths.weights import checkpoints
+from workshop.bank import manifest
+from workshop.bank.store import Store, StoreError
+
+# Clips of a task: what the decoder likes.  Larger batches gain little and are lost whole.
+CLIPS = 12
+FADE = 0.005  # seconds at both ends of a clip, so that nothing clicks
+PEAK = 10 ** (-1 / 20)  # of every clip: -1 dBFS
+SILENCE = 1e-3  # of the peak, -60 dB: what follows the last louder sample is cut
+SAMPLE_RATE = 16000  # Hz
+
+MARK = ".bank"
+PROBE = 2.0  # seconds
+
+# One batch at a time in a process: its network holds the state of its clips.
+_LOCK = threading.Lock()
+
+
+def run(task: dict) -> dict:
+    """Do a task.
+
+    Parameters
+    ----------
+    task : dict
+        ``kind`` ("encode", "nsynth" or "gansynth"), ``bank`` (address), ``mark`` (from `mark`),
+        ``checkpoint`` (prefix), ``threads``, ``name``, and what the kind needs: ``sources``; or
+        ``clips``, records as in the manifest.
+
+    Returns
+    -------
+    dict
+        ``done``: the finished records (of sources, their names); ``failed``: name -> reason;
+        ``stop``: why nothing more can be written, or None; ``seconds``: how long it took.
+    """
+    began = time.perf_counter()
+    result = _run(task)
+    result["seconds"] = time.perf_counter() - began
+    return result
+
+
+def _run(task: dict) -> dict:
+    result: dict = {"name": task["name"], "done": [], "failed": {}, "stop": None}
+    try:
+        with _LOCK:
+            store = Store(task["bank"])
+            if "mark" in task and (lack := check_bank(task["bank"], task["mark"])):
+                raise StoreError(f"A worker {lack}")
+            _WORK[task["kind"]](task, store, result)
+    except StoreError as error:
+        result["stop"] = str(error)
+    except Exception as error:  # one of its clips cannot be made: which?
+        parts = singles(task)
+        if len(parts) == 1:
+            result["failed"][name_of(parts[0])] = reason(error)
+            return result
+        for each in map(_run, parts):
+            result["done"].extend(each["done"])
+            result["failed"].update(each["failed"])
+            result["stop"] = result["stop"] or each["stop"]
+    return result
+
+
+def singles(task: dict) -> list[dict]:
+    """A task as tasks of one clip, or one source, each."""
+    part = "sources" if task["kind"] == "encode" else "clips"
+    return [{**task, "name": f"{task['name']}-{place}", part: [each]}
+            for place, each in enumerate(task[part])]
+
+
+def name_of(task: dict) -> str:
+    """What a task of one clip, or of one source, makes."""
+    return task["sources"][0] if task["kind"] == "encode" else task["clips"][0]["file"]
+
+
+def check_weights(prefix: str, expected: str) -> str | None:
+    """What a worker lacks, in words; None if it has the weights."""
+    try:
+        if weights_digest(prefix) != expected:
+            return f"has other weights at {prefix}"
+        checkpoints.check(Path(prefix))
+    except (InputError, OSError):
+        return f"has no weights at {prefix}"
+    return None
+
+
+def mark(store: Store) -> str:
+    """The bank's mark, by which a worker knows that it sees the same folder; made once."""
+    found = store.read(MARK)
+    if not found:
+        found = secrets.token_hex(16).encode()
+        store.write(MARK, found)
+    return found.decode("ascii", "replace")
+
+
+def check_bank(address: str, expected: str) -> str | None:
+    """What a worker lacks, in words; None if it sees the bank.
+
+    A folder of the same name on a disk of its own is not the bank: what it writes there is lost.
+    """
+    found = Store(address).read(MARK)
+    return None if found == expected.encode() else (
+        f"does not see the bank {address}: give an --output that all workers share")
+
+
+def weights_digest(prefix: str | Path) -> str:
+    """A digest of a checkpoint: of its index, which holds the checksum of every tensor."""
+    return manifest.digest(Path(f"{prefix}.index").read_bytes())
+
+
+# Encoding ------------------------------------------------------------------------------------
+
+
+def load_array(store: Store, name: str) -> np.ndarray:
+    """An array that lies in the bank.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged.
+    """
+    data = store.read(name)
+    if data is None:
+        raise InputError(f"{name} is missing in the bank: give the same command again.")
+    try:
+        return np.load(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # NumPy's readers raise all sorts of errors on damaged files
+        raise InputError(f"{store.path(name)} is damaged: remove it and give the same command "
+                         "again.") from error
+
+
+def is_encoding(store: Store, name: str) -> bool:
+    """Whether there is an encoding of that name, whole and of finite numbers."""
+    try:
+        array = load_array(store, name)
+    except StoreError:
+        raise
+    except InputError:  # none, or a damaged one
+        return False
+    return array.ndim == 2 and array.size > 0 and bool(np.isfinite(array).all())
+
+
+def save_array(store: Store, name: str, array: np.ndarray) -> None:
+    """Put an array into the bank."""
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    store.write(name, file.getvalue())
+
+
+def _encode(task: dict, store: Store, result: dict) -> None:
+    for source in task["sources"]:
+        try:
+            # One by one, so that an encoding does not depend on its neighbours' number.
+            audio = load_array(store, f"sources/{source}.npy")
+            encoding = nsynth.encode(audio, task["checkpoint"], audio.size,
+                                     threads=task["threads"])[0]
+            if not np.isfinite(encoding).all():
+                raise InputError("its encoding is not finite numbers")
+            save_array(store, f"encodings/{source}_{task['weights'][:12]}.npy", encoding)
+            result["done"].append(source)
+        except StoreError:
+            raise
+        except Exception as error:  # whatever a poisoned sound does, its neighbours go on
+            result["failed"][source] = reason(error)
+
+
+# Decoding ------------------------------------------------------------------------------------
+
+
+def _nsynth(task: dict, store: Store, result: dict) -> None:
+    clips, encodings = [], []
+    for clip in task["clips"]:
+        try:
+            mixed: np.ndarray = np.sum(
+                [np.float32(source["share"]) * load_array(store, source["encoding"])
+                 for source in clip["sources"]], axis=0, dtype=np.float32)
+            encodings.append(mixed)
+            clips.append(clip)
+        except StoreError:
+            raise
+        except Exception as error:
+            result["failed"][clip["file"]] = reason(error)
+    if not clips:
+        return
+    samples = len(encodings[0]) * nsynth.HOP_LENGTH
+    uniforms = nsynth.draw_uniforms(clips[0]["seed"], [clip["identity"] for clip in clips],
+                                    samples)
+    audio = nsynth.decode(np.stack(encodings), task["checkpoint"], uniforms, task["precision"],
+                          temperature=task["temperature"], threads=task["threads"])
+    _save(task, store, result, clips, list(audio))
+
+
+@functools.lru_cache(maxsize=1)
+def _model(prefix: str, threads: int):
+    return gansynth.Model.load_from_path(Path(prefix), threads=threads)
+
+
+def _gansynth(task: dict, store: Store, result: dict) -> None:
+    model = _model(task["checkpoint"], task["threads"])
+    clips, sounds = [], []
+    for clip in task["clips"]:
+        try:
+            z = model.generate_z(clip["instrument"], clip["seed"])[-1:]
+            sounds.append(model.generate_samples_from_z(z, [clip["pitch"]])[0])
+            clips.append(clip)
+        except Exception as error:
+            result["failed"][clip["file"]] = reason(error)
+    _save(task, store, result, clips, sounds)
+
+
+# Sounds to files -----------------------------------------------------------------------------
+
+
+def wav_bytes(audio: np.ndarray) -> bytes:
+    """Return a 16-bit WAV file, normalised to `PEAK`, without the silence at its end."""
+    import soundfile
+
+    loudest = float(np.abs(audio).max(initial=0.0))
+    if loudest:
+        audible = np.flatnonzero(np.abs(audio) > SILENCE * loudest)[-1]
+        audio = audio[:audible + SAMPLE_RATE // 20] * (PEAK / loudest)
+        audio = nsynth.faded(audio, FADE)
+    file = io.BytesIO()
+    soundfile.write(file, np.rint(audio * 32767).astype(np.int16), SAMPLE_RATE, subtype="PCM_16",
+                    format="WAV")
+    return file.getvalue()
+
+
+def cents_off(audio: np.ndarray, pitch: int) -> float | None:
+    """Return how far a clip is from its pitch in cents; None if it has no steady pitch."""
+    from companion.page.pitch import pitch_of
+
+    found = pitch_of(audio)
+    return None if found is None else round(100 * (found - pitch), 1)
+
+
+def level(audio: np.ndarray) -> float:
+    """How loud a sound is: the RMS of its loudest half second, in dB of full scale."""
+    span = min(SAMPLE_RATE // 2, audio.size)
+    spans = np.asarray(audio[:audio.size // span * span], np.float64).reshape(-1, span)
+    return round(10 * float(np.log10(max(np.square(spans).mean(axis=1).max(), 1e-12))), 2)
+
+
+def _save(task: dict, store: Store, result: dict, clips: list[dict], sounds: list) -> None:
+    try:
+        for clip, audio in zip(clips, sounds):
+            if not np.isfinite(audio).all():
+                result["failed"][clip["file"]] = "its samples are not finite numbers"
+                continue
+            data = wav_bytes(audio)
+            store.write(clip["file"], data)
+            loudest = float(np.abs(audio).max()) or 1.0
+            result["done"].append(clip | {
+                "digest": manifest.digest(data), "cents": cents_off(audio, clip["pitch"]),
+                "level": level(audio * (PEAK / loudest))})
+    finally:
+        if result["done"]:
+            store.write(f"{manifest.FOLDER}/{task['name']}.jsonl",
+                        manifest.to_lines(result["done"]))
+
+
+def reason(error: Exception) -> str:
+    """An error in a line."""
+    return " ".join((str(error) or type(error).__name__).split())
+
+
+# How long it takes --------------------------------------------------------------------------
+
+
+def _probe(task: dict, _: Store, result: dict) -> None:
+    """Make random clips for two seconds or more: how many seconds of sound in a second."""
+    if task["of"] == "gansynth":
+        model = _model(task["checkpoint"], task["threads"])
+        z = model.generate_z(1, 0)
+        made = model.audio_length / SAMPLE_RATE
+
+        def once() -> None:
+            np.asarray(model.generate_samples_from_z(z, [model.pitches[0]]))
+    else:
+        channels = checkpoints.shapes(task["checkpoint"])["ae_bottleneck/W"][3]
+        made = CLIPS * nsynth.HOP_LENGTH / SAMPLE_RATE
+        encodings = np.zeros([CLIPS, 1, channels], np.float32)
+        uniforms = nsynth.draw_uniforms(0, CLIPS, nsynth.HOP_LENGTH)
+
+        def once() -> None:
+            nsynth.decode(encodings, task["checkpoint"], uniforms, task["precision"],
+                          threads=task["threads"])
+
+    once()  # loads the weights
+    began, turns = time.perf_counter(), 0
+    while time.perf_counter() - began < PROBE:
+        once()
+        turns += 1
+    result["done"].append(turns * made / (time.perf_counter() - began))
+
+
+_WORK = {"encode": _encode, "nsynth": _nsynth, "gansynth": _gansynth,
+         "probe": _probe}

@@ -1,0 +1,133 @@
+"""Play scores with GANSynth: on chosen instruments, at another tempo."""
+
+from __future__ import annotations
+
+import argparse
+
+from companion.options import add_run_options, add_seconds_per_instrument, number
+
+EXAMPLES = """examples:
+  python -m workshop play --midi song.mid --tempo 1.2
+  python -m workshop play --midi song.mid --instruments 3,7,1@8.0 --seed 5
+  python -m workshop play --instruments 7,3        (of the last preview)"""
+NOTE_SECONDS = 0.03  # of work for each note that differs from the others
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
+    parser.add_argument("--midi", nargs="+", default=["cs1-1pre-short.mid"], metavar="FILE",
+                        help="scores to play (default: the prelude in midi/)")
+    parser.add_argument("--tempo", type=number(float, 0.05, 20), default=1.0, metavar="F",
+                        help="multiply the tempo by 0.05 to 20: 2 is twice as fast")
+    parser.add_argument("--no-pedal", action="store_true", help="ignore the pedals, as Magenta does")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--instruments", metavar="LIST|FILE",
+                       help="instruments by number, with the seconds at which they begin if you "
+                            "like (3,7,1@8.0), or a .npz file that a run saved (default: random)")
+    add_seconds_per_instrument(which)
+    add_model_options(parser)
+    add_run_options(parser, "gansynth", "acoustic_only, all_instruments")
+    parser.epilog = EXAMPLES
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add what `play` and `preview` share."""
+    parser.add_argument("--threads", type=number(int, 1, 1024), metavar="N",
+                        help="processor threads (default: all cores)")
+    parser.add_argument("--labels", action="store_true", help="plots with axes")
+    parser.add_argument("--yes", action="store_true",
+                        help="make more than 500 clips, or work longer than an hour")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Play scores."""
+    import numpy as np
+
+    import chapter_05_example_02 as chapter
+    from companion import clips, example, inputs
+    from companion.page.reports import Extra, Score
+    from synths.gansynth import count_distinct, save_instruments, summary, tempo_scale
+
+    engine, checkpoint = prepare(options)
+    model = load_model(engine, checkpoint, options.threads)
+    paths = [inputs.score_path(name) for name in options.midi]
+    made = clips.scores(paths)
+    seed = example.new_seed(preview_seed(options, checkpoint))
+    parts, notes_to_make = [], 0
+    for clip, path in zip(made, paths):
+        # The notes, and the instrument of each
+        pedal = {"pedal": False} if options.no_pedal else {}
+        notes = tempo_scale(engine.load_midi(path, **pedal), options.tempo)
+        z, times, numbers = instruments(options, engine, model, notes, seed)
+        z_notes = engine.get_z_notes(notes["start_times"], z, times)
+        notes_to_make += count_distinct(z_notes, notes["pitches"])
+        parts.append((clip, notes, z, times, numbers, z_notes))
+        print(f"{clip.name}: {summary(notes)}", flush=True)
+    seconds = 1 + NOTE_SECONDS * notes_to_make
+    example.check_size(len(made), seconds, "choose fewer scores, or add --yes", options.yes)
+    settings = {"midi": [path.name for path in paths], **example.chosen(
+        options, "tempo", "no_pedal", "instruments")}
+    if options.instruments is None:
+        settings["seconds_per_instrument"] = options.seconds_per_instrument
+    plan = example.Plan(made, checkpoint, settings, paths, example.output_folder(options), seed,
+                        labels=options.labels)
+    extras = {clip.name: Extra(score=Score(notes, numbers, times))
+              for clip, notes, _, times, numbers, _ in parts}
+    print(f"Seed {seed}; about {example.in_words(seconds)}", flush=True)
+    with example.Run(plan, lambda: extras) as work:
+        for clip, notes, z, times, _, z_notes in parts:
+            save_instruments(work.output_dir / f"{clip.name}_instruments.npz", z, times)
+            audio_notes = model.generate_samples_from_z(z_notes, notes["pitches"])
+            audio = engine.combine_notes(audio_notes, notes["start_times"], notes["end_times"],
+                                         notes["velocities"])
+            chapter.save_audio(np.asarray(audio), clip.name, work.output_dir)
+
+
+def prepare(options: argparse.Namespace):
+    """Download the model if asked to; return the engine and the checkpoint."""
+    import chapter_05_example_02 as chapter
+    from companion import example, inputs
+
+    if options.download:
+        chapter.download_checkpoint(options.checkpoint or "acoustic_only")
+    return (example.gansynth_engine(options.engine),
+            inputs.find_checkpoint(options.checkpoint, "gansynth"))
+
+
+def load_model(engine, checkpoint, threads: int | None):
+    """Return the engine's `Model`."""
+    more = {} if threads is None else {"threads": threads}
+    return engine.Model.load_from_path(checkpoint, 16, **more)
+
+
+def preview_seed(options: argparse.Namespace, checkpoint) -> int | None:
+    """Return --seed, or for instruments by number the seed of the last preview, and print it."""
+    from companion import example
+
+    if options.seed is not None or options.instruments is None or options.instruments.endswith(
+            (".npz", ".npy")):
+        return options.seed
+    for folder, run in example.read_runs(example.output_folder(options)):
+        if run["clips"] and run["clips"][0]["kind"] == "preview" and (
+                run["weights"] == example.weights_name(checkpoint)):
+            print(f"Instruments {options.instruments} of the last preview, {folder.name} (seed "
+                  f"{run['seed']})", flush=True)
+            return run["seed"]
+    return None
+
+
+def instruments(options: argparse.Namespace, engine, model, notes: dict, seed: int):
+    """Return the latent vectors of a score's instruments, their times and their numbers."""
+    import numpy as np
+
+    from synths.gansynth import choose_instruments
+
+    end, rng = float(max(notes["end_times"])), np.random.default_rng(seed)
+    if options.instruments is None:
+        z, times = engine.get_random_instruments(model, end, options.seconds_per_instrument, rng)
+        return z, times, [str(number + 1) for number in range(len(times))]
+    z, times = choose_instruments(model, options.instruments, end, rng)
+    if options.instruments.endswith((".npz", ".npy")):
+        return z, times, [str(number + 1) for number in range(len(times))]
+    numbers = [word.split("@")[0].strip() for word in options.instruments.split(",")]
+    return z, times, numbers * 2 if len(numbers) == 1 else numbers  # one alone begins and ends
