@@ -81,7 +81,8 @@ CASES = {  # name: the file, the notes, words of the report
     "pedal of another channel": (file(control(64, 127, channel=1) + note(60) + UP), ONE, ""),
     "pedal until the key is struck again": (
         file(PEDAL + note(60) + on(60, BEAT) + off(60) + UP), [(60, 0, 2), (60, 2, 5)], "held 2"),
-    "pedal that never goes up": (file(PEDAL + note(60) + meta(1, after=BEAT)), [(60, 0, 2)], "held 1"),
+    "pedal that never goes up": (file(PEDAL + note(60) + meta(1, after=BEAT)), [(60, 0, 2)],
+                                 "held 1"),
     "pedal up and down at once": (
         file(PEDAL + note(60) + control(64, 0, BEAT) + control(64, 127) + note(64) + UP),
         [(60, 0, 2), (64, 2, 5)], "held 2"),
@@ -103,7 +104,8 @@ CASES = {  # name: the file, the notes, words of the report
         file(on(60) + b"\xff\xff\xff\x7f\xff\x2f\x00"), [(60, 0, 120)], "without an end"),
     "all notes off": (file(on(60) + on(64) + control(123, 0, BEAT) + on(67)
                            + control(123, 0, BEAT)), [*ONE, (64, 0, 1), (67, 1, 2)], "ended by"),
-    "all sound off with the pedal": (file(PEDAL + on(60) + control(120, 0, BEAT) + UP), ONE, "ended by"),
+    "all sound off with the pedal": (file(PEDAL + on(60) + control(120, 0, BEAT) + UP), ONE,
+                                     "ended by"),
     "off on another track": (file(on(60) + on(60, 2 * BEAT), off(60) + off(60, 2 * BEAT)),
                              [*ONE, (60, 2, 3)], ""),
     "no length": (file(note(60) + note(62, length=0) + note(64)),
@@ -152,7 +154,8 @@ CASES = {  # name: the file, the notes, words of the report
     "GM2 drums": (file(note(60) + control(0, 120, channel=10) + b"\0\xca\0" + note(36, 10)),
                   ONE, "1 drum note"),
     "GS drums on channel 11, melody on 10": (
-        file(b"\0\xf0\x0a\x41\x10\x42\x12\x40\x1a\x15\x02\x0f\xf7"
+        file(b"\0\xf0\x0a\x41\x10\x42\x12\x40\x1a\x15\x02\x0f\xf7" + control(0, 0, channel=10)
+             + b"\0\xca\0"
              b"\0\xf0\x0a\x41\x10\x42\x12\x40\x10\x15\x00\x1b\xf7" + note(60, 9) + note(36, 10)),
         ONE, "1 drum note"),
     "two performances": (file(meta(0x7F, b"\0\0\x41") + note(60) + note(60, 12)), ONE, "second"),
