@@ -14,16 +14,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from synths import InputError
-from synths.nsynth.wavenet_variables import HOP_LENGTH
+from synths.nsynth.wavenet_variables import HOP_LENGTH, INT8_WIDTH, sizes
 from synths.weights import checkpoints
 
 SAMPLE_RATE = 16000     # Hz
@@ -262,12 +260,12 @@ def decode_blocks(encodings: np.ndarray, checkpoint_path: str | Path | None,
     """As `decode`, a block of 512 samples of some clips at a time.
 
     Arguments are checked at once; the sound is made as the iterator is read.  Large batches are cut
-    into groups of clips, decoded one after the other or, on small networks, a few at a time.
+    into groups of clips, decoded one after the other.
 
     Yields
     ------
     Block
-        In order of time within each group of clips; groups may alternate.
+        In order of time within each group of clips.
     """
     encodings = check_encodings(encodings)
     uniforms = _check_uniforms(uniforms, encodings)
@@ -287,63 +285,39 @@ def stream(encodings: np.ndarray, checkpoint_path: str | Path | None,
     uniforms : callable
         Takes a group of clips; returns its random numbers.
     made : uint8 [clips, frames * 512], optional
-        Codes that are made already, of the clips' beginnings: what follows them is yielded.
+        Mu-law codes of the clips' beginnings: the blocks after them are yielded.
 
     Raises
     ------
     InputError
         An argument's value is not as above.
     """
-    from synths.nsynth import wavenet
-
     if precision not in PRECISIONS[1:]:
         raise InputError(f"The precision is float32 or int8, not {precision!r}.")
     if not temperature > 0 or not np.isfinite(temperature):
         raise InputError(f"The temperature is a number above 0, not {temperature}.")
     prefix = checkpoints.find(checkpoint_path, "nsynth")
-    width, layers, channels = wavenet.sizes(prefix)
+    width, layers, channels = sizes(prefix)
     if encodings.shape[2] != channels:
         raise InputError(f"These weights ask for encodings of {channels} channels, and these have "
                          f"{encodings.shape[2]}: encode the sounds with the same checkpoint.")
     threads = _threads(threads)
-    at_once = wavenet.groups_at_once(width, len(encodings), threads)
-    groups = wavenet.groups(width, layers, len(encodings), at_once)
-    return _decode_groups(prefix, encodings, uniforms, precision, temperature, threads, groups,
-                          at_once, made)
 
+    def blocks() -> Iterator[Block]:
+        from synths.nsynth import decoder as wavenet    # llvmlite takes a third of a second
 
-def _decode_groups(prefix: Path, encodings: np.ndarray,
-                   uniforms: Callable[[slice], Any], precision: str,
-                   temperature: float, threads: int, groups: list[slice], at_once: int,
-                   made: np.ndarray | None) -> Iterator[Block]:
-    """Decode groups of clips, so many `at_once`."""
-    from synths.nsynth import wavenet
-
-    def decoded(groups: list[slice]) -> Iterator[Block]:
         decoder = None
-        for clips in groups:
+        for clips in wavenet.groups(width, layers, len(encodings)):
             if decoder is None or decoder.batch != clips.stop - clips.start:
-                decoder = None      # give the old one's memory back first
-                decoder = wavenet.decoder(prefix, clips.stop - clips.start, precision,
+                decoder = None      # frees the old one's memory first
+                decoder = wavenet.Decoder(prefix, clips.stop - clips.start, precision,
                                           temperature, threads)
             start = 0 if made is None else made.shape[1]
             for codes in decoder.generate(encodings[clips], uniforms(clips),
                                           None if made is None else made[clips]):
                 yield Block(clips, slice(start, start + HOP_LENGTH), codes)
                 start += HOP_LENGTH
-
-    if at_once == 1:
-        yield from decoded(groups)
-        return
-    with ThreadPoolExecutor(at_once) as pool:
-        steps = {pool.submit(next, blocks, None): blocks
-                 for blocks in (decoded(groups[i::at_once]) for i in range(at_once))}
-        while steps:
-            for step in wait(steps, return_when=FIRST_COMPLETED).done:
-                blocks, block = steps.pop(step), step.result()
-                if block is not None:
-                    steps[pool.submit(next, blocks, None)] = blocks
-                    yield block
+    return blocks()
 
 
 def decode(encodings: np.ndarray, checkpoint_path: str | Path | None, uniforms: np.ndarray,
@@ -435,11 +409,9 @@ def _check_uniforms(uniforms: np.ndarray, encodings: np.ndarray) -> np.ndarray:
 def _threads(threads: int | None) -> int:
     from synths.engines.litert import available_threads
 
-    if threads is None:
-        return available_threads()
-    if threads < 1:
+    if threads is not None and threads < 1:
         raise InputError(f"The number of threads is at least 1, not {threads}.")
-    return int(threads)
+    return min(threads or available_threads(), available_threads())
 
 
 # Precision -----------------------------------------------------------------------------------
@@ -471,11 +443,9 @@ def choose_precision(wav_data: np.ndarray, checkpoint_path: str | Path | None, *
     samples : int
         The length of a stretch, rounded up to a multiple of 512.
     """
-    from synths.nsynth import wavenet
-
     wav_data = _check_audio(wav_data)
     prefix = checkpoints.find(checkpoint_path, "nsynth")
-    if wavenet.sizes(prefix)[0] < wavenet.INT8_WIDTH:
+    if sizes(prefix)[0] < INT8_WIDTH:
         return Choice("float32", "float32, because int8 is no faster on a network this small.")
     frames = max(wav_data.shape[1] // HOP_LENGTH, 1)
     wav_data = wav_data[:, :frames * HOP_LENGTH]
@@ -556,5 +526,5 @@ def _nll(wav_data, encodings, checkpoint_path, precision, threads) -> np.ndarray
                             _threads(threads))
     result = np.empty(len(wav_data))
     for i, (wav, encoding) in enumerate(zip(wav_data, encodings)):
-        result[i] = scorer.surprise((mu_law(wav) + 128).astype(np.uint8), encoding).mean()
+        result[i] = scorer.nll((mu_law(wav) + 128).astype(np.uint8), encoding).mean()
     return result

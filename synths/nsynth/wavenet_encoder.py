@@ -2,8 +2,7 @@
 
 The network is the "non-causal temporal encoder" of Magenta's `h512_bo16.Config`, for any widths
 and number of layers.  Long sounds go through it in overlapping chunks; the overlap is all that
-the network sees to either side, so the result is that of the whole.  Large networks run on code
-compiled for the processor where there is some, all others on XNNPACK.
+the network sees to either side, so the result is that of the whole.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from tqdm import tqdm
 from synths.engines.litert import Graph, Runner
 from synths.nsynth.wavenet_variables import (
     HOP_LENGTH,
-    compile_target,
     count_layers,
     dilation,
     read_layers,
@@ -52,9 +50,6 @@ class Encoder:
 
     def _network(self, frames: int, threads: int) -> Callable[[np.ndarray], np.ndarray]:
         """From samples [frames * 512] to encodings [frames, channels]."""
-        if target := compile_target(self.start[0].shape[-1]):
-            from synths.nsynth.wavenet_encoder_compiled import Network
-            return Network(self.start, self.layers, self.bottleneck, frames, threads, target)
         runner = Runner(self._graph(frames), threads)
 
         def run(samples: np.ndarray) -> np.ndarray:

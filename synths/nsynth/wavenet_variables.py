@@ -8,25 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from synths import CheckpointError
 from synths.weights import checkpoints
 
-if TYPE_CHECKING:
-    from synths.engines.processors import Processor
-
 HOP_LENGTH = 512    # samples per frame of an encoding
 STAGES = 10         # dilations 1, 2, ... 512, over and over
 CODES = 256         # mu-law codes 0..255 stand for -128..127
-TOGETHER = 5        # layers whose skips are one product: as many as XNNPACK joins at a time
-# Up to this width a network is small: its steps are a matter of overheads, not of arithmetic.
+GROUP = 5           # layers whose skips are one product in int8: as many as XNNPACK concatenates
+# Up to this width a network is small: its steps are too short to share among threads.
 SMALL = 96
-# Rows in the product of a block of past moments, clips times steps: enough to keep the arithmetic
-# units busy, and little enough to stay in the cache.
-BLOCK_ROWS = 384
+INT8_WIDTH = 128    # from this width on, int8 is faster than float32
 
 
 @dataclass
@@ -111,17 +105,9 @@ def dilation(layer: int) -> int:
     return 2 ** (layer % STAGES)
 
 
-def frames_heard(layers: int) -> int:
-    """Frames of the past that a network of so many layers hears: two dilations a layer and two."""
+def context_frames(layers: int) -> int:
+    """Return the frames that the receptive field of so many layers covers."""
     return -(-(2 + sum(2 * dilation(layer) for layer in range(layers))) // HOP_LENGTH)
-
-
-def known_codes(made: np.ndarray | None, frame: int) -> np.ndarray | None:
-    """The codes of a frame as the network takes them, float32 [512, batch, 1], -128..127."""
-    if made is None:
-        return None
-    codes = made[:, frame * HOP_LENGTH:(frame + 1) * HOP_LENGTH].T
-    return codes[:, :, None].astype(np.float32) - 128
 
 
 def load(prefix: Path) -> Weights:
@@ -200,11 +186,3 @@ def quantise(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scale = np.abs(matrix).max(axis=0) / np.float32(127)
     scale[scale == 0] = 1
     return np.rint(matrix / scale).astype(np.int8), scale
-
-
-def compile_target(width: int, *widths: int, dots: bool = False) -> Processor | None:
-    """`processors.processor` of a large network's channels; None for a small one."""
-    if width <= SMALL:
-        return None
-    from synths.engines import processors  # llvmlite takes a third of a second
-    return processors.processor(width, *widths, dots=dots)
