@@ -66,72 +66,24 @@ def peak_mb() -> float | None:
 
 
 def limits() -> dict[str, float]:
-    """What all cores together can do: float32 arithmetic (GFLOP/s) and reading memory (GB/s)."""
+    """Measure what all cores together can do: float32 arithmetic (GFLOP/s), reading (GB/s)."""
     from concurrent.futures import ThreadPoolExecutor
 
     from synths.engines.litert import available_threads
 
-    threads = available_threads()
+    threads, n = available_threads(), 1024
     arrays = [np.ones(1 << 25, np.float32) for _ in range(threads)]
+    factors = [np.ones([n, n], np.float32) for _ in range(2)]
     arithmetic, reading = [], []
-    multiply = _multiplier(threads)
     with ThreadPoolExecutor(threads) as pool:
         for _ in range(9):
             began = time.perf_counter()
-            operations = multiply()
-            arithmetic.append(operations / (time.perf_counter() - began) / 1e9)
+            np.matmul(*factors)
+            arithmetic.append(2 * n ** 3 / (time.perf_counter() - began) / 1e9)
             began = time.perf_counter()
             list(pool.map(np.max, arrays))
             reading.append(sum(a.nbytes for a in arrays) / (time.perf_counter() - began) / 1e9)
     return {"gflop_per_s": max(arithmetic), "read_gb_per_s": max(reading)}
-
-
-def _multiplier(threads: int):
-    """A function that multiplies and adds on all threads, and says how often."""
-    from synths.engines import crew, kernels, llvm, processors
-
-    target = processors.processor()
-    if target is None:  # the best that XNNPACK does
-        from synths.engines.litert import Graph, Runner
-
-        n = 1024
-        graph = Graph()
-        graph.output(graph.fully_connected(graph.input([n, n]), np.ones([n, n], np.float32)))
-        runner = Runner(graph.build(), threads)
-        runner.inputs[0][:] = 1
-        return lambda: runner.invoke() or 2 * n ** 3
-
-    # A tile of a product over and over; all that it reads is in the nearest cache.
-    inputs, turns = 128, 10000
-
-    class Tile(kernels.Code):
-        STATE, LAYER = ("barrier", "threads", "layers", "weights", "rows", "out"), ()
-
-        def __init__(self) -> None:
-            super().__init__(target, inputs)
-            self.write_product("product", {target.rows}, of_bytes=False)
-            f = kernels.EntryPoint(self)
-            weights, rows, out = f.state("weights"), f.state("rows"), f.own("out")
-            pitch, none = llvm.I64(8 * self.lanes), llvm.I64(0)
-
-            def turn(_) -> None:
-                f.call(f"product_{target.rows}", out, pitch, out, pitch, out, none, rows, rows,
-                       weights, llvm.I64(inputs), llvm.LOWEST)
-            f.loop(f.first, f.last, 1, turn)
-            f.b.ret_void()
-            self.compile()
-
-    code = Tile()
-    team = crew.Crew(code, {
-        "weights": crew.zeros(inputs, code.tile),
-        "rows": crew.zeros(target.rows, code.pitch // 4),
-        "out": [crew.zeros(target.rows, code.tile) for _ in range(threads)]}, [], threads)
-
-    def multiply() -> int:
-        with team:
-            team.run(0, turns)
-        return 2 * threads * turns * target.rows * code.tile * inputs
-    return multiply
 
 
 class Worker:

@@ -16,12 +16,11 @@ import argparse
 import json
 import os
 import tempfile
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import RESULTS, ROOT, Worker, limits, machine, serve, timed
+from benchmarks.common import RESULTS, ROOT, Worker, limits, machine, serve
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -76,15 +75,14 @@ def _magenta(job: str, prefix: str):
 def _ours(job: str, prefix: str, **options):
     from synths import nsynth
     from synths.engines.litert import available_threads
-    from synths.nsynth import wavenet
+    from synths.nsynth.decoder import Decoder
 
     if job == "encode":
         return lambda **_: nsynth.encode(audio(), prefix, 16000) is None
     clips, precision = int(job.split()[1]), job.split()[2]
     encodings, uniforms = inputs(clips)
     options.setdefault("threads", available_threads())
-    kind = wavenet.Decoder if options.pop("xnnpack", False) else wavenet.decoder
-    decoder = kind(Path(prefix), clips, precision, **options)
+    decoder = Decoder(Path(prefix), clips, precision, **options)
 
     def decode(steps: int) -> dict:
         codes = next(decoder.generate(encodings, uniforms))
@@ -197,153 +195,12 @@ def table(result: dict) -> str:
     return "\n".join(lines)
 
 
-# Our own steps -------------------------------------------------------------------------------
-
-
-def parts(rounds: int) -> dict:
-    """The decoder with one more of its steps each time.
-
-    Returns
-    -------
-    dict
-        For each number of clips and each variant, wall and processor milliseconds per time step.
-    """
-    from benchmarks import magenta_nsynth
-
-    variants = {
-        "all taps at every step, 1 thread": {"precision": "float32", "xnnpack": True,
-                                             "shortest_block": 1024, "threads": 1},
-        "past taps in blocks": {"precision": "float32", "xnnpack": True, "threads": 1},
-        "all threads": {"precision": "float32", "xnnpack": True},
-        "compiled": {"precision": "float32"},
-        "int8, on XNNPACK": {"precision": "int8", "xnnpack": True},
-        "int8, compiled": {"precision": "int8"},
-    }
-    result = {"machine": machine(), "rounds": {}}
-    with tempfile.TemporaryDirectory() as folder:
-        prefix = str(Path(folder) / "model.ckpt-200000")
-        magenta_nsynth.save_checkpoint(
-            prefix, magenta_nsynth.random_weights(magenta_nsynth.OFFICIAL))
-        for clips in CLIPS:
-            for name, options in variants.items():
-                options = dict(options)
-                work = _ours(f"decode {clips} {options.pop('precision')}", prefix, **options)
-                for _ in range(rounds):
-                    result["rounds"].setdefault(f"{clips}: {name}", []).append(
-                        timed(partial(work, 1)) | {"steps": FRAME})
-                del work
-    return result
-
-
-def parts_table(result: dict) -> str:
-    """The results of `parts` in a few lines of Markdown."""
-    lines = ["| clips: variant | ms per step | processor ms |", "|---|---|---|"]
-    for name, answers in result["rounds"].items():
-        lines.append(f"| {name} | {per_step(answers):.2f} | {per_step(answers, 'cpu_s'):.2f} |")
-    return "\n".join(lines)
-
-
-BATCHES = (1, 2, 4, 8, 12, 16, 24, 32, 48)
-
-
-def growth() -> dict:
-    """Cost against the number of clips and against their length.
-
-    Returns
-    -------
-    dict
-        `starter`: seconds of whole calls of `nsynth.decode`, for batches of 1..48 clips of one
-        second (`batch`), and for 4 clips of 1..8 seconds (`length`).  `float32`, `int8`: in the
-        official shapes, milliseconds per time step for batches of 1..48, generation alone (the
-        groups that `nsynth.decode` makes of a batch, one after the other).
-    """
-    from benchmarks import magenta_nsynth
-    from synths import nsynth
-    from synths.engines.litert import available_threads
-    from synths.nsynth import wavenet
-    from synths.weights import checkpoints
-
-    prefix = checkpoints.resolve(checkpoints.CHECKPOINTS_DIR / "nsynth_starter")
-    rng = np.random.default_rng(0)
-    channels = checkpoints.shapes(prefix)["cond_map_out1/W"][2]
-
-    result = {"machine": machine(), "starter": {"batch": {}, "length": {}},
-              "float32": {}, "int8": {}}
-    for kind, jobs in (("batch", [(n, 31) for n in BATCHES]),
-                       ("length", [(4, round(n * 31.25)) for n in (1, 2, 4, 8)])):
-        for clips, frames in jobs:
-            encodings = rng.standard_normal([clips, frames, channels], dtype=np.float32)
-            uniforms = nsynth.draw_uniforms(0, clips, frames * FRAME)
-            result["starter"][kind][clips if kind == "batch" else frames * FRAME / 16000] = timed(
-                partial(nsynth.decode, encodings, prefix, uniforms, "float32"))
-    with tempfile.TemporaryDirectory() as folder:
-        prefix = Path(folder) / "model.ckpt-200000"
-        weights = magenta_nsynth.random_weights(magenta_nsynth.OFFICIAL)
-        magenta_nsynth.save_checkpoint(str(prefix), weights)
-        width, layers, channels = wavenet.sizes(prefix)
-        for precision in ("float32", "int8"):
-            by_size = {}
-            for clips in BATCHES:
-                sizes = [group.stop - group.start
-                         for group in wavenet.groups(width, layers, clips)]
-                for size in set(sizes) - set(by_size):
-                    decoder = wavenet.decoder(prefix, size, precision,
-                                              threads=available_threads())
-                    encodings = rng.standard_normal([size, 1, channels], dtype=np.float32)
-                    uniforms = nsynth.draw_uniforms(0, size, FRAME)
-                    by_size[size] = timed(partial(next, decoder.generate(encodings, uniforms)))
-                    del decoder
-                result[precision][clips] = {
-                    "ms": sum(by_size[size]["seconds"] for size in sizes) / FRAME * 1e3,
-                    "cpu_ms": sum(by_size[size]["cpu_s"] for size in sizes) / FRAME * 1e3,
-                    "groups": sizes}
-    return result
-
-
-def growth_plot(result: dict, file: Path) -> None:
-    """Three pictures of `growth`'s result."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    official, batch, length = figure.subplots(1, 3)
-    for precision in ("float32", "int8"):
-        official.plot(BATCHES, [result[precision][n]["ms"] / n for n in BATCHES], "o-",
-                      label=precision)
-    for key, label in (("seconds", "wall"), ("cpu_s", "processor")):
-        values = result["starter"]["batch"]
-        batch.plot(BATCHES, [values[n][key] / n for n in BATCHES], "o-", label=label)
-        values = result["starter"]["length"]
-        length.plot(list(values), [one[key] for one in values.values()], "o-", label=label)
-    official.set(xlabel="clips decoded together", ylabel="ms per time step and clip",
-                 title="official shapes")
-    batch.set(xlabel="clips decoded together", ylabel="seconds per clip of 1 s", title="starter")
-    length.set(xlabel="length of 4 clips (s)", ylabel="seconds", ylim=(0, None), xlim=(0, None),
-               title="starter")
-    for axes in (official, batch):
-        axes.set(xscale="log", yscale="log")
-        axes.set_xticks(BATCHES, [str(n) for n in BATCHES])
-        bottom, top = axes.get_ylim()
-        marks = [n for n in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if bottom <= n <= top]
-        axes.set_yticks(marks, [str(n) for n in marks])
-        axes.minorticks_off()
-    for axes in (official, batch, length):
-        axes.legend()
-        axes.grid(alpha=0.3)
-    figure.savefig(file, dpi=100)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=48,
                         help="time steps of Magenta's decoder in a round")
     parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=list(JOBS))
-    parser.add_argument("--parts", action="store_true",
-                        help="instead, measure what each step of ours brings")
-    parser.add_argument("--growth", action="store_true",
-                        help="instead, measure cost against batch and length")
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -351,20 +208,12 @@ def main() -> None:
         serve(lambda: {"magenta": _magenta, "ours": _ours}[side](job, prefix))
         return
     RESULTS.mkdir(exist_ok=True)
-    if options.parts:
-        result, name = parts(options.rounds), "nsynth_parts"
-        print(parts_table(result))
-    elif options.growth:
-        result, name = growth(), "nsynth_growth"
-        growth_plot(result, RESULTS / "nsynth_growth.png")
-        print(json.dumps({key: result[key] for key in ("starter", "float32", "int8")}, indent=1))
-    else:
-        def save(result: dict) -> None:
-            (RESULTS / "nsynth.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    def save(result: dict) -> None:
+        (RESULTS / "nsynth.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
 
-        result, name = run(options.rounds, options.steps, options.jobs, save), "nsynth"
-        print(table(result))
-    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    result = run(options.rounds, options.steps, options.jobs, save)
+    print(table(result))
+    save(result)
 
 
 if __name__ == "__main__":

@@ -325,8 +325,9 @@ def test_example_01_keeps_what_is_done_when_stopped(tmp_path):
 
 
 def test_a_run_stopped_before_its_first_sound_has_no_page(tmp_path):
-    from companion.page import reports
     from companion.record import Planned, Record
+
+    from companion.page import reports
 
     record = Record(1, tmp_path, "", True, "", {}, began=time.time() + 60, stopped=True)
     clip = Planned(tmp_path / "a_reconstructed_seed1.wav", "a", "reconstruction", (0,), (1.0,))

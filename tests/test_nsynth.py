@@ -13,7 +13,8 @@ import soundfile
 
 from synths import CheckpointError, InputError, nsynth
 from synths.engines import tensorflow_v1
-from synths.nsynth.decoding import Uniforms
+from synths.nsynth import saving
+from synths.nsynth.decoding import Decoding, Uniforms
 
 SOUNDS = Path(__file__).resolve().parent.parent / "sounds"
 SMALL = {"width": 24, "skip_width": 20, "num_layers": 21, "num_z": 5, "ae_width": 12,
@@ -127,12 +128,12 @@ def test_a_clip_does_not_depend_on_its_neighbours(small, precision):
 
 
 def test_groups_do_not_change_samples(small, monkeypatch):
-    from synths.nsynth import wavenet
+    from synths.nsynth import decoder
 
     together = decode(small)
-    assert wavenet.groups(24, 21, 3) == [slice(0, 3)]
-    monkeypatch.setattr(wavenet, "_MOST_CLIPS", 2)
-    assert wavenet.groups(24, 21, 3) == [slice(0, 1), slice(1, 3)]
+    assert decoder.groups(24, 21, 3) == [slice(0, 3)]
+    monkeypatch.setattr(decoder, "_MOST_CLIPS", 2)
+    assert decoder.groups(24, 21, 3) == [slice(0, 1), slice(1, 3)]
     assert np.array_equal(decode(small), together)
 
 
@@ -184,15 +185,6 @@ def test_a_uniform_above_all_cumulated_odds_means_the_last_code(small):
     assert audio.max() <= nsynth.inverse_mu_law(np.array([127]))[0]
 
 
-def test_progress_counts_samples(small):
-    calls = []
-    decode(small, 0, 1, progress=lambda done, total: calls.append((done, total)))
-    assert calls == [(2 * 512 * i, 2 * 2048) for i in range(1, 5)]
-    calls.clear()
-    nsynth.encode(small["audio"], small["prefix"], progress=lambda *call: calls.append(call))
-    assert calls == [(8704, 17408), (17408, 17408)]
-
-
 def test_uniforms_are_the_same_drawn_as_they_are_read():
     for clips in (3, ["a", "b", "c"]):
         whole = nsynth.draw_uniforms(5, clips, 2048)
@@ -241,19 +233,13 @@ def test_auto_chooses_both_ways(wide):
     assert f"{bad.int8:.4f}" in bad.reason and bad.reason.startswith("float32")
 
 
-def test_decode_says_what_auto_chose(wide, small):
+def test_decode_auto_gives_what_the_chosen_precision_gives(wide, small):
     audio = our_sounds(2048, "flute")
     uniforms = nsynth.draw_uniforms(0, 1, 512)
     for path, expected in zip(wide, ("int8", "float32")):
         encodings = nsynth.encode(audio, path, 512)
-        said = []
-        chosen = nsynth.decode(encodings, path, uniforms, reference_audio=audio,
-                               report=said.append)
-        assert len(said) == 1 and said[0].startswith(expected)
+        chosen = nsynth.decode(encodings, path, uniforms, reference_audio=audio)
         assert np.array_equal(chosen, nsynth.decode(encodings, path, uniforms, expected))
-    said = []
-    decode(small, 0, precision="auto", report=said.append)
-    assert not said  # there was no choice
     assert nsynth.choose_precision(audio, small["prefix"]).precision == "float32"
 
 
@@ -268,7 +254,8 @@ def read_wav(path):
 
 def test_synthesize_writes_what_decode_gives(small, tmp_path):
     paths = [tmp_path / f"{i}.wav" for i in range(3)]
-    nsynth.synthesize(small["given"], [str(path) for path in paths], small["prefix"], seed=4)
+    nsynth.synthesize(small["given"], [str(path) for path in paths], small["prefix"],
+                      decoding=Decoding(seed=4))
     audio = nsynth.decode(small["given"], small["prefix"], nsynth.draw_uniforms(4, 3, 2048))
     for path, clip in zip(paths, audio):
         assert np.array_equal(read_wav(path), np.rint(clip * 32767))
@@ -278,53 +265,85 @@ def test_synthesize_writes_what_decode_gives(small, tmp_path):
     assert paths[0].stat().st_mode == plain.stat().st_mode      # the rights of any new file
 
 
-def test_an_interrupt_keeps_what_is_done(small, tmp_path):
+class Bar:
+    """A progress bar that calls a function with the samples done so far."""
+
+    def __init__(self, call, done):
+        self.call, self.done = call, done
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def update(self, samples):
+        self.done += samples
+        self.call(self.done)
+
+
+@pytest.fixture
+def watch(monkeypatch):
+    """Set the function that is called with the samples done so far."""
+    def watch(call):
+        monkeypatch.setattr(saving, "progress_bar", lambda _, total, done: Bar(call, done))
+    return watch
+
+
+def test_synthesize_interrupted_keeps_what_is_done(small, tmp_path, watch):
     path = tmp_path / "clip.wav"
     lengths = []
 
-    def progress(done, total):
+    def stop(done):
         partial = nsynth.partial_path(path)
         lengths.append(len(read_wav(partial)) if partial.exists() else 0)
         if done == 1536:
             raise KeyboardInterrupt
 
+    watch(stop)
     with pytest.raises(KeyboardInterrupt):
-        nsynth.synthesize(small["given"][:1], [path], small["prefix"], 1000, progress=progress)
+        nsynth.synthesize(small["given"][:1], [path], small["prefix"], 1000)
     # Written after 1024 samples, and again when interrupted: as long as what is done, no longer.
     assert lengths == [0, 1024, 1024]
     whole = nsynth.decode(small["given"][:1], small["prefix"], nsynth.draw_uniforms(0, 1, 2048))
     partial = nsynth.partial_path(path)
     assert np.array_equal(read_wav(partial), np.rint(whole[0, :1536] * 32767))
     assert sorted(tmp_path.iterdir()) == [nsynth.codes_path(path), partial]
+    watch(lambda done: None)
     nsynth.synthesize(small["given"][:1], [path], small["prefix"], 1000)
     assert np.array_equal(read_wav(path), np.rint(whole[0] * 32767))
     assert list(tmp_path.iterdir()) == [path]
 
 
-def stopped_at(case, paths, samples, **options):
-    """Synthesize, as far as so many samples of all clips, then as if killed; what was drawn."""
-    calls = []
+@pytest.fixture
+def stopped_at(watch):
+    """Synthesize up to so many samples of all clips, then as if killed; return what was done."""
+    def stopped_at(case, paths, samples, samples_per_save=10000, **options):
+        calls = []
 
-    def progress(done, total):
-        calls.append(done)
-        if done >= samples:
-            raise RuntimeError("killed")
-    try:
-        nsynth.synthesize(case["given"][[i % 3 for i in range(len(paths))]], paths,
-                          case["prefix"], progress=progress, **options)
-    except RuntimeError:
-        pass
-    return calls
+        def stop(done):
+            calls.append(done)
+            if done >= samples:
+                raise RuntimeError("killed")
+        watch(stop)
+        try:
+            nsynth.synthesize(case["given"][[i % 3 for i in range(len(paths))]], paths,
+                              case["prefix"], samples_per_save, decoding=Decoding(**options))
+        except RuntimeError:
+            pass
+        return calls
+    return stopped_at
 
 
 @pytest.mark.parametrize("most", [1, 2, 64])
-def test_a_killed_decoding_goes_on_to_the_same_bytes(small, tmp_path, monkeypatch, most):
-    from synths.nsynth import wavenet
+def test_synthesize_killed_and_resumed_gives_the_same_bytes(
+        small, tmp_path, monkeypatch, stopped_at, most):
+    from synths.nsynth import decoder
 
-    monkeypatch.setattr(wavenet, "_MOST_CLIPS", most)
+    monkeypatch.setattr(decoder, "_MOST_CLIPS", most)
     paths = [tmp_path / f"{i}.wav" for i in range(5)]
     names = [f"clip {i}" for i in range(5)]
-    options = {"seed": 4, "identities": names, "fade": 0.005, "temperature": 0.9}
+    options = {"seed": 4, "streams": names, "fade": 0.005, "temperature": 0.9}
     stopped_at(small, paths, 1e9, **options)
     whole = [path.read_bytes() for path in paths]
     assert sorted(tmp_path.iterdir()) == paths
@@ -342,7 +361,7 @@ def test_a_killed_decoding_goes_on_to_the_same_bytes(small, tmp_path, monkeypatc
     assert sorted(tmp_path.iterdir()) == paths
 
 
-def test_what_is_kept_is_used_as_far_as_it_is_whole_and_of_the_same_call(small, tmp_path):
+def test_synthesize_kept_codes_are_used_as_far_as_they_are_whole(small, tmp_path, stopped_at):
     path = tmp_path / "a.wav"
     codes = nsynth.codes_path(path)
     stopped_at(small, [path], 1e9, seed=1)
@@ -369,7 +388,7 @@ def test_what_is_kept_is_used_as_far_as_it_is_whole_and_of_the_same_call(small, 
     assert first(kept[:50] + kept[50 + 516:]) == (512, True)   # frames in another order
 
 
-def test_a_new_decoding_forgets_the_old_one(small, tmp_path):
+def test_synthesize_without_resume_forgets_an_earlier_run(small, tmp_path, stopped_at):
     path = tmp_path / "a.wav"
     path.write_bytes(b"of an earlier run")
     stopped_at(small, [path], 512, seed=1)
@@ -378,7 +397,7 @@ def test_a_new_decoding_forgets_the_old_one(small, tmp_path):
     assert len(read_wav(path)) == 2048
 
 
-def test_a_link_in_the_place_of_what_is_kept_is_not_followed(small, tmp_path):
+def test_synthesize_link_in_place_of_kept_codes_is_not_followed(small, tmp_path, stopped_at):
     path, victim = tmp_path / "a.wav", tmp_path / "victim"
     victim.write_bytes(b"mine")
     nsynth.codes_path(path).symlink_to(victim)
@@ -391,10 +410,10 @@ def test_memory_holds_the_clips_being_decoded_and_no_others(small, tmp_path, mon
     """Random numbers and samples of all clips would be 12 bytes for each sample."""
     import tracemalloc
 
-    from synths.nsynth import wavenet
+    from synths.nsynth import decoder
 
-    monkeypatch.setattr(wavenet, "_MOST_CLIPS", 2)
-    monkeypatch.setattr(wavenet.Decoder, "generate",
+    monkeypatch.setattr(decoder, "_MOST_CLIPS", 2)
+    monkeypatch.setattr(decoder.Decoder, "generate",
                         lambda self, encodings, uniforms, made=None: (
                             np.uint8(256 * uniforms[:, 512 * frame:512 * (frame + 1)])
                             for frame in range(encodings.shape[1])))
@@ -403,7 +422,7 @@ def test_memory_holds_the_clips_being_decoded_and_no_others(small, tmp_path, mon
         encodings = np.zeros((clips, 100, 5), np.float32)
         tracemalloc.start()
         nsynth.synthesize(encodings, [tmp_path / f"{i}.wav" for i in range(clips)],
-                          small["prefix"], threads=1)      # with two, two decoders side by side
+                          small["prefix"], decoding=Decoding(threads=1))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] - peaks[0] < 20 * 51200      # one byte for each sample of twenty clips
@@ -497,18 +516,19 @@ _RUN = """
 import sys
 import numpy as np
 from synths import nsynth
-from synths.nsynth import wavenet
+from synths.nsynth import decoder
 
 prefix, out, die = sys.argv[1:]
 if die:     # as the system would kill it: in the middle of preparing, with no way to tidy up
     import os
-    build = wavenet.build
+    build = decoder.Code
     def killed(*arguments):
         build(*arguments)
         os._exit(9)
-    wavenet.build = killed
+    decoder.Code = killed
 encodings = np.random.default_rng(1).standard_normal([3, 1, 5]).astype(np.float32)
-nsynth.synthesize(encodings, [f"{out}/{i}.wav" for i in range(3)], prefix, seed=2)
+nsynth.synthesize(encodings, [f"{out}/{i}.wav" for i in range(3)], prefix,
+                  decoding=nsynth.Decoding(seed=2))
 """
 
 

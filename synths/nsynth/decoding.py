@@ -64,10 +64,11 @@ class Decoding:
     resume: bool = False
 
 
-def progress_bar(label: str, samples: int) -> tqdm:
+def progress_bar(label: str, samples: int, done: int = 0) -> tqdm:
     """Return a progress bar in samples; hidden for the first two seconds of work."""
-    return tqdm(desc=label, total=samples, unit=" samples", unit_scale=True, delay=2, leave=False,
-                disable=bool(os.environ.get("TQDM_DISABLE")) or None)   # None: off a terminal
+    quiet = bool(os.environ.get("TQDM_DISABLE")) or None  # None: hidden off a terminal
+    return tqdm(desc=label, total=samples, initial=done, unit=" samples", unit_scale=True, delay=2,
+                leave=False, disable=quiet)
 
 
 # mu-law --------------------------------------------------------------------------------------
@@ -304,7 +305,7 @@ def stream(encodings: np.ndarray, checkpoint_path: str | Path | None,
     threads = _threads(threads)
 
     def blocks() -> Iterator[Block]:
-        from synths.nsynth import decoder as wavenet    # llvmlite takes a third of a second
+        from synths.nsynth import decoder as wavenet  # llvmlite takes a third of a second
 
         decoder = None
         for clips in wavenet.groups(width, layers, len(encodings)):

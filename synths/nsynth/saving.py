@@ -102,19 +102,19 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
             np.stack([clips[i].codes[:made] for i in together]) if made else None)))
     for i, clip in enumerate(clips):    # all that can be wrong has been seen
         clip.begin(new=i in todo and not clip.kept)
-    with progress_bar(f"decoding {len(clips)} clips", length * len(clips)) as bar:
-        bar.update(length * (len(clips) - len(todo)))
-        for rows, blocks in runs:
-            bar.update(min(clip.kept for clip in rows) * len(rows))
-            try:
+    done = length * (len(clips) - len(todo)) + sum(
+        min(clip.kept for clip in rows) * len(rows) for rows, _ in runs)
+    with progress_bar(f"decoding {len(clips)} clips", length * len(clips), done) as bar:
+        try:
+            for rows, blocks in runs:
                 for block in blocks:
                     for clip, codes in zip(rows[block.clips], block.codes):
                         clip.add(block.samples.start, codes)
                     bar.update(block.codes.size)
-            except KeyboardInterrupt:
-                for clip in clips:
-                    clip.save()
-                raise
+        except KeyboardInterrupt:
+            for clip in clips:
+                clip.save()
+            raise
 
 
 def _checked_paths(save_paths: Iterable[str | Path], clips: int) -> list[Path]:
