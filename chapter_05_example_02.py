@@ -25,6 +25,7 @@ from companion.inputs import score_path
 from companion.options import example_2_options
 from companion.run import run
 from companion.start import CHECKPOINTS, OUTPUT
+
 # differs from the book (had to change): Magenta's Model needs TensorFlow packages that cannot be
 # installed any more.  Ours computes the same notes; --engine magenta uses Magenta's networks.
 from synths.gansynth import model as lib_model

@@ -6,6 +6,7 @@ import difflib
 import importlib.util
 import os
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
 from companion.start import HERE
@@ -42,7 +43,7 @@ def is_bundled(checkpoint: Path) -> bool:
 
 
 def find_magenta() -> None:
-    """Check that Magenta and TensorFlow are installed.
+    """Check that Magenta and TensorFlow are installed, and print their versions.
 
     Raises
     ------
@@ -51,6 +52,8 @@ def find_magenta() -> None:
     if not (importlib.util.find_spec("magenta") and importlib.util.find_spec("tensorflow")):
         raise InputError("--engine magenta needs Magenta and TensorFlow (Python 3.13 or earlier): "
                          "pip install --no-deps -r requirements.txt")
+    print(f"Engine: Magenta {metadata.version('magenta')} on TensorFlow "
+          f"{metadata.version('tensorflow')}", flush=True)
 
 
 def choose_sounds(words: Sequence[str] | None, default: Sequence[str], download: bool,
@@ -80,7 +83,7 @@ def choose_sounds(words: Sequence[str] | None, default: Sequence[str], download:
         downloads.fetch_book_sounds(folder)
     if not words:
         book = [folder / name for name in downloads.BOOK_SOUNDS]
-        words = book if all(path.is_file() for path in book) else default
+        words = [str(path) for path in book] if all(map(Path.is_file, book)) else default
     known = (*EXTENSIONS, ".npy") if saved else EXTENSIONS
     sounds: list[Path] = []
     for path in map(sound_path, words):

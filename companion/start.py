@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import importlib.util
+import io
 import os
 import shutil
 import signal
@@ -30,7 +31,7 @@ def start() -> None:
     for which in (signal.SIGINT, signal.SIGTERM):
         signal.signal(which, _end)
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     if "--quiet" in sys.argv:
         os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported

@@ -53,8 +53,10 @@ def load_audio(path: str | Path, sample_length: int | None = None, sr: int = SAM
     """
     import soxr
 
-    whole = trim_silence or sample_length is None
-    block, rate = _read(Path(path), LONGEST if whole else sample_length / sr + 0.1)
+    seconds = LONGEST
+    if sample_length is not None and not trim_silence:
+        seconds = sample_length / sr + 0.1
+    block, rate = _read(Path(path), seconds)
     audio = block.mean(axis=1)
     level = np.sqrt(np.mean(np.square(block), axis=0))
     if np.sqrt(np.mean(np.square(audio))) < _CANCELLED * level.max():

@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -177,13 +178,15 @@ def note_pitch(path: Path, stated: int | None) -> float | None:
         print(f"{path.name}: " + ("no steady pitch" if stated is None else
                                   f"{note_name(stated)} by its name, no steady pitch"), flush=True)
         return stated
-    off = None if stated is None else detected - stated
+    if stated is None:
+        print(f"{path.name}: {in_words(detected)}", flush=True)
+        return detected
+    off = abs(detected - stated)
     print(f"{path.name}: {in_words(detected)}" + (
-        "" if off is None else ", as its name states" if abs(off) <= 1 else
-        f"; its name states {note_name(stated)}" + (
-            ", another octave (C3 = 60?)" if min(abs(abs(off) - 12), abs(abs(off) - 24)) <= 1
-            else "") + ": the sound decides"), flush=True)
-    return detected if off is None or abs(off) > 1 else float(stated)
+        ", as its name states" if off <= 1 else f"; its name states {note_name(stated)}" + (
+            ", another octave (C3 = 60?)" if min(abs(off - 12), abs(off - 24)) <= 1 else ""
+        ) + ": the sound decides"), flush=True)
+    return detected if off > 1 else float(stated)
 
 
 # Corners -------------------------------------------------------------------------------------
@@ -231,7 +234,7 @@ def _folder(path: Path, name: str) -> Corner:
     return Corner(name, notes, single=False)
 
 
-def _rise_together(numbers: Sequence[int], pitches: Sequence[float | None]) -> bool:
+def _rise_together(numbers: Sequence[Any], pitches: Sequence[float | None]) -> bool:
     """Return whether the pitches that were detected rise as the numbers in the names do."""
     pairs = sorted((number, pitch) for number, pitch in zip(numbers, pitches) if pitch is not None)
     return len(pairs) > 1 and len(set(numbers)) == len(numbers) and all(
