@@ -44,6 +44,13 @@ def test_generated_page_is_fresh(page):
     assert (ROOT / page).read_text("utf-8") == generate.PAGES[page](), "python -m tests.generate"
 
 
+@pytest.mark.parametrize("name", generate.CHAPTER)
+def test_marked_difference_has_a_known_kind(name):
+    marks = generate.marks(name)
+    assert len(marks) == (ROOT / name).read_text("utf-8").count("# differs from the book")
+    assert {kind for kind, _ in marks} <= set(generate.KINDS)
+
+
 # What `app` calls in the book, in this order, and the arguments of these functions.
 PRINTED = {
     "chapter_05_example_01.py": {

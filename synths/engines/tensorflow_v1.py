@@ -1,4 +1,4 @@
-"""TensorFlow as Magenta's own code needs it: graphs and sessions, the layers of Keras 2, quiet."""
+"""TensorFlow's interface of version 1 with the layers of Keras 2, which Magenta's code needs."""
 
 from __future__ import annotations
 

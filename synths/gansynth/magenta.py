@@ -1,9 +1,8 @@
 """Magenta's own GANSynth: its networks as `Model`, and the functions of its `generate_util`.
 
-Magenta's `Model` cannot be built on a current TensorFlow (it needs tensorflow_gan, tf.estimator and
-the training data set), so this puts together what `Model` samples with, from Magenta's own
-functions: `network_functions`, `networks`, `data_normalizer` and `SpecgramsHelper`.  Every note is
-computed whole, four seconds of it, in float32 on all cores.
+Magenta's `Model` cannot be built on a current TensorFlow, because it needs tensorflow_gan,
+tf.estimator and the training data set.  `Model` here is built from the same functions of Magenta:
+`network_functions`, `networks` and `SpecgramsHelper`.  Every note has its full four seconds.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from synths.engines.litert import silent_stderr
 from synths.gansynth import model, variables
 from synths.weights import checkpoints, schema
 
-# What set_flags in Magenta's `model.py` adds to an experiment.json, beside `variables.DEFAULTS`.
+# Defaults of set_flags in Magenta's `model.py` that `variables.DEFAULTS` does not have.
 _DEFAULTS = {
     "normalizer_margin": 0.8, "normalizer_num_examples": 1000, "kernel_size": 3, "start_height": 4,
     "start_width": 8, "fmap_base": 512, "fmap_decay": 1.0, "fmap_max": 128,
@@ -35,11 +34,11 @@ def settings(folder: Path, experiment: dict, num_blocks: int) -> dict[str, Any]:
     Parameters
     ----------
     folder : Path
-        Of the `experiment.json`.
+        Folder of the `experiment.json`.
     experiment : dict
-        What it holds.
+        Contents of that file.
     num_blocks : int
-        Blocks of the growing network that are there.
+        Number of blocks of the progressively grown network.
     """
     tensorflow_v1.load()
     with silent_stderr():
@@ -90,18 +89,18 @@ def combine_notes(audio_notes: np.ndarray, start_times: np.ndarray, end_times: n
 
 
 class Model:
-    """A GANSynth generator in Magenta's code.  `load_from_path` makes one.
+    """A GANSynth generator in Magenta's code; `load_from_path` loads one.
 
     Attributes
     ----------
     path : Path
         The checkpoint's prefix.
     batch_size : int
-        Notes computed at once; the last batch is filled up with silence.
+        Number of notes computed at once.
     latent_size : int
-        Random numbers that make an instrument.
+        Size of a latent vector.
     pitches : range
-        MIDI notes that the model knows.
+        MIDI pitches that the model was trained on.
     """
 
     @classmethod
@@ -112,11 +111,11 @@ class Model:
         Parameters
         ----------
         path : str, Path or None
-            Whatever `synths.weights.checkpoints.find` takes.
+            As for `synths.weights.checkpoints.find`.
         batch_size : int
-            Notes computed at once.
+            Number of notes computed at once.
         threads : int, optional
-            None alone: TensorFlow uses all cores.
+            Only None is allowed: TensorFlow uses all cores.
 
         Raises
         ------
@@ -149,7 +148,7 @@ class Model:
                                  "--engine.") from error
 
     def _build(self, tf: Any, config: dict[str, Any], num_blocks: int) -> None:
-        """From labels and numbers to waves, as in Magenta's `Model.__init__`, and the weights."""
+        """Build the graph from pitches and z to waves, as Magenta's `Model`; load the weights."""
         from magenta.models.gansynth.lib import network_functions
         from magenta.models.gansynth.lib.specgrams_helper import SpecgramsHelper
 
@@ -174,7 +173,7 @@ class Model:
 
     @staticmethod
     def _progress(tf: Any, config: dict[str, Any], num_blocks: int, saved: dict[str, Any]) -> Any:
-        """How far the network had grown; `saved` gets the variable that tells it."""
+        """Return the progress of growing; add the variable that it follows from to `saved`."""
         from magenta.models.gansynth.lib import networks
 
         if not config["train_progressive"]:
@@ -192,16 +191,16 @@ class Model:
             np.cumsum(stages * (config["train_time_limit"] / stages.sum())))
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         self._session.close()
 
     def generate_z(self, n: int, rng: np.random.Generator | int | None = None) -> np.ndarray:
-        """Draw random instruments, the same as `synths.gansynth.Model.generate_z`.
+        """Draw latent vectors, the same as `synths.gansynth.Model.generate_z`.
 
         Parameters
         ----------
         n : int
-            How many.
+            Number of latent vectors.
         rng : numpy.random.Generator or int, optional
             Source of the numbers, or a seed; None: different at each call.
 
@@ -213,16 +212,16 @@ class Model:
 
     def generate_samples_from_z(self, z: np.ndarray, pitches: Sequence[int] | np.ndarray,
                                 max_audio_length: int = 64000) -> np.ndarray:
-        """Notes of given instruments at given pitches, as Magenta's `Model` makes them.
+        """Generate notes of given instruments at given pitches, as Magenta's `Model` does.
 
         Parameters
         ----------
         z : ndarray [n, latent_size]
-            The instruments.
+            Latent vectors.
         pitches : sequence of n int
-            MIDI notes.
+            MIDI pitches.
         max_audio_length : int
-            Samples of each note, at most.
+            Greatest length of a note in samples.
 
         Returns
         -------

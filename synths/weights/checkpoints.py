@@ -31,7 +31,7 @@ def download(name: str, target_dir: str | Path | None = None) -> Path:
 
 def describe(prefix: str | Path, model: str,
              target_dir: str | Path | None = None) -> str:
-    """What the weights are, in words: "bundled nsynth_starter (0.3 M parameters, 1.2 MB)".
+    """Return a model's name and size: "bundled nsynth_starter (0.3 M parameters, 1.2 MB)".
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def describe(prefix: str | Path, model: str,
     model : str
         "nsynth" or "gansynth".
     target_dir : str or Path, optional
-        Where the downloads lie.  None: the folder `checkpoints` of this project.
+        Holds the downloads.  None: the folder `checkpoints` of this project.
     """
     prefix = Path(prefix)
     parameters = {name.removesuffix(schema.AVERAGE): math.prod(shape)
@@ -54,7 +54,7 @@ def describe(prefix: str | Path, model: str,
 
 
 def name_of(prefix: str | Path, target_dir: str | Path | None = None) -> str | None:
-    """The name of weights that ship or were downloaded, by their place; None of others.
+    """Return the name of a bundled or downloaded model, by its folder; None of others.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The weights that go by a name, and where they lie."""
+"""The models that have a name, and their addresses."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ TITLES = {"nsynth": "NSynth", "gansynth": "GANSynth"}
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights that go by a name, which is that of their folder, too."""
+    """A model that has a name, which is also that of its folder."""
 
     name: str
-    model: str              # "nsynth" or "gansynth"
-    url: str | None         # None: shipped
+    model: str  # "nsynth" or "gansynth"
+    url: str | None  # None: bundled
 
 
 _BUCKETS = "https://storage.googleapis.com/"
 _NSYNTH = _BUCKETS + "download.magenta.tensorflow.org/models/nsynth/"
 _GANSYNTH = _BUCKETS + "magentadata/models/gansynth/"
 
-# For each model in order of preference: the book's own choice, its sibling, the starter.
+# In order of preference: the book's own choice, its sibling, the bundled model.
 CHECKPOINTS: dict[str, Checkpoint] = {
     name: Checkpoint(name, model, url) for name, model, url in [
         ("wavenet-ckpt", "nsynth", _NSYNTH + "wavenet-ckpt.tar"),
@@ -37,10 +37,10 @@ CHECKPOINTS: dict[str, Checkpoint] = {
 
 
 def of_model(model: str) -> list[Checkpoint]:
-    """The weights of "nsynth" or "gansynth", in order of preference."""
+    """Return the models of "nsynth" or "gansynth", in order of preference."""
     return [known for known in CHECKPOINTS.values() if known.model == model]
 
 
 def listed(model: str) -> str:
-    """Their names, for a message."""
+    """Return their names, for a message."""
     return ", ".join(known.name for known in of_model(model))
