@@ -110,7 +110,7 @@ def instruments() -> dict[str, bytes]:
 
 
 def read_instruments(path: Path) -> None:
-    from synths.gansynth.generate_util import load_instruments
+    from synths.gansynth.instruments import load_instruments
 
     load_instruments(path)
 

@@ -229,7 +229,7 @@ def unpack(archive: Path, folder: Path, check: Callable[[Path], object]) -> None
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(root, folder)
     except (shutil.ReadError, tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error,
-            NotImplementedError, RuntimeError) as error:
+            NotImplementedError, RuntimeError, UnicodeError) as error:
         raise CheckpointError(f"The archive {archive.name} is damaged ({error}): download it "
                               "again.") from None
     finally:
