@@ -18,7 +18,7 @@ BELOW = {
     "benchmarks": {*SCRIPTS, "companion", "audio_utils", "synths", "workshop", "training"},
 }
 WITHIN_SYNTHS = {
-    "files": set(), "sounds": {"files"}, "engines": {"files"}, "weights": {"files"},
+    "files": set(), "sounds": {"files", "engines"}, "engines": {"files"}, "weights": {"files"},
     "nsynth": {"files", "engines", "weights"}, "gansynth": {"files", "engines", "weights"},
 }
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-
-from workshop.bank import cluster, manifest, plan, sfz, tasks
 from workshop.bank.__main__ import main
-from workshop.bank.store import Store, StoreError
+
 from synths import InputError, nsynth
 from synths.weights import checkpoints
+from workshop.bank import cluster, manifest, plan, sfz, tasks
+from workshop.bank.store import Store, StoreError
 
 ROOT = Path(__file__).resolve().parent.parent
 dask_only = pytest.mark.skipif(

@@ -1,4 +1,4 @@
-"""The README's commands, the generated pages, the pins and the chapter's calls agree with the code."""
+"""README's commands, generated pages, pins and the chapter's calls agree with the code."""
 
 import ast
 import re
@@ -32,7 +32,7 @@ def typed() -> list[str]:
 @pytest.mark.parametrize("command", typed())
 def test_documented_command_has_options_that_exist(command):
     program, *words = shlex.split(command)
-    if "--help" in words or not words:
+    if "--help" in words or len(words) < 2:  # help, or the name of a command in a sentence
         return
     parsers = {SCRIPTS[0]: example_1_options, SCRIPTS[1]: example_2_options}
     whole = parsers[program](None) if program in parsers else parser()

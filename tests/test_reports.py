@@ -291,7 +291,6 @@ def test_page_of_stopped_run_reports_what_is_missing_and_how_to_continue(tmp_pat
     assert len(found.sounds) == 5 and "flute, bass" in found.text and "1 of 6" in found.text
     assert found.stopped and found.command == run.resume
     assert not page(tmp_path, clips, None, run).stopped
-    assert page_of(tmp_path, clips, run) is None
 
 
 @pytest.mark.parametrize("bundled", [True, False])

@@ -110,8 +110,8 @@ class Extra:
 
 
 def page_of(folder: Path, clips: Sequence[Clip], run: Run,
-            extras: Mapping[str, Extra] | None = None) -> Page | None:
-    """Build the page of a run; None if no clip is finished.
+            extras: Mapping[str, Extra] | None = None) -> Page:
+    """Build the page of a run in which at least one clip is finished.
 
     Parameters
     ----------
@@ -127,8 +127,6 @@ def page_of(folder: Path, clips: Sequence[Clip], run: Run,
     extras = extras or {}
     made = [clip for clip in clips if (folder / f"{clip.name}.wav").is_file()
             or clip.name in extras and extras[clip.name].audio is not None]
-    if not made:
-        return None
     banks: dict[str, list[Clip]] = {}
     for clip in made:
         if clip.kind == "bank":

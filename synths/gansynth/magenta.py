@@ -86,7 +86,7 @@ def combine_notes(audio_notes: np.ndarray, start_times: np.ndarray, end_times: n
                   velocities: np.ndarray, sr: int = 16000) -> np.ndarray:
     """Mix the notes with Magenta's `combine_notes`; a clip above full scale is scaled down."""
     clip = _generate_util().combine_notes(audio_notes, start_times, end_times, velocities, sr)
-    return np.float32(clip / max(1.0, float(np.abs(clip).max())))
+    return np.asarray(clip / max(1.0, float(np.abs(clip).max())), np.float32)
 
 
 class Model:

@@ -189,13 +189,13 @@ def _layers(prefix: Path, shapes: Mapping[str, tuple[int, ...]], blend: Mapping[
     inputs = None  # each layer must take what the one before it gives
     for (_, layer), scope in names.items():
         name = f"{scope}/conv2d/kernel{AVERAGE}"
-        kernel = shapes.get(name, ())
-        if len(kernel) != 4 or inputs not in (None, kernel[2]) or (
-                layer == "to_rgb" and kernel[3] != _CHANNELS) or (
-                shapes.get(f"{scope}/bias{AVERAGE}") != kernel[3:]):
-            raise unusable(prefix, f"lacks the variable {name}, or its shape {list(kernel)} or its"
+        shape = shapes.get(name, ())
+        if len(shape) != 4 or inputs not in (None, shape[2]) or (
+                layer == "to_rgb" and shape[3] != _CHANNELS) or (
+                shapes.get(f"{scope}/bias{AVERAGE}") != shape[3:]):
+            raise unusable(prefix, f"lacks the variable {name}, or its shape {list(shape)} or its"
                                    " bias does not fit the network")
-        inputs = inputs if layer == "to_rgb" else kernel[3]
+        inputs = inputs if layer == "to_rgb" else shape[3]
     values = checkpoints.read(prefix, [f"{scope}/{part}{AVERAGE}" for scope in names.values()
                                        for part in ("conv2d/kernel", "bias")])
     layers = {}

@@ -124,8 +124,8 @@ def _resized(function: Callable, sizes: dict[str, int]) -> Callable:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
             target = node.targets[0]
             name = getattr(target, "id", getattr(target, "attr", None))
-            node.value = ast.copy_location(
-                ast.Constant(sizes.get(name, node.value.value)), node.value)
+            if name in sizes:
+                node.value = ast.copy_location(ast.Constant(sizes[name]), node.value)
     made: dict[str, Callable] = {}
     exec(compile(tree, inspect.getfile(function), "exec"), function.__globals__, made)
     return made[function.__name__]

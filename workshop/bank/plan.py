@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from companion.clips import numbered
 from companion.page import note_name
 from companion.page.pitch import pitch_of
 from synths import InputError, files
-from synths.sounds import EXTENSIONS, load_audio
+from synths.sounds import EXTENSIONS, find_sounds, load_audio
 from workshop.bank import manifest, tasks
 
 _STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
@@ -177,13 +178,15 @@ def note_pitch(path: Path, stated: int | None) -> float | None:
         print(f"{path.name}: " + ("no steady pitch" if stated is None else
                                   f"{note_name(stated)} by its name, no steady pitch"), flush=True)
         return stated
-    off = None if stated is None else detected - stated
+    if stated is None:
+        print(f"{path.name}: {in_words(detected)}", flush=True)
+        return detected
+    off = abs(detected - stated)
     print(f"{path.name}: {in_words(detected)}" + (
-        "" if off is None else ", as its name states" if abs(off) <= 1 else
-        f"; its name states {note_name(stated)}" + (
-            ", another octave (C3 = 60?)" if min(abs(abs(off) - 12), abs(abs(off) - 24)) <= 1
-            else "") + ": the sound decides"), flush=True)
-    return detected if off is None or abs(off) > 1 else float(stated)
+        ", as its name states" if off <= 1 else f"; its name states {note_name(stated)}" + (
+            ", another octave (C3 = 60?)" if min(abs(off - 12), abs(off - 24)) <= 1 else ""
+        ) + ": the sound decides"), flush=True)
+    return detected if off > 1 else float(stated)
 
 
 # Corners -------------------------------------------------------------------------------------
@@ -208,8 +211,9 @@ def load_corners(paths: Sequence[str]) -> list[Corner]:
 
 
 def _folder(path: Path, name: str) -> Corner:
-    found = sorted(file for file in path.iterdir() if file.suffix.lower() in EXTENSIONS
-                   and not file.name.startswith(".") and file.is_file())
+    found, left_out = find_sounds(path)
+    if left_out:
+        print(f"Left out of {path}: {', '.join(left_out)}")
     if not found:
         raise InputError(f"{path} holds no sound ({', '.join(EXTENSIONS)}): name another folder.")
     stated = [pitch_in_name(file.stem) for file in found]
@@ -230,7 +234,7 @@ def _folder(path: Path, name: str) -> Corner:
     return Corner(name, notes, single=False)
 
 
-def _rise_together(numbers: Sequence[int], pitches: Sequence[float | None]) -> bool:
+def _rise_together(numbers: Sequence[Any], pitches: Sequence[float | None]) -> bool:
     """Return whether the pitches that were detected rise as the numbers in the names do."""
     pairs = sorted((number, pitch) for number, pitch in zip(numbers, pitches) if pitch is not None)
     return len(pairs) > 1 and len(set(numbers)) == len(numbers) and all(
