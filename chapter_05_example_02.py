@@ -77,7 +77,8 @@ def get_midi_notes(midi_filename: str | Path = "cs1-1pre-short.mid") -> dict:
         If the file is not MIDI, or has no note that GANSynth can play.
     """
     # differs from the book (mended): Pitches 24 to 35, which the model was trained on, are played;
-    # drums are left out; pedals hold notes; damaged files are read as far as possible.
+    # drums are left out; pedals hold notes; keys struck again keep their notes; channel volumes
+    # count; damaged files are read as far as possible.
     return load_midi(score_path(midi_filename))
 
 
@@ -133,8 +134,8 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
     audio_notes = model.generate_samples_from_z(z_notes, notes["pitches"])
 
     # Makes a single audio clip
-    # differs from the book (mended): Long notes last up to 4 seconds, not 3; the clip never exceeds
-    # full scale; the shortest notes do not click.
+    # differs from the book (mended): Notes last as long as they are held, not 3 seconds at most;
+    # the clip never exceeds full scale; the shortest notes do not click.
     return combine_notes(audio_notes, notes["start_times"], notes["end_times"],
                          notes["velocities"])
 
