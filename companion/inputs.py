@@ -96,13 +96,13 @@ def _in_folder(folder: Path, known: Sequence[str]) -> list[Path]:
     """Return the readable sounds of a folder, and print what is left out."""
     inside, left_out = [], []
     for path in sorted(entry for entry in folder.iterdir() if not entry.name.startswith(".")):
-        if path.suffix.lower() not in known:
+        if path.suffix.lower() not in known or path.is_dir():
             left_out.append(f"{path.name} ({'a folder' if path.is_dir() else 'not a sound'})")
             continue
         try:
             _check(path)
             inside.append(path)
-        except InputError:
+        except (InputError, OSError):
             left_out.append(f"{path.name} (cannot be read)")
     if left_out:
         more = f" and {len(left_out) - 6} more" if len(left_out) > 6 else ""
