@@ -1,23 +1,22 @@
-"""From a plan to a bank: what is there already, what is made, and the files that go with it."""
+"""Build a bank from its plan: find the finished clips, make the others, write the page."""
 
 from __future__ import annotations
 
-import sys
+import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from tqdm import tqdm
 
+from companion import example, inputs
 from companion.clips import Clip
-from companion.page import reports, write_page
+from companion.page import reports, write_index, write_page
+from companion.start import OUTPUT
 from synths import InputError
 from workshop.bank import cluster, manifest, plan, sfz, tasks
 from workshop.bank.store import Store
-
-Bars = Callable[[str, str, int], Any]
 
 
 @dataclass
@@ -28,14 +27,10 @@ class Job:
     ----------
     bank : plan.Bank
     store : Store
-    checkpoint : str
-        The prefix of the weights, the same on every worker.
-    weights : str
-        The digest of the weights.
     common : dict
         What every task carries.
-    threads : int
-        Threads of the decoder in a worker.
+    started : float
+        Seconds since the epoch.
     records : dict
         File -> record of the clips that are finished.
     failed : dict
@@ -48,9 +43,8 @@ class Job:
 
     bank: plan.Bank
     store: Store
-    checkpoint: str
-    weights: str
     common: dict
+    started: float = field(default_factory=time.time)
     records: dict[str, dict] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     replaced: bool = False
@@ -61,7 +55,7 @@ class Job:
 
 
 def resume(job: Job, overwrite: bool) -> list[dict]:
-    """The clips that are still to be made; those that are finished go into `job.records`.
+    """Return the clips that are still to be made; put the finished ones into `job.records`.
 
     Raises
     ------
@@ -83,28 +77,16 @@ def resume(job: Job, overwrite: bool) -> list[dict]:
     # Titles and names may have changed; the samples have not.
     job.records = {file: wanted[file] | {key: record[key] for key in manifest.MADE}
                    for file, record in right.items()}
-    job.failed = dict(job.bank.spoiled)
     if right:
         print(f"{len(right)} of {len(wanted)} clips are finished already", flush=True)
-    return [clip for file, clip in wanted.items()
-            if file not in job.records and file not in job.failed]
+    return [clip for file, clip in wanted.items() if file not in job.records]
 
 
 # The work ------------------------------------------------------------------------------------
 
 
-def make(job: Job, todo: Sequence[dict], execute: cluster.Execute, bars: Bars) -> None:
-    """Encode what is not encoded yet, then make the clips.
-
-    Parameters
-    ----------
-    job : Job
-    todo : sequence of dict
-        From `resume`.
-    execute : callable
-        From `cluster.engine`.
-    bars : callable
-        Gets what is done, the unit and how many there are; returns a bar of tqdm's.
+def make(job: Job, todo: Sequence[dict], execute: cluster.Execute) -> None:
+    """Encode what is not encoded yet, then make the clips that `resume` returned.
 
     Raises
     ------
@@ -112,8 +94,8 @@ def make(job: Job, todo: Sequence[dict], execute: cluster.Execute, bars: Bars) -
         If nothing more can be written, or the scheduler is gone; what is finished is kept.
     """
     if job.bank.kind == "nsynth":
-        todo = _encoded(job, todo, execute, bars)
-    with bars("making clips", "clips", len(todo)) as bar:
+        todo = _encoded(job, todo, execute)
+    with _bar("making clips", len(todo)) as bar:
         for task, result in execute(plan.batches(todo, job.common)):
             job.records.update({record["file"]: record for record in result["done"]})
             _stop(result)
@@ -121,18 +103,22 @@ def make(job: Job, todo: Sequence[dict], execute: cluster.Execute, bars: Bars) -
             bar.update(len(task["clips"]))
 
 
-def _encoded(job: Job, todo: Sequence[dict], execute: cluster.Execute, bars: Bars) -> list[dict]:
-    """The clips whose sources are all encoded now; the others are marked as failed."""
+def _bar(what: str, total: int) -> tqdm:
+    return tqdm(desc=what, total=total, leave=False, disable=example.quiet_bars())
+
+
+def _encoded(job: Job, todo: Sequence[dict], execute: cluster.Execute) -> list[dict]:
+    """Return the clips whose sources are all encoded now; mark the others as failed."""
     needed = {source["digest"]: source["encoding"] for clip in todo for source in clip["sources"]}
     missing = sorted(digest for digest, name in needed.items()
                      if not tasks.is_encoding(job.store, name))
     for digest in missing:
         tasks.save_array(job.store, f"sources/{digest}.npy", job.bank.sources[digest])
     work = [{**job.common, "kind": "encode", "name": manifest.digest(" ".join(part).encode())[:20],
-             "weights": job.weights, "sources": part}
+             "sources": part}
             for part in (missing[start:start + 4] for start in range(0, len(missing), 4))]
     spoiled: dict[str, str] = {}
-    with bars("encoding", "sounds", len(missing)) as bar:
+    with _bar("encoding", len(missing)) as bar:
         for task, result in execute(work):
             _stop(result)
             spoiled.update(result["failed"])
@@ -152,8 +138,8 @@ def _encoded(job: Job, todo: Sequence[dict], execute: cluster.Execute, bars: Bar
 
 def _stop(result: dict) -> None:
     if result["stop"]:
-        raise InputError(f"{result['stop'].rstrip('.')}; what is finished is kept, and the same "
-                         "command goes on.")
+        raise InputError(f"{result['stop'].rstrip('.')}. What is finished is kept, and the same "
+                         "command continues.")
 
 
 def in_tune(record: dict) -> bool:
@@ -176,8 +162,8 @@ def print_tuning(job: Job) -> None:
                   f"{'left out' if left else 'out of tune, no other pitch'}", flush=True)
 
 
-def finish(job: Job, title: str, about: dict[str, str]) -> str:
-    """Write the manifest, the SFZ files and the page; return where the page is."""
+def finish(job: Job, title: str, about: dict[str, str], stopped: bool = False) -> str:
+    """Write the manifest, the SFZ files, run.json and the page; return where the page is."""
     files = {clip["file"] for clip in job.bank.clips}
     for name, _, shares in job.bank.points:
         clips = {pitch: job.records[job.bank.files[name, pitch]] for pitch in job.bank.pitches
@@ -189,7 +175,7 @@ def finish(job: Job, title: str, about: dict[str, str]) -> str:
             job.store.write(f"{name}.sfz", text.encode())
     where = job.store.address
     if not job.store.remote:
-        where = str(_write_page(job, about))
+        where = inputs.shown(_write_page(job, about, stopped))
     if job.replaced:
         old = [file for file in manifest.read(job.store) if file not in files]
         names = {name for name, _, _ in job.bank.points}
@@ -205,51 +191,53 @@ def finish(job: Job, title: str, about: dict[str, str]) -> str:
     return where
 
 
-def _write_page(job: Job, about: dict[str, str]) -> Path:
-    folder = Path(job.store.address)
+def _write_page(job: Job, about: dict[str, str], stopped: bool) -> Path:
+    folder, seed = Path(job.store.address), int(about["seed"])
     clips = [Clip(job.bank.files[name, pitch].removesuffix(".wav"), title, "bank",
                   tuple(job.bank.corners), weights, pitch=float(pitch))
              for (name, _, title), weights in zip(job.bank.points, job.bank.weights)
-             for pitch in job.bank.pitches if job.bank.files[name, pitch] in job.records]
-    command = " ".join(["python -m workshop", *sys.argv[1:]])
-    run = reports.Run(command, about, int(about["seed"]), bundled="_starter" in about["weights"])
-    return write_page(folder, reports.page_of(folder, clips, run))
+             for pitch in job.bank.pitches]
+    command = example.command_line(seed)
+    record = {"command": command, "seed": seed, "weights": about["weights"], "options": {
+        key: value for key, value in about.items() if key not in ("seed", "weights")},
+        "clips": [asdict(clip) for clip in clips], "started": job.started, "stopped": stopped}
+    job.store.write(example.RUN_FILE, json.dumps(record, indent=1).encode("ascii"))
+    run = reports.Run(command, about, seed, bundled="_starter" in about["weights"],
+                      resume=command if stopped else "")
+    content = reports.page_of(folder, clips, run)
+    if content is None:  # no clip could be made
+        return folder
+    page = write_page(folder, content)
+    if folder.parent == OUTPUT:
+        write_index(OUTPUT)
+    return page
 
 
 # Before the work -----------------------------------------------------------------------------
 
 
 def print_plan(job: Job, todo: Sequence[dict], execute: cluster.Execute, workers: int) -> None:
-    """Print what the bank will take: clips, sound and hours, here and on more workers."""
+    """Print what the bank will take: clips, seconds of sound, and time here and on more workers."""
     seconds = sum(clip["seconds"] for clip in todo)
     print(f"{len(job.bank.points)} instruments, {len(job.bank.pitches)} pitches, "
-        f"{len(job.bank.clips)} clips; {len(todo)} to be made: {seconds:.0f} s of sound")
+          f"{len(job.bank.clips)} clips; {len(todo)} to be made: {seconds:.0f} s of sound")
     if not todo:
         return
     rate = _probe(job, execute, workers)
-    print(f"here, {workers} worker{'s' * (workers != 1)}: {rate:.2f} s of sound a second, so "
-        f"{duration(seconds / rate)}")
+    print(f"Here, {workers} worker{'s' * (workers != 1)}: {rate:.2f} s of sound a second, so "
+          f"{example.in_words(seconds / rate)}")
     each = rate / workers
-    print("on workers like these: " + ", ".join(
-        f"{count}: {duration(seconds / (each * min(count, len(todo) / tasks.CLIPS)))}"
+    print("On workers like these: " + ", ".join(
+        f"{count}: {example.in_words(seconds / (each * min(count, len(todo) / tasks.CLIPS)))}"
         for count in (1, 10, 100, 1000)))
 
 
 def _probe(job: Job, execute: cluster.Execute, workers: int) -> float:
-    """Seconds of sound that the workers make in a second, all at work for some seconds."""
+    """Return the seconds of sound that the workers make in a second, all at work."""
     work = [{**job.common, "kind": "probe", "name": f"{time.time_ns()}-{place}", "clips": [{}]}
             for place in range(workers)]
-    return float(np.sum([result["done"][0] for _, result in execute(work)]))
-
-
-def duration(seconds: float) -> str:
-    """A duration in words.
-
-    >>> [duration(seconds) for seconds in (20, 600, 36000, 1e6)]
-    ['20 s', '10 min', '10.0 h', '11.6 days']
-    """
-    for unit, length, digits in (("days", 172800, 1), ("h", 7200, 1), ("min", 120, 0)):
-        if seconds >= length:
-            size = {"days": 86400, "h": 3600, "min": 60}[unit]
-            return f"{seconds / size:.{digits}f} {unit}"
-    return f"{seconds:.0f} s"
+    rate = 0.0
+    for _, result in execute(work):
+        _stop(result)
+        rate += result["done"][0]
+    return rate

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from companion.options import formatter, number
@@ -23,26 +21,21 @@ def run(options: argparse.Namespace) -> None:
     job = (prepare_nsynth if options.kind == "nsynth" else prepare_gansynth)(options)
     todo = build.resume(job, options.overwrite)
     if options.plan:
-        with cluster.engine(options.workers, options.scheduler) as (execute, client):
-            if client is not None:
-                cluster.check_workers(client, job.checkpoint, job.weights)
-            build.print_plan(job, todo, execute, cluster.count(client))
+        with cluster.engine(options.workers, options.scheduler) as (execute, workers):
+            build.print_plan(job, todo, execute, workers)
         return
     if len(todo) > MOST_CLIPS and not options.yes:
         raise InputError(f"This bank has {len(todo):,} clips to make (limit {MOST_CLIPS}): --plan "
                          "estimates the time, --yes makes them.")
     try:
         if todo:
-            with cluster.engine(options.workers, options.scheduler) as (execute, client):
+            with cluster.engine(options.workers, options.scheduler) as (execute, _):
                 job.common["mark"] = tasks.mark(job.store)
-                if client is not None:
-                    cluster.check_workers(client, job.checkpoint, job.weights,
-                                          job.store.address, job.common["mark"])
-                build.make(job, todo, execute, _bars(options.quiet))
+                build.make(job, todo, execute)
     except KeyboardInterrupt:  # the page and the manifest of what is finished
         build.resume(job, options.overwrite)
         if job.records:
-            build.finish(job, title, describe(options, job))
+            build.finish(job, title, describe(options, job), stopped=True)
         print("The same command continues the bank.", flush=True)
         raise
     page = build.finish(job, title, describe(options, job))
@@ -126,9 +119,10 @@ def _job(options: argparse.Namespace, bank, checkpoint: Path, weights: dict, **c
     from workshop.bank import build
 
     store = _store(options)
-    return build.Job(bank, store, str(checkpoint), weights["digest"], {
+    return build.Job(bank, store, {
         **common, "kind": options.kind, "of": options.kind, "bank": store.address,
-        "checkpoint": str(checkpoint), "threads": options.threads}, keep_all=options.keep_all)
+        "checkpoint": str(checkpoint), "weights": weights["digest"], "threads": options.threads},
+        keep_all=options.keep_all)
 
 
 def describe(options: argparse.Namespace, job) -> dict[str, str]:
@@ -144,29 +138,6 @@ def describe(options: argparse.Namespace, job) -> dict[str, str]:
         words["instruments"] = options.instruments
     return words | {"pitches": ", ".join(map(note_name, job.bank.pitches)),
                     "length of a clip": f"{clip['seconds']:.3g} s"}
-
-
-def _bars(quiet: bool):
-    """What makes progress bars: how much is done, how fast, how long it will take."""
-    from tqdm import tqdm
-
-    class Bar(tqdm):
-        @property
-        def format_dict(self):
-            found = super().format_dict
-            rate = found["n"] / found["elapsed"] if found["elapsed"] else 0
-            pace = f"{rate:.1f} {found['unit']}/s" if rate >= 1 else (
-                f"{60 * rate:.1f} {found['unit']}/min")
-            return {**found, "pace": pace if rate else "starting"}
-
-    @contextlib.contextmanager
-    def bar(what: str, unit: str, total: int) -> Iterator[tqdm]:
-        with Bar(desc=what, unit=unit, total=total, smoothing=0, disable=quiet or not total,
-                 mininterval=0.5 if sys.stderr.isatty() else 10,
-                 bar_format="{desc}: {n_fmt} of {total_fmt} {unit}, {pace}, {remaining} left"
-                 ) as shown:
-            yield shown
-    return bar
 
 
 # Options -----------------------------------------------------------------------------------------

@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from companion.clips import numbered
+from companion import inputs
+from companion.clips import short_names
 from companion.page import note_name
 from companion.page.pitch import pitch_of
-from synths import InputError, files
-from synths.sounds import EXTENSIONS, find_sounds, load_audio
+from synths import InputError
+from synths.sounds import load_audio
 from workshop.bank import manifest, tasks
 
 _STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
@@ -50,6 +49,10 @@ class Corner:
     single: bool
     tuning: float = 0.0
 
+    def file(self, pitch: int) -> Path:
+        """Return the file of a note."""
+        return next(iter(self.notes.values())) if self.single else self.notes[pitch]
+
 
 @dataclass
 class Bank:
@@ -69,8 +72,6 @@ class Bank:
         The records of all clips, each once, as far as they are known before the work.
     sources : dict
         Digest of a prepared sound -> the sound, float32 [samples].
-    spoiled : dict
-        File of a clip -> why it cannot be made.
     corners : list of str
     weights : list of tuple
         Mixing weight of each corner, for each point; empty for GANSynth.
@@ -82,7 +83,6 @@ class Bank:
     files: dict[tuple[str, int], str] = field(default_factory=dict)
     clips: list[dict] = field(default_factory=list)
     sources: dict[str, np.ndarray] = field(default_factory=dict)
-    spoiled: dict[str, str] = field(default_factory=dict)
     corners: list[str] = field(default_factory=list)
     weights: list[tuple[float, ...]] = field(default_factory=list)
 
@@ -181,12 +181,13 @@ def note_pitch(path: Path, stated: int | None) -> float | None:
     if stated is None:
         print(f"{path.name}: {in_words(detected)}", flush=True)
         return detected
-    off = abs(detected - stated)
+    off = detected - stated
     print(f"{path.name}: {in_words(detected)}" + (
-        ", as its name states" if off <= 1 else f"; its name states {note_name(stated)}" + (
-            ", another octave (C3 = 60?)" if min(abs(off - 12), abs(off - 24)) <= 1 else ""
-        ) + ": the sound decides"), flush=True)
-    return detected if off > 1 else float(stated)
+        ", as its name states" if abs(off) <= 1 else
+        f"; its name states {note_name(stated)}" + (
+            ", another octave (C3 = 60?)" if min(abs(abs(off) - 12), abs(abs(off) - 24)) <= 1
+            else "") + ": the sound decides"), flush=True)
+    return detected if abs(off) > 1 else float(stated)
 
 
 # Corners -------------------------------------------------------------------------------------
@@ -203,38 +204,33 @@ def load_corners(paths: Sequence[str]) -> list[Corner]:
     """
     if not 2 <= len(paths) <= 4:
         raise InputError(f"A bank of mixes has two, three or four corners, not {len(paths)}.")
-    files = [Path(path) for path in paths]
-    stems = [re.sub(r"[^\w.-]+", "-", path.resolve().name if path.is_dir() else path.stem)
-             for path in files]
-    return [_folder(path, name) if path.is_dir() else _single(path, name)
-            for path, name in zip(files, numbered(stems))]
+    found = [inputs.sound_path(path) for path in paths]
+    sounds = [inputs.choose_sounds([str(path)], (), False) for path in found]
+    return [_folder(each, name) if path.is_dir() else _single(path, name)
+            for path, each, name in zip(
+                found, sounds, short_names([path.resolve() for path in found]))]
 
 
-def _folder(path: Path, name: str) -> Corner:
-    found, left_out = find_sounds(path)
-    if left_out:
-        print(f"Left out of {path}: {', '.join(left_out)}")
-    if not found:
-        raise InputError(f"{path} holds no sound ({', '.join(EXTENSIONS)}): name another folder.")
-    stated = [pitch_in_name(file.stem) for file in found]
-    numbers = [number_in_name(file.stem) for file in found]
-    if not any(stated) and None not in numbers and _rise_together(
-            numbers, [detected_pitch(file) for file in found]):
-        stated = numbers  # a number alone is no pitch: "SH-101", "take 12"
+def _folder(sounds: Sequence[Path], name: str) -> Corner:
+    pitches = [pitch_in_name(file.stem) for file in sounds]
+    numbers = [number_in_name(file.stem) for file in sounds]
+    if not any(pitches) and None not in numbers and _rise_together(
+            numbers, [detected_pitch(file) for file in sounds]):
+        pitches = numbers  # a number alone is no pitch: "SH-101", "take 12"
     notes: dict[int, Path] = {}
-    for file, each in zip(found, stated):
-        pitch = note_pitch(file, each)
+    for file, stated in zip(sounds, pitches):
+        pitch = note_pitch(file, stated)
         if pitch is None:
             raise InputError(f"{file} has no steady pitch, and its name states none: put a MIDI "
                              f"number or a note into the name, such as {name}_p60.wav.")
         if round(pitch) in notes:
-            raise InputError(f"{notes[round(pitch)].name} and {file.name} in {path} both have the "
-                             f"pitch {note_name(round(pitch))}: leave one.")
+            raise InputError(f"{notes[round(pitch)].name} and {file.name} in {file.parent} both "
+                             f"have the pitch {note_name(round(pitch))}: leave one.")
         notes[round(pitch)] = file
     return Corner(name, notes, single=False)
 
 
-def _rise_together(numbers: Sequence[Any], pitches: Sequence[float | None]) -> bool:
+def _rise_together(numbers: Sequence[int | None], pitches: Sequence[float | None]) -> bool:
     """Return whether the pitches that were detected rise as the numbers in the names do."""
     pairs = sorted((number, pitch) for number, pitch in zip(numbers, pitches) if pitch is not None)
     return len(pairs) > 1 and len(set(numbers)) == len(numbers) and all(
@@ -242,8 +238,6 @@ def _rise_together(numbers: Sequence[Any], pitches: Sequence[float | None]) -> b
 
 
 def _single(path: Path, name: str) -> Corner:
-    if not path.is_file():
-        raise InputError(f"{path} does not exist: a corner is a sound or a folder of notes.")
     pitch = note_pitch(path, pitch_in_name(path.stem))
     if pitch is None:
         pitch = _UNPITCHED
@@ -303,7 +297,7 @@ def load_note(corner: Corner, pitch: int, samples: int) -> np.ndarray:
     """A corner's note: float32 [samples], 16 kHz, mono, cut or followed by silence."""
     if not corner.single:
         return load_audio(corner.notes[pitch], samples)
-    path, = corner.notes.values()
+    path = corner.file(pitch)
     if pitch == corner.tuning:
         return load_audio(path, samples)
     import soxr
@@ -364,10 +358,6 @@ def plan_nsynth(corners: Sequence[Corner], size: int, pitches: Sequence[int], sa
         What all clips share: ``weights`` (name and digest), ``seed``, ``precision``,
         ``temperature``.
 
-    Raises
-    ------
-    InputError
-        If no note of the corners can be used.
     """
     points = grid(len(corners), size)
     bank = Bank("nsynth", [], list(pitches), corners=[corner.name for corner in corners])
@@ -381,19 +371,13 @@ def plan_nsynth(corners: Sequence[Corner], size: int, pitches: Sequence[int], sa
         notes = [_prepared(corner, pitch, samples, bank) for corner in corners]
         for name, _, shares in points:
             file = f"clips/{name}_p{pitch:03d}.wav"
-            used = [(note, corner.name, share) for note, corner, share
+            used = [(digest, corner, share) for digest, corner, share
                     in zip(notes, corners, shares) if share]
-            wrong = [note.fault for note, _, _ in used if note.fault]
             record = _nsynth_record(file, used, pitch, samples, settings)
             record["recipe"] = manifest.recipe(record)
             bank.files[name, pitch] = made.setdefault(record["identity"], file)
             if bank.files[name, pitch] == file:
                 bank.clips.append(record)
-                if wrong:
-                    bank.spoiled[file] = wrong[0]
-    if not bank.sources:
-        raise InputError("None of the corners' notes can be used: "
-                         f"{next(iter(bank.spoiled.values()), 'there is none')}")
     return bank
 
 
@@ -404,37 +388,26 @@ def set_precision(bank: Bank, precision: str) -> None:
         clip["recipe"] = manifest.recipe(clip)
 
 
-@dataclass(frozen=True)
-class _Note:
-    digest: str
-    file: str
-    fault: str = ""
-
-
-def _prepared(corner: Corner, pitch: int, samples: int, bank: Bank) -> _Note:
-    """Load a note and put it among the bank's sources; a sound that cannot be used is noted."""
-    path = next(iter(corner.notes.values())) if corner.single else corner.notes[pitch]
-    name = files.shortened(path.name)
-    try:
-        audio = load_note(corner, pitch, samples)
-    except InputError as error:
-        return _Note(manifest.digest(os.fsencode(path)), name, str(error))
+def _prepared(corner: Corner, pitch: int, samples: int, bank: Bank) -> str:
+    """Load a note, put it among the bank's sources and return its digest."""
+    audio = load_note(corner, pitch, samples)
     file = io.BytesIO()
     np.save(file, audio, allow_pickle=False)
     digest = manifest.digest(file.getvalue())
     bank.sources[digest] = audio
-    return _Note(digest, name)
+    return digest
 
 
-def _nsynth_record(file: str, used: Sequence[tuple], pitch: int, samples: int,
+def _nsynth_record(file: str, used: Sequence[tuple[str, Corner, float]], pitch: int, samples: int,
                    settings: dict) -> dict:
     weights = settings["weights"]["digest"]
     shares: dict[str, float] = {}
-    for note, _, share in used:  # a sound that stands in two corners counts once
-        shares[note.digest] = shares.get(note.digest, 0) + share
+    for digest, _, share in used:  # a sound of two corners counts once
+        shares[digest] = shares.get(digest, 0) + share
     identity = " ".join([weights, *(f"{digest}:{share:.9f}" for digest, share
                                     in sorted(shares.items())), f"p{pitch}"])
-    names = {note.digest: {"name": name, "sound": note.file} for note, name, _ in used}
+    names = {digest: {"name": corner.name, "sound": corner.file(pitch).name}
+             for digest, corner, _ in used}
     return {**settings, "file": file, "identity": identity, "pitch": pitch,
             "seconds": samples // 512 * 512 / tasks.SAMPLE_RATE,
             "sources": [{**names[digest], "digest": digest, "share": share,

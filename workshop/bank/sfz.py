@@ -28,15 +28,15 @@ def instrument(title: str, clips: Mapping[int, dict]) -> str:
     Parameters
     ----------
     title : str
-        Said in its first line.
+        For its first line.
     clips : mapping
         MIDI pitch -> the clip's record, with ``file`` and ``level`` (dB).
 
     Returns
     -------
     str
-        Clips are only ever turned down, to the level of the quietest (by 12 dB at most): so none
-        clips, and neighbouring keys are as loud as each other.
+        Clips are only turned down, to the level of the quietest one, by `DEPTH` at most.  So no
+        clip exceeds full scale, and neighbouring keys are equally loud.
     """
     levels = {pitch: record["level"] for pitch, record in clips.items()}
     wanted = max(min(levels.values()), max(levels.values()) - DEPTH)

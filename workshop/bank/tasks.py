@@ -41,38 +41,32 @@ def run(task: dict) -> dict:
     Parameters
     ----------
     task : dict
-        ``kind`` ("encode", "nsynth" or "gansynth"), ``bank`` (address), ``mark`` (from `mark`),
-        ``checkpoint`` (prefix), ``threads``, ``name``, and what the kind needs: ``sources``; or
-        ``clips``, records as in the manifest.
+        ``kind`` ("encode", "nsynth", "gansynth" or "probe"), ``bank`` (address), ``mark`` (from
+        `mark`), ``checkpoint`` (prefix), ``weights`` (their digest), ``threads``, ``name``, and
+        ``sources`` or ``clips``, records as in the manifest.
 
     Returns
     -------
     dict
         ``done``: the finished records (of sources, their names); ``failed``: name -> reason;
-        ``stop``: why nothing more can be written, or None; ``seconds``: how long it took.
+        ``stop``: why nothing more can be written, or None.
     """
-    began = time.perf_counter()
-    result = _run(task)
-    result["seconds"] = time.perf_counter() - began
-    return result
-
-
-def _run(task: dict) -> dict:
     result: dict = {"name": task["name"], "done": [], "failed": {}, "stop": None}
     try:
         with _LOCK:
-            store = Store(task["bank"])
-            if "mark" in task and (lack := check_bank(task["bank"], task["mark"])):
-                raise StoreError(f"A worker {lack}")
-            _WORK[task["kind"]](task, store, result)
+            if missing := lack(task):
+                raise StoreError(f"A worker {missing}.")
+            _WORK[task["kind"]](task, Store(task["bank"]), result)
     except StoreError as error:
         result["stop"] = str(error)
     except Exception as error:  # one of its clips cannot be made: which?
+        if task["kind"] == "probe":
+            raise
         parts = singles(task)
         if len(parts) == 1:
             result["failed"][name_of(parts[0])] = reason(error)
             return result
-        for each in map(_run, parts):
+        for each in map(run, parts):
             result["done"].extend(each["done"])
             result["failed"].update(each["failed"])
             result["stop"] = result["stop"] or each["stop"]
@@ -91,17 +85,6 @@ def name_of(task: dict) -> str:
     return task["sources"][0] if task["kind"] == "encode" else task["clips"][0]["file"]
 
 
-def check_weights(prefix: str, expected: str) -> str | None:
-    """What a worker lacks, in words; None if it has the weights."""
-    try:
-        if weights_digest(prefix) != expected:
-            return f"has other weights at {prefix}"
-        checkpoints.check(Path(prefix))
-    except (InputError, OSError):
-        return f"has no weights at {prefix}"
-    return None
-
-
 def mark(store: Store) -> str:
     """The bank's mark, by which a worker knows that it sees the same folder; made once."""
     found = store.read(MARK)
@@ -111,14 +94,18 @@ def mark(store: Store) -> str:
     return found.decode("ascii", "replace")
 
 
-def check_bank(address: str, expected: str) -> str | None:
-    """What a worker lacks, in words; None if it sees the bank.
+def lack(task: dict) -> str | None:
+    """Return what this worker lacks, in words; None if it has the weights and sees the bank.
 
-    A folder of the same name on a disk of its own is not the bank: what it writes there is lost.
+    A folder of the same name on another disk is not the bank: what is written there is lost.
     """
-    found = Store(address).read(MARK)
-    return None if found == expected.encode() else (
-        f"does not see the bank {address}: give an --output that all workers share")
+    prefix = task["checkpoint"]
+    if not Path(f"{prefix}.index").is_file() or weights_digest(prefix) != task["weights"]:
+        return (f"does not have the same weights at {prefix}: put the checkpoint there, at the "
+                "same path on every machine")
+    if "mark" in task and Store(task["bank"]).read(MARK) != task["mark"].encode():
+        return f"does not see the bank {task['bank']}: give an --output that all workers share"
+    return None
 
 
 def weights_digest(prefix: str | Path) -> str:
