@@ -31,6 +31,7 @@ from benchmarks.common import RESULTS, machine
 from synths import InputError, files
 from synths.sounds import load_audio
 from synths.weights import checkpoints
+from training import report
 from training.nsynth import adapt, evaluate, own
 
 RATE, LEVEL = evaluate.SAMPLE_RATE, own.LOUDNESS
@@ -148,9 +149,8 @@ def main(arguments: list[str] | None = None) -> int:
         "nats": {name: {"before": round(before, 3), "after": round(after, 3)} for
                  name, before, after in zip(card["sounds"], progress["before"],
                                             progress["best"])},
-        "figures": evaluate.clean(figures)}
-    with files.writing(options.output) as file:
-        file.write(evaluate.as_json(kept).encode())
+        "figures": report.clean(figures)}
+    report.write_json(options.output, kept)
     print(table(kept))
     return 0
 

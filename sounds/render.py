@@ -51,22 +51,30 @@ def soundfont() -> Path:
     )
 
 
-def _midi(program: int, pitches: Sequence[int], velocity: int, hold: float, length: float,
-          bank: int) -> mido.MidiFile:
-    """A score that plays `pitches` one after the other, each cut off before the next."""
+def _midi(programs: Sequence[int], pitches: Sequence[int], velocity: int, hold: float,
+          length: float, bank: int) -> mido.MidiFile:
+    """A score that plays notes one after the other, each cut off before the next."""
     midi = mido.MidiFile(ticks_per_beat=_TICKS_PER_SECOND)
     track = mido.MidiTrack()
     midi.tracks.append(track)
     track.append(mido.MetaMessage("set_tempo", tempo=1_000_000))
-    track.append(mido.Message("control_change", control=0, value=bank))
-    track.append(mido.Message("program_change", program=program))
+    # Bank 128, the drum kits', cannot be said in MIDI: channel 10 plays from it.
+    channel = 9 if bank == 128 else 0
+    if bank < 128:
+        track.append(mido.Message("control_change", control=0, value=bank))
     events = []
-    for i, pitch in enumerate(pitches):
+    for i, (program, pitch) in enumerate(zip(programs, pitches)):
         start = _GAP + i * (length + _GAP)
-        events.append((start, mido.Message("note_on", note=int(pitch), velocity=velocity)))
-        events.append((start + hold, mido.Message("note_off", note=int(pitch))))
+        if i == 0 or program != programs[i - 1]:
+            events.append((start - _GAP / 2, mido.Message("program_change", program=program,
+                                                          channel=channel)))
+        events.append((start, mido.Message("note_on", note=int(pitch), velocity=velocity,
+                                            channel=channel)))
+        events.append((start + hold, mido.Message("note_off", note=int(pitch),
+                                                   channel=channel)))
         # "All sound off": the tail of one note must not ring into the next.
-        events.append((start + length, mido.Message("control_change", control=120, value=0)))
+        events.append((start + length, mido.Message("control_change", control=120, value=0,
+                                                     channel=channel)))
     events.sort(key=lambda event: event[0])
     now = 0
     for second, message in events:
@@ -76,14 +84,15 @@ def _midi(program: int, pitches: Sequence[int], velocity: int, hold: float, leng
     return midi
 
 
-def render_notes(program: int, pitches: Sequence[int], *, velocity: int = 100, hold: float = 1.0,
-                 length: float = 1.5, sample_rate: int = 16000, bank: int = 0) -> np.ndarray:
-    """Render notes of one General MIDI program, each alone, dry and mono.
+def render_notes(program: int | Sequence[int], pitches: Sequence[int], *, velocity: int = 100, hold: float = 1.0,
+                 length: float = 1.5, sample_rate: int = 16000, bank: int = 0,
+                 font: Path | None = None) -> np.ndarray:
+    """Render notes of General MIDI programs, each alone, dry and mono.
 
     Parameters
     ----------
-    program : int
-        General MIDI program, 0-based (33 is the fingered electric bass).
+    program : int or sequence of int
+        General MIDI program of all notes or of each, 0-based (33 is the fingered electric bass).
     pitches : sequence of int
         MIDI pitches 0..127.
     velocity : int
@@ -93,7 +102,9 @@ def render_notes(program: int, pitches: Sequence[int], *, velocity: int = 100, h
     sample_rate : int
         Hz.
     bank : int
-        Bank number, 0 for the General MIDI set.
+        Bank number, 0 for the General MIDI set, 128 for drum kits.
+    font : Path, optional
+        The sound font to play, FluidR3 if left out.
 
     Returns
     -------
@@ -107,20 +118,22 @@ def render_notes(program: int, pitches: Sequence[int], *, velocity: int = 100, h
         If a number is out of range, or fluidsynth or the sound font is missing.
     """
     pitches = [int(pitch) for pitch in pitches]
-    for name, value, low, high in (("program", program, 0, 127), ("velocity", velocity, 1, 127),
+    programs = [int(each) for each in np.broadcast_to(program, len(pitches))]
+    for name, value, low, high in (("velocity", velocity, 1, 127),
+                                   *(("program", each, 0, 127) for each in programs),
                                    *(("pitch", pitch, 0, 127) for pitch in pitches)):
         if not low <= value <= high:
             raise InputError(f"A {name} must be {low} to {high}, not {value}: name another.")
     if not 0 < hold <= length:
         raise InputError(f"hold must be over 0 and at most length ({length} s), not {hold} s.")
-    font, command = soundfont(), shutil.which("fluidsynth")
+    font, command = font or soundfont(), shutil.which("fluidsynth")
     if command is None:
         raise InputError("The program fluidsynth is not installed: install it (Debian package "
                          "fluidsynth) and run again.")
     samples = round(length * sample_rate)
     with tempfile.TemporaryDirectory() as folder:
         score, sound = Path(folder, "notes.mid"), Path(folder, "notes.wav")
-        _midi(program, pitches, velocity, hold, length, bank).save(score)
+        _midi(programs, pitches, velocity, hold, length, bank).save(score)
         done = subprocess.run(
             [command, "-n", "-i", "-q", "-R", "0", "-C", "0", "-g", "0.5", "-r", str(sample_rate),
              "-O", "float", "-T", "wav", "-F", str(sound), str(font), str(score)],

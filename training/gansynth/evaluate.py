@@ -12,7 +12,6 @@ targets (the official ones) get the rows that need none.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from synths.files import writing
 from synths.gansynth import Model
 from synths.gansynth.specgrams import SpecgramInverter
 from synths.weights import checkpoints
-from training import card, measures
+from training import measures, report
 from training.gansynth import data, spectra
 
 RATE = spectra.SAMPLE_RATE
@@ -212,7 +211,7 @@ def evaluate(prefix: Path, seeds: Sequence[int], output: Path, levels: list[np.n
         figures["random notes"][str(seed)] = notes
         figures["apart"][str(seed)] = apart(model, seed, levels, quick)
         if seed == seeds[0]:
-            sheet(output / "random.png", clips)
+            report.sheet(output / "random.png", dict(clips), 4, "Frequency (kHz) over time (s)", draw)
         done()
     if levels is None:
         return figures
@@ -223,10 +222,10 @@ def evaluate(prefix: Path, seeds: Sequence[int], output: Path, levels: list[np.n
     figures["vibrato"] = vibrato(model, levels)
     done()
     figures["decay"], figures["attack"], clips = shapes(model, levels)
-    sheet(output / "anchors.png", clips)
+    report.sheet(output / "anchors.png", dict(clips), 4, "Frequency (kHz) over time (s)", draw)
     done()
     figures["held-out pairs"], clips = held_out(model, levels)
-    sheet(output / "held_out.png", clips)
+    report.sheet(output / "held_out.png", dict(clips), 4, "Frequency (kHz) over time (s)", draw)
     done()
     return figures
 
@@ -403,24 +402,11 @@ def recordings() -> np.ndarray | None:
         return None
 
 
-def sheet(path: Path, clips: list[tuple[str, np.ndarray]], columns: int = 4) -> None:
-    """Draw the spectrograms of clips on one page, 80 dB deep, up to 8 kHz."""
-    from matplotlib.figure import Figure
-    rows = -(-len(clips) // columns)
-    figure = Figure(figsize=(4.2 * columns, 2.6 * rows), layout="constrained")
-    for index, (title, audio) in enumerate(clips):
-        axes = figure.add_subplot(rows, columns, index + 1)
-        levels = measures.log_spectra(at_peak(np.asarray(audio, float))).T
-        axes.imshow(levels, origin="lower", aspect="auto", cmap="magma", vmin=levels.max() - 80,
-                    vmax=levels.max(), extent=(0, len(audio) / RATE, 0, RATE / 2000))
-        axes.set_title(title, fontsize=9)
-        axes.tick_params(labelsize=7)
-        if index % columns == 0:
-            axes.set_ylabel("kHz", fontsize=8)
-        if index >= len(clips) - columns:
-            axes.set_xlabel("s", fontsize=8)
-    with writing(path) as file:
-        figure.savefig(file, dpi=80, format="png")
+def draw(axes, audio: np.ndarray) -> None:
+    """Draw a spectrogram, 80 dB deep, up to 8 kHz."""
+    levels = measures.log_spectra(at_peak(np.asarray(audio, float))).T
+    axes.imshow(levels, origin="lower", aspect="auto", cmap="magma", vmin=levels.max() - 80,
+                vmax=levels.max(), extent=(0, len(audio) / RATE, 0, RATE / 2000))
 
 
 def table(figures: dict) -> str:
@@ -463,23 +449,9 @@ def table(figures: dict) -> str:
              f"{held[_DISTANCE]:.1f} dB", "", ""),
             ("trained neighbours of these pairs",
              f"{held['the same for trained neighbours']:.1f} dB", "", "")]
-    lines = [f"| seeds {seeds} | here | in the targets | at least |", "|---|---|---|---|"]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    if not ours:
-        lines.append("\nVariety, vibrato, decay and held-out pairs are left out: these weights "
-                     "have no targets here.")
-    return "\n".join(lines)
-
-
-def write_card(path: Path, figures: dict) -> None:
-    """Put the table between the marks of a model card.
-
-    Raises
-    ------
-    InputError
-        If the card has no marks.
-    """
-    card.fill(path, f"\n{table(figures)}\n\n")
+    text = report.table([f"seeds {seeds}", "here", "in the targets", "at least"], rows)
+    return text if ours else text + ("\nVariety, vibrato, decay and held-out pairs are left out: "
+                                     "these weights have no targets here.\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -508,9 +480,9 @@ def main(arguments: list[str] | None = None) -> int:
         figures = evaluate(prefix, options.seeds, options.output, levels, options.quick,
                            lambda done, total: print(f"part {done} of {total}", file=sys.stderr))
         for folder in {options.output, options.card.parent if options.card else options.output}:
-            card.write(folder / "figures.json", json.dumps(figures, indent=1) + "\n")
+            report.write_json(folder / "figures.json", figures)
         if options.card:
-            write_card(options.card, figures)
+            report.fill(options.card, f"\n{table(figures)}\n")
     except (InputError, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -34,7 +34,7 @@ from synths.files import writing
 from training import STOPPED
 from training.gansynth import data, spectra
 from training.gansynth.model import BLOCKS, Generator
-from training.nsynth.muon import orthogonal
+from training.muon import Muon
 
 RUN = Path("training/runs/gansynth")
 STAGES = ("steady", "coarse", "fine")
@@ -143,33 +143,6 @@ def shading(shades: torch.Tensor, rows: torch.Tensor, count: int) -> torch.Tenso
     return slope - swell * (1.0 - rows / data.SWELL_ROWS).clamp(min=0.0)
 
 
-class Muon:
-    """Muon (Jordan et al., 2024) for kernels with equalised learning rates.
-
-    Every update has unit root mean square, which suits weights that are near one.
-    """
-
-    def __init__(self, parameters: list[torch.Tensor]) -> None:
-        self.parameters = parameters
-        self.moments = [torch.zeros_like(parameter) for parameter in parameters]
-
-    @torch.no_grad()
-    def step(self, rate: float, steady: list[bool]) -> None:
-        """Apply the gradients; of ``steady`` kernels the centre row alone is in use."""
-        groups: dict[tuple[int, int], list] = {}
-        for parameter, moment, narrow in zip(self.parameters, self.moments, steady):
-            moment.mul_(0.95).add_(parameter.grad)
-            update, place = parameter.grad + 0.95 * moment, parameter
-            if narrow:
-                update, place = update[:, :, 1], parameter[:, :, 1]
-            flat = update.reshape(len(update), -1)
-            groups.setdefault(tuple(flat.shape), []).append((flat, place))
-        for shape, members in groups.items():
-            updates = orthogonal(torch.stack([flat for flat, _ in members]))
-            for update, (_, place) in zip(updates, members):
-                place.add_(update.reshape(place.shape), alpha=-rate * math.sqrt(max(shape)))
-
-
 class Trainer:
     """The generator, what helps to train it, and one step of each stage."""
 
@@ -201,7 +174,9 @@ class Trainer:
                                          ).to(self.device)
         kernels = [layer.weight for layer in (*self.generator.first, *self.generator.second)]
         special = {id(p) for p in (*kernels, self.generator.pitch, self.generator.timbre)}
-        self.muon = Muon(kernels)
+        # Rates are equalised, weights near 1: updates have unit root mean square.
+        self.muon = Muon({str(i): kernel for i, kernel in enumerate(kernels)},
+                         lambda update: update.flatten(1)[None], scale=1.0)
         self.adam = torch.optim.Adam([
             {"params": [p for p in self.generator.parameters() if id(p) not in special],
              "times": 1.0},
@@ -418,7 +393,8 @@ class Trainer:
         for group in self.adam.param_groups:
             group["lr"] = 0.5 * rate * group["times"]
         self.adam.step()
-        self.muon.step(rate, steady + steady[1:])
+        narrow = {str(i) for i, centre in enumerate(steady + steady[1:]) if centre}
+        self.muon.step(rate, lambda name, kernel: kernel[:, :, 1] if name in narrow else kernel)
         for module in (self.generator, self.phase_head, self.envelope_head, self.clock_heads):
             module.zero_grad(set_to_none=True)
         self.averaged += 1
@@ -489,8 +465,8 @@ class Trainer:
         for head in ("phase_head", "envelope_head", "clock_heads"):
             for name, value in getattr(self, head).named_parameters():
                 arrays[f"{head}/{name}"] = value.detach().cpu().numpy()
-        for index, moment in enumerate(self.muon.moments):
-            arrays[f"moment/{index}"] = moment.cpu().numpy()
+        for name, moment in self.muon.moments.items():
+            arrays[f"moment/{name}"] = moment.cpu().numpy()
         for index, state in self.adam.state_dict()["state"].items():
             for kind, value in state.items():
                 arrays[f"adam/{index}/{kind}"] = value.cpu().numpy()
@@ -542,8 +518,8 @@ class Trainer:
             for head in ("phase_head", "envelope_head", "clock_heads"):
                 for name, value in getattr(self, head).named_parameters():
                     value.copy_(tensor(f"{head}/{name}"))
-            for index, moment in enumerate(self.muon.moments):
-                moment.copy_(tensor(f"moment/{index}"))
+            for name, moment in self.muon.moments.items():
+                moment.copy_(tensor(f"moment/{name}"))
         state = self.adam.state_dict()
         for name in arrays:
             if name.startswith("adam/"):

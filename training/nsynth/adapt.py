@@ -6,14 +6,13 @@ continues a run that was stopped.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,27 +114,12 @@ def in_words(nats: float) -> str:
     return f"{how} [{nats:.1f}]"
 
 
-@contextlib.contextmanager
-def averaged(trainer: Trainer) -> Iterator[None]:
-    """Give the network its averaged weights within the block."""
-    import torch
-
-    with torch.no_grad():
-        kept = [value.detach().clone() for value in trainer.values]
-        for value, average in zip(trainer.values, trainer.ema):
-            value.copy_(average)
-        try:
-            yield
-        finally:
-            for value, old in zip(trainer.values, kept):
-                value.copy_(old)
-
-
 def nats_of(trainer: Trainer, rows: Sequence[np.ndarray]) -> list[float]:
     """Return the negative log-likelihood of each sound [samples] in nats per sample."""
     import torch
 
     from training.nsynth.model import HOP, mu_law
+    from training.nsynth.train import averaged
 
     out = []
     with averaged(trainer):
@@ -243,7 +227,7 @@ class FineTuning:
                     steps += 1
                     before = trainer.samples
                     losses.append(trainer.step(next(batches), noise,
-                                               RATE * rate * min(1.0, steps / 100), EMA))
+                                               RATE * rate * min(1.0, steps / 100), stage))
                     progress.samples += trainer.samples - before
                     now = time.monotonic()
                     # A machine that slept did not train meanwhile.

@@ -1,7 +1,4 @@
-"""The NSynth starter's data set: notes, the shipped sounds and morphs between pairs of sounds.
-
-`python -m training.nsynth.data [--output FILE]` renders one .npz file of int16 audio at 16 kHz.
-Everything comes from the FluidR3 General MIDI font (MIT licence) and from `sounds/`.
+"""The bundled sounds in the NSynth starter's data set, and the morphs between pairs of them.
 
 A morph is what a mix of two encodings ought to sound like: it keeps the pitch, the phases and the
 timing of the sound that leads, and moves the level of every partial, in decibels, towards the
@@ -14,9 +11,6 @@ heard.
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -27,8 +21,6 @@ from scipy.signal import fftconvolve
 
 from sounds import make_sounds
 from sounds.render import render_notes
-from synths import InputError
-from synths.files import writing
 
 SAMPLE_RATE = 16000
 SAMPLES = 17600
@@ -40,7 +32,6 @@ HELD_OUT_PROGRAMS = (38, 75, 85)
 PITCHES = tuple(range(36, 84, 2))
 HELD_OUT_PITCHES = (43, 55, 67, 79)
 TRAIN, HELD_OUT_NOTE, HELD_OUT_INSTRUMENT, SHIPPED = 0, 1, 2, 3
-BROAD_MORPHS = 300
 # The morph goes somewhat further towards the second sound than the encodings' weights say, so
 # that a mix is heard as one.
 REACH = 2.4
@@ -222,64 +213,35 @@ def shipped_track(name: str) -> np.ndarray:
     return track
 
 
-def render(progress: Callable[[int, int], None] | None = None, seed: int = 0) -> dict:
-    """Render the data set.
+def near() -> dict[str, np.ndarray]:
+    """The held-out notes, the bundled sounds and the morphs between them.
 
     Returns
     -------
     dict
         `audio` int16 [n, SAMPLES]; `program`, `pitch`, `split` int16 [n] (program 128.. are the
-        shipped sounds in the order of `make_sounds.SOUNDS`, pitch 0); `track` float32
+        bundled sounds in the order of `make_sounds.SOUNDS`, pitch 0); `track` float32
         [n, SAMPLES / TRACK_HOP], the MIDI pitch over time, NaN for none; `morph_audio` int16
-        [m, SAMPLES], `morph_sources` int32 [m, 2] rows of `audio`, leading one first,
+        [m, SAMPLES], `morph_sources` int32 [m, 2] rows of `audio`, main one first,
         `morph_share` float32 [m] the second's share of the mix of encodings, `morph_weight`
-        float32 [m] how often it is drawn beside the others.
+        float32 [m] how often it is drawn relative to the others.
     """
-    rng = np.random.default_rng(seed)
     audio, labels = [], []
-    jobs = [(p, False) for p in PROGRAMS] + [(p, True) for p in HELD_OUT_PROGRAMS]
-    for done, (program, held_out) in enumerate(jobs):
-        pitches = HELD_OUT_PITCHES if held_out else PITCHES + HELD_OUT_PITCHES
-        for pitch, note in zip(pitches, notes(program, pitches)):
-            if np.any(note):
-                audio.append(note)
-                labels.append((program, pitch, HELD_OUT_INSTRUMENT if held_out else
-                               HELD_OUT_NOTE if pitch in HELD_OUT_PITCHES else TRAIN))
-        if progress:
-            progress(done + 1, len(jobs) + BROAD_MORPHS)
-    train = [i for i, label in enumerate(labels) if label[2] == TRAIN]
-    shipped = shipped_partials()
-    first = len(audio)
-    for k, (sound, _) in enumerate(shipped.values()):
+    for program in PROGRAMS + HELD_OUT_PROGRAMS:
+        split = HELD_OUT_INSTRUMENT if program in HELD_OUT_PROGRAMS else HELD_OUT_NOTE
+        for pitch, note in zip(HELD_OUT_PITCHES, notes(program, HELD_OUT_PITCHES)):
+            audio.append(note)
+            labels.append((program, pitch, split))
+    sounds, first = shipped_partials(), len(audio)
+    for k, (sound, _) in enumerate(sounds.values()):
         audio.append(sound)
         labels.append((128 + k, 0, SHIPPED))
-    found = {}
-
-    def note_partials(i: int) -> Partials:
-        if i not in found:
-            f0 = 440 * 2 ** ((labels[i][1] - 69) / 12)
-            found[i] = _harmonics(audio[i], np.full(SAMPLES, f0))
-        return found[i]
-
+    found = {name: partials for name, (_, partials) in sounds.items()}
     morphs, sources, shares, weights = [], [], [], []
-    # Few sounds, each in many pairs: splitting a sound into partials is the slow part.
-    pool = rng.choice(train, 40, replace=False)
-    while len(morphs) < BROAD_MORPHS:
-        a, b = rng.choice(pool, 2, replace=False)
-        if labels[a][0] == labels[b][0]:
-            continue
-        share = float(rng.uniform(0.15, 0.4))
-        morphs.append(_normalise(morph(note_partials(a), note_partials(b), REACH * share)))
-        sources.append((a, b))
-        shares.append(share)
-        weights.append(1.0)
-        if progress:
-            progress(len(jobs) + len(morphs), len(jobs) + BROAD_MORPHS)
-    shipped_found = {name: split for name, (_, split) in shipped.items()}
-    for i, j in permutations(range(len(shipped)), 2):
-        pair = (list(shipped)[i], list(shipped)[j])
+    for i, j in permutations(range(len(sounds)), 2):
+        pair = (list(sounds)[i], list(sounds)[j])
         for share in SHIPPED_SHARES + ((0.5,) if i < j else ()):
-            morphs.append(_normalise(shipped_morph(pair, shipped_found, share)))
+            morphs.append(_normalise(shipped_morph(pair, found, share)))
             sources.append((first + i, first + j))
             shares.append(share)
             hard = int(pair[0] in HARD_LEADS)
@@ -288,7 +250,7 @@ def render(progress: Callable[[int, int], None] | None = None, seed: int = 0) ->
             weights.append(HARDER ** hard)
     program, pitch, split = np.array(labels, np.int16).T
     track = np.repeat(pitch[:, None].astype(np.float32), SAMPLES // TRACK_HOP, axis=1)
-    for k, name in enumerate(shipped):
+    for k, name in enumerate(sounds):
         track[first + k] = shipped_track(name)
     return dict(audio=_int16(audio), program=program, pitch=pitch, split=split, track=track,
                 morph_audio=_int16(morphs), morph_sources=np.array(sources, np.int32),
@@ -298,32 +260,3 @@ def render(progress: Callable[[int, int], None] | None = None, seed: int = 0) ->
 
 def _int16(rows: list[np.ndarray]) -> np.ndarray:
     return np.round(np.stack(rows) * 32767).astype(np.int16)
-
-
-def write(path: Path, progress: Callable[[int, int], None] | None = None) -> Path:
-    """Render the data set to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = render(progress)
-    with writing(path) as file:
-        np.savez(file, **arrays)
-    return path
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Render the data set; see the module's head."""
-    parser = argparse.ArgumentParser(prog="python -m training.nsynth.data", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("training/runs/nsynth/data.npz"),
-                        metavar="FILE", help="default: %(default)s")
-    options = parser.parse_args(arguments)
-    try:
-        path = write(options.output)
-    except (InputError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(f"{path} ({path.stat().st_size / 1e6:.0f} MB)")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -308,7 +308,7 @@ def render(sounds: Mapping[str, np.ndarray], seconds: float,
     Returns
     -------
     dict
-        As `data.render`, the own sounds in the place of the shipped ones (`split` 3); and `own`
+        As `data.near`, the own sounds in the place of the shipped ones (`split` 3); and `own`
         int [sounds], the row of each as loud as its file, `pitched` bool [sounds].
     """
     length = row_length(seconds)

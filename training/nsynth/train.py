@@ -1,29 +1,30 @@
-"""Train the NSynth starter: `python -m training.nsynth.train --minutes M`.
+"""Train the NSynth starter: `python -m training.nsynth.train --stage STAGE --minutes M`.
 
-Renders the data set if it is missing, goes on from the state of the last run if there is one,
-trains for M minutes on a CUDA GPU or the CPU, writes its state every few minutes and at the end,
-and exports a TensorFlow checkpoint where TensorFlow is installed.  Only PyTorch, NumPy and SciPy
-are needed once the data set is there.
+Renders the data set if it is missing, resumes from the state of the last run if there is one,
+trains for M minutes on a CUDA GPU or the CPU, saves its state every few minutes and at the end, and
+exports a TensorFlow checkpoint if TensorFlow is installed.  Once the data set exists, only PyTorch,
+NumPy and SciPy are needed.
 
-Three stages.  "broad": notes of all instruments, to learn how sound goes on; "near": mostly the
-shipped sounds and the morphs between them, the instruments kept in the mix; "fine": more of these,
-moved less in pitch and level.  Without `--stage` half of the time is broad, three tenths near.
+Four stages.  "encoder" trains the encoder alone, by auxiliary losses: a linear probe of its
+encodings must give pitch and spectral envelope.  The other three train the decoder and leave the
+encoder as it is: "broad" on all sounds and mixes of random pairs, "near" and "fine" with more and
+more of the bundled sounds and the morphs between them.
 
-What keeps the free-running sound clean is what the decoder hears while it learns: the past it is
-given is wrong most of the time, by noise or by its own guesses, and the future it must predict is
-right; and where the past has strayed from the encoding's pitch, the future comes back to it.  The
-encoder is told to tell the pitch: a linear reading of its encodings has to give it.
+Teacher forcing alone does not prepare the decoder for its own errors.  So its input history is
+corrupted in most crops, by noise or by its own guesses, while the targets are true; and where the
+history has drifted from the encoding's pitch, the target returns to it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from itertools import repeat
@@ -31,18 +32,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.signal import iirpeak, lfilter
+import torch.nn.functional as F
+from scipy.io import wavfile
+from scipy.signal import fftconvolve, iirpeak, istft, lfilter, stft
 
 from synths.files import writing
-from training import STOPPED
+from training import STOPPED, measures
+from training.muon import Muon
 from training.nsynth.fused import Fused
 from training.nsynth.model import HOP, Autoencoder, Size, mu_law
-from training.nsynth.muon import Muon
 from training.nsynth.names import state_of
 
 RUN = Path("training/runs/nsynth")
+SAMPLE_RATE = 16000
 TRAIN, HELD_OUT_NOTE, HELD_OUT_INSTRUMENT, SHIPPED = 0, 1, 2, 3
-PITCH_WEIGHT = 0.5
+PITCH_WEIGHT, COLOUR_WEIGHT = 0.5, 0.1
+BANDS = 24
+# How much further a mix's colour goes to the second sound's than the encodings' shares say.
+REACH = 1.6
 # Share of crops whose pitch strays from what the encoding says, and comes back.
 WOBBLES = 0.4
 # Mixed encodings get noise of up to this many standard deviations: a mix that is played is never
@@ -61,10 +68,10 @@ STRAYED, PARTS = 0.12, 1 / 3
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage trains on: shares of crops, and how far sounds are moved."""
+    """What a stage trains on: shares of crops, and how far sounds are moved; and what it trains."""
 
     notes: float
-    morphs: float
+    mixes: float            # of random pairs of notes
     shipped: float
     shipped_morphs: float
     semitones: float        # notes are moved up or down by at most this
@@ -73,18 +80,23 @@ class Stage:
     ema: float
     exact: float = 0.2      # share of crops that are not moved in pitch
     quietest: float = 0.5   # times as loud as the sound; the loudest are 1.15 times
+    effects: float = 0.0    # share of notes that are made brighter, duller or reverberant
+    encoder: bool = True    # whether these learn
+    decoder: bool = True
 
 
 STAGES = {
-    "broad": Stage(0.42, 0.03, 0.30, 0.25, 1.0, 0.5, 3e-3, 0.999),
-    "near": Stage(0.25, 0.02, 0.28, 0.45, 1.5, 0.35, 1.5e-3, 0.999),
-    "fine": Stage(0.15, 0.01, 0.37, 0.47, 1.5, 0.15, 1.5e-3, 0.999, exact=0.5, quietest=0.7),
+    "encoder": Stage(0.95, 0.0, 0.05, 0.0, 2.0, 2.0, 3e-3, 0.998, effects=0.5, decoder=False),
+    "broad": Stage(0.63, 0.25, 0.06, 0.06, 1.5, 0.5, 1.5e-3, 0.999, effects=0.3, encoder=False),
+    "near": Stage(0.40, 0.20, 0.20, 0.20, 1.5, 0.35, 1.5e-3, 0.999, effects=0.2, encoder=False),
+    "fine": Stage(0.30, 0.15, 0.25, 0.30, 1.5, 0.15, 1.5e-3, 0.999, exact=0.5, quietest=0.7,
+                  encoder=False),
 }
 # On a GPU: half precision keeps the likelihood to 0.0001 nats, where bfloat16 loses 0.01; gradients
 # are scaled by this so that small ones are not lost.
 GRADIENT_SCALE = 4096.0
-# Of a whole run's time.
-TIME_SHARES = {"broad": 0.5, "near": 0.3, "fine": 0.2}
+# Share of a run in whose last part the learning rate falls.
+FALL = 0.6
 
 # Windowed-sinc interpolation, 12 taps at 512 positions between two samples.
 _TAPS, _PHASES = 12, 512
@@ -129,6 +141,28 @@ def now_and_then(rng: np.random.Generator, length: int, most: float,
     return np.interp(np.arange(length), moments, levels)
 
 
+_COLOUR = measures.mel_bands(20, 512)
+
+
+def coloured(lead: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
+    """A sound whose levels, in 20 bands over time, go this share of the way to another's."""
+    _, _, spectrum = stft(lead, nperseg=512, noverlap=384)
+    _, _, wanted = stft(other, nperseg=512, noverlap=384)
+    levels = [10 * np.log10(_COLOUR @ np.abs(x) ** 2 + 1e-9) for x in (spectrum, wanted)]
+    gain = np.clip(share * (levels[1] - levels[0]), -18, 12)
+    gain = (_COLOUR / _COLOUR.sum(0).clip(1e-9)).T @ gain
+    _, audio = istft(spectrum * 10 ** (gain / 20), nperseg=512, noverlap=384)
+    return np.clip(audio[:lead.size], -1, 1)
+
+
+def _weights(share: float, rng: np.random.Generator) -> list[float]:
+    """The weights of a mix's two encodings: half of the time as the book adds them, the first
+    whole, and half of the time as shares of 1.
+    """
+    whole = 1.0 if rng.random() < 0.5 else 1 - share
+    return [whole, whole * share / (1 - share)]
+
+
 @dataclass
 class Source:
     """A crop to encode: audio [length], and its MIDI pitch in each frame, NaN where none."""
@@ -155,7 +189,7 @@ class Crops:
     Parameters
     ----------
     data : mapping
-        As `training.nsynth.data.render` returns it.
+        As `training.nsynth.broad.render` returns it.
     stage : Stage
     length : int
         Samples, a multiple of 512.
@@ -166,8 +200,6 @@ class Crops:
         self.data, self.stage, self.length, self.rng = data, stage, length, rng
         split = data["split"]
         self.notes, self.shipped = np.flatnonzero(split == TRAIN), np.flatnonzero(split == SHIPPED)
-        near = np.isin(data["morph_sources"][:, 0], self.shipped)
-        self.morphs, self.shipped_morphs = np.flatnonzero(~near), np.flatnonzero(near)
 
     def _start(self) -> float:
         # One crop in four holds the onset: generation always begins there.
@@ -193,9 +225,34 @@ class Crops:
             semitones += np.where(time >= at, rng.normal(0, 0.7) * fall, 0)
         return 2 ** (semitones / 12)
 
-    def _source(self, i: int, start: float, rate: float | np.ndarray, level: float) -> Source:
+    def _effect(self) -> Callable[[np.ndarray], np.ndarray]:
+        """Something that makes notes brighter or duller, or reverberant, or leaves them as they are.
+
+        No filter looks ahead, and the peak stays.
+        """
+        rng = self.rng
+        if rng.random() > self.stage.effects:
+            return lambda audio: audio
+        pole = math.exp(-2 * math.pi * 10 ** rng.uniform(2.5, 3.6) / SAMPLE_RATE)
+        shelf = 10 ** (rng.uniform(-15, 15) / 20)
+        response = np.zeros(1)
+        if rng.random() < 0.3:
+            time = np.arange(int(10 ** rng.uniform(2.9, 3.9)))
+            response = rng.standard_normal(time.size) * np.exp(-5 * time / time.size)
+            response *= rng.uniform(0.05, 0.7) / np.sqrt(np.sum(response ** 2))
+
+        def heard(audio: np.ndarray) -> np.ndarray:
+            low = lfilter([1 - pole], [1, -pole], audio)
+            out = low + shelf * (audio - low)
+            out = out + fftconvolve(out, response)[:out.size]
+            return out * (np.abs(audio).max() / max(np.abs(out).max(), 1e-9))
+
+        return heard
+
+    def _source(self, i: int, start: float, rate: float | np.ndarray, level: float,
+                effect: Callable[[np.ndarray], np.ndarray] = lambda audio: audio) -> Source:
         at = positions(start, rate, self.length)
-        audio = level * crop(self.data["audio"][i], at)
+        audio = effect(level * crop(self.data["audio"][i], at))
         middle = at[HOP // 2::HOP]
         speed = np.broadcast_to(rate, self.length)[HOP // 2::HOP]
         hop = self.data["audio"].shape[1] / self.data["track"].shape[1]
@@ -224,16 +281,17 @@ class Crops:
         """Draw one."""
         rng, stage, start = self.rng, self.stage, self._start()
         level = float(rng.uniform(stage.quietest, 1.15)) if rng.random() < 0.7 else 1.0
-        kind = rng.choice(4, p=np.array([stage.notes, stage.morphs, stage.shipped,
+        kind = rng.choice(4, p=np.array([stage.notes, stage.mixes, stage.shipped,
                                          stage.shipped_morphs]))
         if kind in (0, 2):
             i = rng.choice(self.notes if kind == 0 else self.shipped)
             rate = self._rate(stage.semitones if kind == 0 else stage.shipped_semitones)
             if kind == 0 and rng.random() < 0.12:  # a glide, as in the meow
                 rate = rate * 2 ** (np.linspace(0, rng.uniform(-4, 4), self.length) / 12)
-            source, wobble = self._source(i, start, rate, level), self._wobble()
-            audio = source.audio if np.ndim(wobble) == 0 else level * crop(
-                self.data["audio"][i], positions(start, rate * wobble, self.length))
+            effect = self._effect() if kind == 0 else lambda audio: audio
+            source, wobble = self._source(i, start, rate, level, effect), self._wobble()
+            audio = source.audio if np.ndim(wobble) == 0 else effect(level * crop(
+                self.data["audio"][i], positions(start, rate * wobble, self.length)))
             past = audio
             if kind == 2 and rng.random() < STRAYED:
                 if rng.random() < PARTS:
@@ -244,19 +302,34 @@ class Crops:
                                         positions(start, rate, self.length))
                 past = self._strayed(audio, into)
             return Crop(audio, past, [source], [1.0])
-        rows = self.morphs if kind == 1 else self.shipped_morphs
-        weight = self.data["morph_weight"][rows]
-        k = rng.choice(rows, p=weight / weight.sum())
-        semitones = stage.semitones if kind == 1 else stage.shipped_semitones
+        if kind == 1:
+            return self._mix(start, level)
+        weight = self.data["morph_weight"]
+        k = rng.choice(len(weight), p=weight / weight.sum())
+        semitones = stage.shipped_semitones
         lead, other = self.data["morph_sources"][k]
         rate, share = self._rate(semitones), float(self.data["morph_share"][k])
         audio = level * crop(self.data["morph_audio"][k],
                              positions(start, rate * self._wobble(), self.length))
         sources = [self._source(lead, start, rate, level),
                    self._source(other, start, self._rate(semitones), level)]
-        strays = kind == 3 and rng.random() < STRAYED * (1 - PARTS)
+        strays = rng.random() < STRAYED * (1 - PARTS)
         past = self._strayed(audio, rng.choice(sources).audio) if strays else audio
-        return Crop(audio, past, sources, [1 - share, share])
+        return Crop(audio, past, sources, _weights(share, rng))
+
+    def _mix(self, start: float, level: float) -> Crop:
+        """Two random notes: the first, coloured by the second."""
+        rng = self.rng
+        share = rng.choice([1 / 3, rng.uniform(0.1, 0.5)])
+        lead, other = rng.choice(self.notes, 2)
+        rate, effect = self._rate(self.stage.semitones), self._effect()
+        sources = [self._source(lead, start, rate, level, effect),
+                   self._source(other, start, self._rate(self.stage.semitones), level)]
+        wobble = self._wobble()
+        audio = sources[0].audio if np.ndim(wobble) == 0 else effect(level * crop(
+            self.data["audio"][lead], positions(start, rate * wobble, self.length)))
+        audio = coloured(audio, sources[1].audio, min(1.0, REACH * share))
+        return Crop(audio, audio, sources, _weights(share, rng))
 
 
 @dataclass
@@ -348,6 +421,18 @@ def pitch_features(pitch: torch.Tensor) -> torch.Tensor:
     return torch.cat([torch.cos(angle), torch.sin(angle)], -1)
 
 
+_LOUDNESS = torch.from_numpy(measures.mel_bands(BANDS, 1024).astype(np.float32))
+
+
+def colour(signals: torch.Tensor) -> torch.Tensor:
+    """Levels of a signal in bands, in units of 20 dB: [B, T] -> [B, frames, BANDS]."""
+    padded = F.pad(signals, (HOP // 2, HOP // 2))
+    spectrum = torch.stft(padded, 1024, HOP, window=torch.hann_window(1024, device=padded.device),
+                          center=False, return_complex=True)
+    power = _LOUDNESS.to(padded.device) @ spectrum.abs().square() / 1024
+    return torch.log10(power + 1e-6).transpose(1, 2) / 2 + 1
+
+
 def read_state(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a state file, `ema/...`, `raw/...`, `exp_avg/...`, and counts; or of an
     exported checkpoint, whose weights stand for both `raw` and `ema`.
@@ -366,6 +451,50 @@ def size_of(state: dict[str, np.ndarray]) -> Size:
                 channels=state["ema/ae_bottleneck_w"].shape[1])
 
 
+# First and last layers, whose rows are not alike; Adam takes them and all biases.
+_ADAM = ("startconv_w", "ae_startconv_w", "logits_w")
+
+
+class Optimiser:
+    """Muon for the matrices, which are stacked [layers, (taps,) in, out], and Adam for the rest."""
+
+    def __init__(self, parameters: dict[str, torch.Tensor]):
+        matrices = {n: p for n, p in parameters.items() if n.endswith("_w") and n not in _ADAM}
+        self.rest = {n: p for n, p in parameters.items() if n not in matrices}
+        # The taps of a kernel are one matrix.
+        self.muon = Muon(matrices, lambda update: update.reshape(
+            len(update) if update.ndim > 2 else 1, -1, update.shape[-1]))
+        self.adam = torch.optim.Adam([*self.rest.values()], betas=(0.9, 0.999), eps=1e-8,
+                                     foreach=True)
+
+    def step(self, rate: float) -> None:
+        """Apply the gradients; a parameter without one stays."""
+        self.adam.param_groups[0]["lr"] = rate
+        self.adam.step()
+        self.muon.step(rate)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Arrays to keep, by name."""
+        kept = {f"moment/{name}": moment for name, moment in self.muon.moments.items()}
+        for name, parameter in self.rest.items():
+            kept.update((f"{kind}/{name}", value)
+                        for kind, value in self.adam.state.get(parameter, {}).items())
+        return kept
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Resume from `state`; what is missing begins at zero."""
+        for name, moment in self.muon.moments.items():
+            if f"moment/{name}" in state:
+                moment.copy_(torch.from_numpy(state[f"moment/{name}"]))
+        for name, parameter in self.rest.items():
+            kept = {kind: torch.as_tensor(state[f"{kind}/{name}"])
+                    for kind in ("exp_avg", "exp_avg_sq", "step") if f"{kind}/{name}" in state}
+            if kept:
+                self.adam.state[parameter] = {
+                    kind: value.clone() if kind == "step" else value.to(parameter.device).clone()
+                    for kind, value in kept.items()}
+
+
 class Trainer:
     """Network, optimiser and moving average, on one device.
 
@@ -382,6 +511,7 @@ class Trainer:
 
     def __init__(self, size: Size, data, folder: Path, threads: int = 1, seed: int = 0,
                  start: Path | None = None):
+        folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.data = folder, data
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         state = read_state(start) if start else {}
@@ -394,11 +524,14 @@ class Trainer:
         if self.device.type == "cuda" and shutil.which("cc") and find_spec("triton"):
             self.loss = torch.compile(self.loss, dynamic=False)
         self.names, self.values = zip(*self.model.named_parameters())
-        self.optimiser = Muon(list(self.model.named_parameters()))
-        # Reads the pitch off the encodings, linearly; only there to teach the encoder to tell it.
-        self.head = torch.nn.Linear(self.model.size.channels, 2 * len(_CIRCLES)).to(self.device)
+        self.optimiser = Optimiser(dict(self.model.named_parameters()))
+        # Reads pitch and colour off the encodings, linearly; only there to teach the encoder to
+        # tell them.
+        self.head = torch.nn.Linear(self.model.size.channels,
+                                    2 * len(_CIRCLES) + BANDS).to(self.device)
         self.head_optimiser = torch.optim.Adam(self.head.parameters(), betas=(0.9, 0.99))
         self.pitch_loss = math.nan
+        self.watched: Sequence[Watched] = ()
         self.ema = [v.detach().clone() for v in self.values]
         self.steps, self.samples, self.seconds = 0, 0, 0.0
         if state:
@@ -411,12 +544,10 @@ class Trainer:
         self.seconds = float(state["seconds"])
         for name, average in zip(self.names, self.ema):
             average.copy_(torch.from_numpy(state[f"ema/{name}"]))
-        if "head/weight" in state:
+        if "head/weight" in state and state["head/weight"].shape == self.head.weight.shape:
             self.head.load_state_dict({name: torch.from_numpy(state[f"head/{name}"])
                                        for name in ("weight", "bias")})
-        self.optimiser.restore({name: torch.from_numpy(value) for name, value in state.items()
-                                if name.split("/")[0] in ("moment", "exp_avg", "exp_avg_sq",
-                                                          "adam_steps")})
+        self.optimiser.restore(state)
 
     def save(self, path: Path | None = None) -> Path:
         """Write the state; `.npz` of arrays, no pickle."""
@@ -428,7 +559,6 @@ class Trainer:
         arrays.update((f"head/{name}", value.detach().cpu().numpy())
                       for name, value in self.head.named_parameters())
         path = path or self.folder / "state.npz"
-        self.folder.mkdir(parents=True, exist_ok=True)
         with writing(path) as file:
             np.savez(file, **arrays)
         return path
@@ -441,29 +571,41 @@ class Trainer:
                 max(1, (os.cpu_count() or 1) - 2))
         return (batch(crops, clips) for _ in repeat(None))
 
-    def step(self, drawn: Batch, noise: float, rate: float, decay: float) -> float:
-        """One optimiser step; returns the loss, nats per sample."""
+    def _decoder_loss(self, own: torch.Tensor, targets: torch.Tensor, pasts: torch.Tensor,
+                      mixing: torch.Tensor, noise: float) -> torch.Tensor:
+        """Nats per sample, of the encodings mixed, and the mixed ones with some noise."""
+        encoding = torch.einsum("bc,cfz->bfz", mixing, own)
+        mixed = (mixing > 0).sum(1) > 1
+        spread = ENCODING_NOISE * torch.rand(len(mixed), device=self.device) * mixed
+        encoding = encoding + spread[:, None, None] * own.detach().std((0, 1)) * (
+            torch.randn(encoding.shape, device=self.device))
+        heard = history(pasts, encoding, self.network, noise, self.rng)
+        return self.loss(heard, targets, encoding)
+
+    def step(self, drawn: Batch, noise: float, rate: float, stage: Stage) -> float:
+        """One optimiser step; returns the loss: nats per sample, or that of the pitch where the
+        decoder does not learn.
+        """
         targets, pasts, signals, mixing, pitch = (x.to(self.device) for x in (
             drawn.targets, drawn.pasts, drawn.signals, drawn.mixing, drawn.pitch))
         on_gpu = self.device.type == "cuda"
         scale = GRADIENT_SCALE if on_gpu else 1.0
         with torch.autocast("cuda", torch.float16, enabled=on_gpu):
-            own = self.model.encode(signals, self.network.pooled)
-            encoding = torch.einsum("bc,cfz->bfz", mixing, own.float())
-            mixed = (mixing > 0).sum(1) > 1
-            spread = ENCODING_NOISE * torch.rand(len(mixed), device=self.device) * mixed
-            encoding = encoding + spread[:, None, None] * own.detach().float().std((0, 1)) * (
-                torch.randn(encoding.shape, device=self.device))
-            heard = history(pasts, encoding, self.network, noise, self.rng)
-            loss = self.loss(heard, targets, encoding)
+            with torch.set_grad_enabled(stage.encoder):
+                own = self.model.encode(signals, self.network.pooled).float()
+            loss = self._decoder_loss(own, targets, pasts, mixing, noise) if stage.decoder else 0.0
+            read = self.head(own)
             voiced = torch.isfinite(pitch)
-            off = self.head(own.float()) - pitch_features(torch.nan_to_num(pitch))
+            off = read[..., :-BANDS] - pitch_features(torch.nan_to_num(pitch))
             pitch_loss = (off.square().mean(-1) * voiced).sum() / voiced.sum().clamp(min=1)
+            colour_loss = (read[..., -BANDS:] - colour(signals)).square().mean()
         self.model.zero_grad(set_to_none=True)
         self.head_optimiser.zero_grad(set_to_none=True)
-        ((loss + PITCH_WEIGHT * pitch_loss) * scale).backward()
+        telling = PITCH_WEIGHT * pitch_loss + COLOUR_WEIGHT * colour_loss
+        ((loss + telling) * scale).backward()
+        learned = [p.grad for p in (*self.values, *self.head.parameters()) if p.grad is not None]
         if on_gpu:
-            torch._foreach_div_([p.grad for p in (*self.values, *self.head.parameters())], scale)
+            torch._foreach_div_(learned, scale)
         norm = torch.nn.utils.clip_grad_norm_(self.values, 1.0)
         if not math.isfinite(float(norm)):
             return math.nan
@@ -476,13 +618,13 @@ class Trainer:
                 0.99 * self.pitch_loss + 0.01 * now)
         self.steps += 1
         self.samples += targets.numel()
-        weight = 1 - min(decay, (1 + self.steps) / (10 + self.steps))
+        weight = 1 - min(stage.ema, (1 + self.steps) / (10 + self.steps))
         torch._foreach_lerp_(self.ema, [v.detach() for v in self.values], weight)
-        return float(loss.detach())
+        return float((loss if stage.decoder else pitch_loss).detach())
 
     @torch.no_grad()
     def validate(self, split: int, length: int, count: int = 6) -> tuple[float, float]:
-        """Nats per sample of the averaged weights on fixed crops: true past, noisy past."""
+        """Nats per sample on fixed crops: true past, noisy past."""
         rng = np.random.default_rng(1)
         rows = np.flatnonzero(self.data["split"] == split)
         latest = self.data["audio"].shape[1] - length
@@ -493,58 +635,131 @@ class Trainer:
         true = (targets.float() - 128) / 128
         noisy = true + 0.03 * torch.from_numpy(
             rng.standard_normal(codes.shape).astype(np.float32)).to(self.device)
-        kept = [v.detach().clone() for v in self.values]
-        for value, average in zip(self.values, self.ema):
-            value.copy_(average)
         encoding = self.model.encode(true, self.network.pooled)
-        losses = tuple(float(self.network.loss(heard, targets, encoding))
-                       for heard in (true, noisy))
-        for value, old in zip(self.values, kept):
-            value.copy_(old)
-        return losses
+        return tuple(self.network.nats(heard, targets, encoding) for heard in (true, noisy))
 
     def run(self, stage: Stage, minutes: float, clips: int, length: int, *, noise: float = 0.06,
-            end: float = 0.03, rate: float | None = None, every: float = 180.0,
+            end: float = 0.03, rate: float | None = None, every: float = 240.0,
             report: Callable[[str], None] = print) -> None:
-        """Train for a time, the learning rate falling along half a cosine to `end` of its peak."""
+        """Train for a time; then the learning rate has fallen to `end` of its peak, by a cosine."""
         batches = self.batches(stage, clips, length)
         last = time.monotonic()
         passed = shown = 0.0
         first, before, peak, losses = self.samples, self.seconds, rate or stage.rate, []
         while passed < 60 * minutes:
-            now = peak * min(1.0, (len(losses) + 1) / 100)
-            now *= end + (1 - end) * 0.5 * (1 + math.cos(math.pi * passed / (60 * minutes)))
-            losses.append(self.step(next(batches), noise, now, stage.ema))
+            fallen = max(0.0, 1 - (1 - passed / (60 * minutes)) / FALL)
+            now = peak * min(1.0, (len(losses) + 1) / 30)
+            now *= end + (1 - end) * 0.5 * (1 + math.cos(math.pi * fallen))
+            losses.append(self.step(next(batches), noise, now, stage))
             # A machine that slept, or a process that was stopped, did not train meanwhile.
             passed += min(time.monotonic() - last, 30.0)
             last = time.monotonic()
             self.seconds = before + passed
             if passed - shown > every:
                 shown = passed
-                self._show(losses, length, (self.samples - first) / passed, report)
+                self._show(stage, losses, length, (self.samples - first) / passed, report)
                 self.save()
-        self._show(losses, length, (self.samples - first) / passed, report)
+        self._show(stage, losses, length, (self.samples - first) / passed, report)
         self.save()
 
-    def _show(self, losses: list[float], length: int, speed: float, report) -> None:
-        notes, shipped = self.validate(HELD_OUT_NOTE, length), self.validate(SHIPPED, length)
+    @torch.no_grad()
+    def reading(self, sounds: Sequence[Watched]) -> tuple[float, float]:
+        """Share of the sounds' frames whose pitch the head reads to 50 cents, octaves aside too."""
+        grid = torch.arange(24.0, 96.0, 0.1)
+        off = []
+        for sound in sounds:
+            signal = torch.from_numpy((mu_law(sound.audio) - 128).astype(np.float32) / 128)
+            read = self.head(self.model.encode(signal[None].to(self.device), self.network.pooled))
+            apart = read[0, :, None, :-BANDS].cpu() - pitch_features(grid)
+            found = grid[apart.square().sum(-1).argmin(1)].numpy()
+            off.append((found - sound.pitch)[np.isfinite(sound.pitch)])
+        off = np.concatenate(off)
+        return (float(np.mean(np.abs(off) < 0.5)),
+                float(np.mean(np.abs((off + 6) % 12 - 6) < 0.5)))
+
+    @torch.no_grad()
+    def beginnings(self, sounds: Sequence[Watched]) -> str:
+        """Mean nats per sample of the first quarter of a second, in all and by folder."""
+        codes = torch.from_numpy(np.stack([mu_law(sound.audio[:8 * HOP]) for sound in sounds]))
+        nats: dict[str, list[float]] = {}
+        for sound, each in zip(sounds, codes.to(self.device)):
+            signal = (each[None].float() - 128) / 128
+            encoding = self.model.encode(signal, self.network.pooled)
+            nats.setdefault(sound.group, []).append(
+                self.network.nats(signal, each[None], encoding))
+        groups = ", ".join(f"{group} {np.mean(found):.2f}" for group, found in nats.items())
+        return f"{np.mean(sum(nats.values(), [])):.3f} ({groups})"
+
+    def _show(self, stage: Stage, losses: list[float], length: int, speed: float, report) -> None:
         line = (f"{self.seconds / 60:.1f} min, {self.steps} steps, "
                 f"{self.samples / 1e6:.1f} M samples ({speed:.0f}/s): "
-                f"loss {np.nanmean(losses[-300:]):.3f}, pitch {self.pitch_loss:.4f}; "
-                f"held-out notes "
-                f"{notes[0]:.3f} (noisy past {notes[1]:.3f}), shipped sounds {shipped[0]:.3f} "
-                f"({shipped[1]:.3f})")
+                f"loss {np.nanmean(losses[-300:]):.3f}, pitch {self.pitch_loss:.4f}")
+        with averaged(self):
+            if self.watched:
+                line += "; unseen sounds' pitch read {:.3f} ({:.3f})".format(
+                    *self.reading(self.watched))
+            if stage.decoder and self.watched:
+                line += ", NLL " + self.beginnings(self.watched)
+            if stage.decoder:
+                notes, shipped = (self.validate(split, length)
+                                  for split in (HELD_OUT_NOTE, SHIPPED))
+                line += (f"; held-out notes {notes[0]:.3f} (noisy past {notes[1]:.3f}), shipped "
+                         f"sounds {shipped[0]:.3f} ({shipped[1]:.3f})")
         report(line)
         with open(self.folder / "log.txt", "a", encoding="utf-8") as log:
             log.write(line + "\n")
 
 
+@contextlib.contextmanager
+def averaged(trainer: Trainer) -> Iterator[None]:
+    """The network has its averaged weights inside."""
+    with torch.no_grad():
+        kept = [value.detach().clone() for value in trainer.values]
+        for value, average in zip(trainer.values, trainer.ema):
+            value.copy_(average)
+        try:
+            yield
+        finally:
+            for value, old in zip(trainer.values, kept):
+                value.copy_(old)
+
+
+@dataclass
+class Watched:
+    """A sound [samples], its folder's name, and its MIDI pitch in each frame, NaN where it has
+    none and in sounds that have one in less than half of their frames.
+    """
+
+    audio: np.ndarray
+    group: str
+    pitch: np.ndarray
+
+
+def watched_sounds(folder: Path) -> list[Watched]:
+    """The 16 kHz WAVs of a folder and of those in it."""
+    found = []
+    for path in sorted(folder.rglob("*.wav")):
+        _, audio = wavfile.read(path)
+        audio = audio[:15872] / 32768
+        frequency, clarity, level = measures.f0_track(
+            audio, fmin=30.0 if path.parent.name == "bass" else 50.0)
+        heard = level > 0.02
+        clear = heard & (clarity > 0.9)
+        pitched = clear.sum() >= 0.5 * heard.sum()
+        pitch = np.full(len(audio) // HOP, np.nan)
+        frames = min(len(clear), len(pitch))
+        pitch[:frames] = np.where(clear & pitched, 69 + 12 * np.log2(frequency / 440),
+                                  np.nan)[:frames]
+        found.append(Watched(audio, path.parent.name, pitch))
+    return found
+
+
 def data_set(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a data set, rendered if it is missing."""
     if not path.is_file():
-        from training.nsynth import data
+        from training.nsynth import broad
 
-        data.write(path)
+        broad.write(path)
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 
@@ -554,7 +769,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.nsynth.train", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, required=True, help="how long to train")
-    parser.add_argument("--stage", choices=[*STAGES], help="only this stage")
+    parser.add_argument("--stage", choices=[*STAGES], required=True)
     parser.add_argument("--folder", type=Path, default=RUN, metavar="DIR",
                         help="data set and state (default: %(default)s)")
     parser.add_argument("--start", type=Path, metavar="FILE",
@@ -568,6 +783,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, help="peak learning rate (default: the stage's)")
     parser.add_argument("--width", type=int, default=32,
                         help="of a new network (default: %(default)s)")
+    parser.add_argument("--encoder-width", type=int, default=64)
+    parser.add_argument("--encoder-layers", type=int, default=20)
+    parser.add_argument("--watch", type=Path, metavar="DIR",
+                        help="folder of 16 kHz WAVs that are measured at each save")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     if options.minutes <= 0 or options.length % 512 or options.length < 512:
@@ -579,20 +798,20 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     start = options.start or options.folder / "state.npz"
-    size = Size(width=options.width, skip=2 * options.width, encoder_width=options.width)
+    size = Size(width=options.width, skip=2 * options.width, encoder_width=options.encoder_width,
+                encoder_layers=options.encoder_layers)
     trainer = Trainer(size, data, options.folder, options.threads, options.seed,
                       start if options.start or start.is_file() else None)
+    trainer.watched = watched_sounds(options.watch) if options.watch else ()
     # What is left beside the fused passes is small: more threads would only wait for it, busily.
     torch.set_num_threads(1 if trainer.network is not trainer.model else options.threads)
     clips = options.clips or (32 if trainer.device.type == "cuda" else 4)
     fused = " (fused)" if trainer.network is not trainer.model else ""
     print(f"{asdict(trainer.model.size)} on {trainer.device}{fused}, from step {trainer.steps}",
           flush=True)
-    stages = {options.stage: 1.0} if options.stage else TIME_SHARES
     try:
-        for name, share in stages.items():
-            trainer.run(STAGES[name], options.minutes * share, clips, options.length,
-                        rate=options.rate, report=lambda line: print(line, flush=True))
+        trainer.run(STAGES[options.stage], options.minutes, clips, options.length,
+                    rate=options.rate, report=lambda line: print(line, flush=True))
     except KeyboardInterrupt:
         trainer.save()
         print(f"\nStopped; {options.folder / 'state.npz'} has what was learned, and the same "

@@ -1,0 +1,287 @@
+"""Measure an NSynth checkpoint on sounds that it was not trained on.
+
+`python -m training.nsynth.unseen FOLDER [--checkpoint NAME|PATH] [--seeds N ...]` takes 16 kHz WAV
+files from FOLDER and the folders in it, each of which is a group (`training.nsynth.collect` makes
+them).  It prints a table and writes all figures as JSON.
+
+A sound is *pitched* if half of its audible frames are periodic (normalised autocorrelation over
+0.9).  It *keeps its pitch* if 80 % of these frames come back within 50 cents.  It is *recognisable*
+if, at most of the seeds, its specific loudness and its source's share 80 %, no other source is
+nearer, and, if it is pitched, it keeps its pitch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+from scipy.io import wavfile
+
+from synths import InputError
+from synths.nsynth import mixing
+from training import measures, report
+from training.nsynth import evaluate
+
+SAMPLES = evaluate.FRAMES * evaluate.HOP
+SEEDS = (0, 1, 2)
+BASSES = "bass"                 # the group whose pitch may be as low as 30 Hz
+PITCHED, IN_TUNE, ALIKE = 0.5, 0.8, 0.20
+MIXES, BROKEN = 15, 0.5
+CIRCLES = (60.0, 12.0, 4.0, 1.5)        # semitones; as the auxiliary pitch loss has them
+
+
+@dataclass
+class Track:
+    """Pitch of a sound: MIDI [frames], NaN where it is not periodic; audible frames."""
+
+    pitch: np.ndarray
+    clarity: np.ndarray
+    audible: np.ndarray
+
+    @property
+    def voiced(self) -> np.ndarray:
+        """Frames that are audible and periodic."""
+        return self.audible & (self.clarity > 0.9)
+
+
+def track(audio: np.ndarray, group: str) -> Track:
+    """Follow a sound's pitch."""
+    frequency, clarity, level = measures.f0_track(audio, fmin=30.0 if group == BASSES else 50.0)
+    return Track(69 + 12 * np.log2(frequency / 440), clarity, level > 0.02)
+
+
+def in_tune(pitch: np.ndarray, wanted: np.ndarray, octaves: bool = False) -> float:
+    """Share of frames within 50 cents, or within 50 cents of some octave; NaN if there are none."""
+    if not wanted.size:
+        return float("nan")
+    off = pitch - wanted
+    off = np.where(np.isfinite(off), off, 6.0)
+    return float(np.mean(np.abs((off + 6) % 12 - 6 if octaves else off) < 0.5))
+
+
+def read(folder: Path) -> dict[str, np.ndarray]:
+    """The first second of each WAV file, float32 [SAMPLES], by `group/name`."""
+    sounds = {}
+    for path in sorted(folder.rglob("*.wav")):
+        rate, audio = wavfile.read(path)
+        if rate != evaluate.SAMPLE_RATE or audio.ndim != 1:
+            raise InputError(f"{path} is not 16 kHz mono: convert it.")
+        audio = audio[:SAMPLES] / 32768
+        sounds[f"{path.parent.name}/{path.stem}"] = np.pad(
+            audio, (0, SAMPLES - len(audio))).astype(np.float32)
+    if not sounds:
+        raise InputError(f"There is no WAV file in {folder}: name a folder of sounds.")
+    return sounds
+
+
+def compare(decoded: np.ndarray, source: np.ndarray, group: str,
+            loudnesses: Mapping[str, np.ndarray], name: str) -> dict[str, float]:
+    """Figures of one reconstruction."""
+    now, then = track(decoded, group), track(source, group)
+    voiced, loudness = then.voiced, measures.loudness(decoded)
+    apart = {other: measures.apart(loudness, each) for other, each in loudnesses.items()}
+    return dict(
+        within_50_cents=in_tune(now.pitch[voiced], then.pitch[voiced]),
+        octaves_allowed=in_tune(now.pitch[voiced], then.pitch[voiced], octaves=True),
+        hnr_lost=float(np.median(measures.hnr(then.clarity[voiced]))
+                       - np.median(measures.hnr(now.clarity[voiced]))) if voiced.any()
+        else float("nan"),
+        noise_floor=measures.noise_floor(decoded), distance=evaluate.distance(decoded, source),
+        apart=apart[name],
+        nearest=float(min(apart, key=apart.__getitem__) == name))
+
+
+def recognised(found: Mapping[str, float], pitched: bool) -> bool:
+    """Whether one reconstruction is recognisable (see the module's head)."""
+    alike = found["apart"] <= ALIKE and found["nearest"]
+    return bool(alike and (not pitched or found["within_50_cents"] >= IN_TUNE))
+
+
+def probe(encodings: np.ndarray, pitches: np.ndarray) -> np.ndarray:
+    """A linear map from encodings [frames, 16] to circles of pitch, by least squares."""
+    design = np.concatenate([encodings, np.ones((len(encodings), 1))], axis=1)
+    return np.linalg.lstsq(design, circles(pitches), rcond=None)[0]
+
+
+def circles(pitch: np.ndarray) -> np.ndarray:
+    """Cosine and sine of MIDI pitch on each circle: [..., 8]."""
+    angle = 2 * np.pi * np.asarray(pitch)[..., None] / CIRCLES
+    return np.concatenate([np.cos(angle), np.sin(angle)], axis=-1)
+
+
+def read_pitch(encodings: np.ndarray, mapping: np.ndarray) -> np.ndarray:
+    """The pitch that a linear map reads from encodings [frames, 16]."""
+    grid = np.arange(24.0, 96.0, 0.1)
+    found = np.concatenate([encodings, np.ones((len(encodings), 1))], axis=1) @ mapping
+    return grid[((found[:, None] - circles(grid)) ** 2).sum(-1).argmin(1)]
+
+
+def pitch_probe(engine: evaluate.Engine, data: Path, count: int = 1500) -> np.ndarray:
+    """A probe fitted to notes of a data set, half of them a little out of tune."""
+    with np.load(data, allow_pickle=False) as file:
+        rng = np.random.default_rng(0)
+        pitched = np.isfinite(file["track"]).mean(1) > 0.5
+        rows = rng.permutation(np.flatnonzero((file["split"] == 0) & pitched))[:count]
+        audio, tracks = file["audio"][rows] / 32768, file["track"][rows]
+    encodings, pitches = [], []
+    time = np.arange(SAMPLES)
+    for sound, pitch in zip(audio, tracks):
+        shift = rng.uniform(-1, 1)
+        at = time * 2 ** (shift / 12)
+        moved = np.interp(at, np.arange(sound.size), sound)
+        encodings.append(np.float32(moved))
+        frame = (at[evaluate.HOP // 2::evaluate.HOP] / (sound.size / pitch.size)).astype(int)
+        pitches.append(pitch[frame.clip(max=pitch.size - 1)] + shift)
+    found = np.concatenate([engine.encode(np.stack(encodings[i:i + 100]))
+                            for i in range(0, len(encodings), 100)])
+    pitches = np.stack(pitches)
+    known = np.isfinite(pitches)
+    return probe(found[known], pitches[known])
+
+
+def evaluate_sounds(engine: evaluate.Engine, sounds: Mapping[str, np.ndarray],
+                    seeds: Sequence[int] = SEEDS, mapping: np.ndarray | None = None) -> dict:
+    """All figures: `sounds` and `mixes` by name, `groups` and `rows` for the tables."""
+    names, stack = list(sounds), np.stack(list(sounds.values()))
+    groups = [name.split("/")[0] for name in names]
+    encodings = engine.encode(stack)
+    nll = engine.nll(stack, "float32")
+    tracks = [track(audio, group) for audio, group in zip(stack, groups)]
+    loudnesses = {name: measures.loudness(audio) for name, audio in sounds.items()}
+    figures: dict = {"seeds": list(seeds), "sounds": {}, "mixes": {}}
+    by_seed = []
+    for seed in seeds:
+        decoded = _decoded(engine, encodings, seed)
+        by_seed.append([compare(audio, source, group, loudnesses, name) for audio, source, group,
+                        name in zip(decoded, stack, groups, names)])
+    for i, name in enumerate(names):
+        audible, voiced = tracks[i].audible, tracks[i].voiced
+        pitched = bool(voiced.sum() >= PITCHED * max(1, audible.sum()))
+        found = [each[i] for each in by_seed]
+        row = {kind: float(np.mean([each[kind] for each in found])) for kind in found[0]}
+        row.update(group=groups[i], pitched=pitched, nll=float(nll[i]),
+                   mu_law_floor=measures.noise_floor(evaluate.through_mu_law(stack[i])),
+                   recognisable=sum(recognised(each, pitched) for each in found) > len(seeds) / 2)
+        if pitched and mapping is not None:
+            frames = np.flatnonzero(voiced[:evaluate.FRAMES])
+            told = read_pitch(encodings[i][frames], mapping) - tracks[i].pitch[frames]
+            row["probe"] = (np.abs(told) < 0.5).tolist()
+            row["probe_octaves"] = (np.abs((told + 6) % 12 - 6) < 0.5).tolist()
+        figures["sounds"][name] = row
+    pitched = [i for i, row in enumerate(figures["sounds"].values()) if row["pitched"]]
+    figures["mixes"] = mixes(engine, encodings, names, pitched, seeds)
+    figures["rows"] = {group: rows([row for row in figures["sounds"].values()
+                                    if group in (row["group"], "all")])
+                       for group in [*dict.fromkeys(groups), "all"]}
+    return figures
+
+
+def _decoded(engine: evaluate.Engine, encodings: np.ndarray, seed: int) -> np.ndarray:
+    uniforms = np.random.default_rng(seed).random((len(encodings), SAMPLES))
+    return np.asarray(engine.decode(np.float32(encodings), uniforms))
+
+
+def mixes(engine: evaluate.Engine, encodings: np.ndarray, names: Sequence[str],
+          pitched: Sequence[int], seeds: Sequence[int]) -> dict:
+    """Random ordered pairs of pitched sounds, as the book adds them and as example 1 weighs them:
+    share of periodic frames at each seed.
+    """
+    found: dict = {}
+    if len(pitched) < 2:
+        return found
+    rng = np.random.default_rng(15)
+    pairs = list(permutations(pitched, 2))
+    pairs = [pairs[k] for k in rng.permutation(len(pairs))[:MIXES]]
+    for title, weights in (("book", (1.0, 0.5)), ("lean", mixing.WEIGHTS["lean"])):
+        mixed = np.stack([weights[0] * encodings[i] + weights[1] * encodings[j]
+                          for i, j in pairs])
+        found[title] = {f"{names[i]} + {names[j]}": [] for i, j in pairs}
+        for seed in seeds:
+            for row, audio in zip(found[title].values(), _decoded(engine, mixed, seed + 1000)):
+                now = track(audio, BASSES)
+                row.append(float(np.mean(now.clarity[now.audible] > 0.8))
+                           if now.audible.any() else 0.0)
+    return found
+
+
+def rows(found: Sequence[Mapping]) -> dict:
+    """Summary of a group of sounds."""
+    tuned = [row for row in found if row["pitched"]]
+
+    def mean(kind: str, chosen: Sequence[Mapping]) -> float | None:
+        return float(np.mean([row[kind] for row in chosen])) if chosen else None
+
+    probed = {kind: [hit for row in tuned for hit in row.get(kind, [])]
+              for kind in ("probe", "probe_octaves")}
+    return dict(
+        sounds=len(found), pitched=len(tuned), nll=mean("nll", found),
+        recognisable=sum(row["recognisable"] for row in found),
+        keep_pitch=sum(row["within_50_cents"] >= IN_TUNE for row in tuned),
+        within_50_cents=mean("within_50_cents", tuned),
+        octaves_allowed=mean("octaves_allowed", tuned), hnr_lost=mean("hnr_lost", tuned),
+        noise_above_mu_law=float(np.mean([row["noise_floor"] - row["mu_law_floor"]
+                                          for row in found])),
+        distance=mean("distance", found), apart=mean("apart", found),
+        **{kind: float(np.mean(hits)) if hits else None for kind, hits in probed.items()})
+
+
+def table(figures: Mapping) -> str:
+    """The groups of sounds as a Markdown table, and a line about the mixes."""
+    def number(value: float | None, form: str = ".2f") -> str:
+        return "-" if value is None else format(value, form)
+
+    lines = [(group, f"{row['sounds']} ({row['pitched']})", number(row["nll"]),
+              f"{row['recognisable']} ({100 * row['recognisable'] / row['sounds']:.0f} %)",
+              f"{row['keep_pitch']} of {row['pitched']}",
+              number(row["within_50_cents"], ".0%"), number(row["octaves_allowed"], ".0%"),
+              number(row["probe"], ".0%"), number(row["probe_octaves"], ".0%"),
+              number(row["hnr_lost"], ".1f"), number(row["noise_above_mu_law"], ".1f"),
+              number(row["apart"])) for group, row in figures["rows"].items()]
+    text = report.table(["group", "sounds (pitched)", "NLL, nats", "recognisable",
+                         "keep their pitch", "frames within 50 cents", "octaves allowed",
+                         "linear probe", "octaves allowed", "HNR lost, dB",
+                         "noise above mu-law's, dB", "loudness apart"], lines)
+    for title, found in figures["mixes"].items():
+        clear = np.array(list(found.values()))
+        text += (f"\nMixes ({title}) of {len(clear)} random pairs of pitched sounds: periodic "
+                 f"frames {clear.mean():.0%}, lowest {clear.min():.0%}, under half in "
+                 f"{np.sum(clear < BROKEN)} of {clear.size}.")
+    return text + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Evaluate; see the module's head."""
+    parser = argparse.ArgumentParser(prog="python -m training.nsynth.unseen", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="of 16 kHz WAV files, in a folder each group")
+    parser.add_argument("--checkpoint", default="nsynth_starter", metavar="NAME|PATH")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, metavar="N",
+                        help="of decoding (default: 0 1 2)")
+    parser.add_argument("--data", type=Path, metavar="FILE",
+                        help="data set to fit the linear probe to (default: no probe)")
+    parser.add_argument("--output", type=Path, metavar="FILE",
+                        default=Path("training/runs/nsynth/unseen.json"),
+                        help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    try:
+        from synths.weights import checkpoints
+
+        engine = evaluate.engine_of(checkpoints.find(options.checkpoint, "nsynth"))
+        sounds = read(options.folder)
+        mapping = pitch_probe(engine, options.data) if options.data else None
+        figures = evaluate_sounds(engine, sounds, options.seeds, mapping)
+        report.write_json(options.output, figures)
+    except (InputError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(table(figures))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
