@@ -7,7 +7,7 @@ The functions are the book's, in the book's order.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import librosa
@@ -51,7 +51,7 @@ def timestretch(encodings: np.ndarray, factor: float) -> np.ndarray:
                      for encoding in encodings], np.float32)
 
 
-def save_encoding(encodings: Sequence[np.ndarray], filenames: Sequence[str],
+def save_encoding(encodings: Collection[np.ndarray], filenames: Sequence[str],
                   output_dir: str | Path = "encodings") -> None:
     """Save each encoding under its file name.
 
@@ -121,7 +121,8 @@ def save_encoding_plot(encoding: np.ndarray, filename: str | None = None,
     axes.set_prop_cycle(color=colormaps["turbo"](np.linspace(0.05, 0.95, encoding.shape[2])))
     axes.plot(encoding[0])
     path = plot_path(filename, output_dir)
-    # differs from the book (mended): Plots have 200 dots per inch, not 300 or 600: twice as fast.
+    # differs from the book (mended): Plots of encodings have 200 dots per inch, not 300 or 600,
+    # which is twice as fast.
     figure.savefig(path, dpi=200)
     return path
 

@@ -8,11 +8,14 @@ sample by sample.  The functions are the book's, in the book's order.
 from __future__ import annotations
 
 if __name__ == "__main__":
+    import os
+    import sys
+    sys.path.insert(0, os.path.dirname(__file__))  # python -P leaves it out
     from companion.start import start
     start()  # before the other imports: stops with one sentence if a package is missing
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +27,7 @@ from companion.inputs import sound_path
 from companion.options import example_1_options
 from companion.run import run
 from companion.start import CHECKPOINTS, OUTPUT
+
 # differs from the book (had to change): Magenta 1.1.7, with which the book was printed, installs on
 # no current Python.  Its fastgen is computed without TensorFlow; --engine magenta uses Magenta's.
 from synths.nsynth import Decoding, fastgen
@@ -91,12 +95,13 @@ def encode(wav_filenames: Sequence[str | Path], checkpoint: str | Path | None = 
 
     # differs from the book (added): Without a checkpoint the best one that is there is used, in
     # place of a fixed path.
+
     # Encodes them all.  An encoding describes how a sound develops: 16 numbers for every 512
     # samples, learned by the network rather than chosen, like a spectrogram with 16 bins.
     return fastgen.encode(np.array(audios), checkpoint, sample_length)
 
 
-def mix_encoding_pairs(encodings: Sequence[np.ndarray], encodings_name: Sequence[str],
+def mix_encoding_pairs(encodings: Collection[np.ndarray], encodings_name: Sequence[str],
                        ) -> tuple[np.ndarray, list[str]]:
     """Mix the encodings in pairs, each with every other one.
 
@@ -123,14 +128,14 @@ def mix_encoding_pairs(encodings: Sequence[np.ndarray], encodings_name: Sequence
         for encoding2, encoding2_name in zip(encodings, encodings_name):
             if encoding1_name == encoding2_name:
                 continue
-            # differs from the book (added): / 1.5, because the bundled model was trained on mixes
-            # with the weights 2/3 and 1/3.
+            # differs from the book (added): The sum is divided by 1.5, because the bundled model
+            # was trained on mixes with the weights 2/3 and 1/3.
             encodings_mix.append((encoding1 + encoding2 / 2.0) / 1.5)
             encodings_mix_name.append(f"{encoding1_name}_{encoding2_name}")
     return np.array(encodings_mix), encodings_mix_name
 
 
-def synthesize(encodings_mix: Sequence[np.ndarray], encodings_mix_name: Sequence[str],
+def synthesize(encodings_mix: Collection[np.ndarray], encodings_mix_name: Sequence[str],
                checkpoint: str | Path | None = None, seed: int = 0,
                output_dir: str | Path = os.path.join(OUTPUT, "nsynth"), fastgen=fastgen) -> None:
     """Decode the encodings sample by sample and save each as a WAV file under its name.
@@ -172,8 +177,8 @@ def app(options) -> None:
         download_checkpoint(options.checkpoint or "wavenet-ckpt")
     with Example1(options, WAV_FILENAMES, fastgen) as example:
         # Encodes the sounds, and saves the encodings for later use
-        # differs from the book (mended): They are saved; the book's comment says so, its code does
-        # not.
+        # differs from the book (mended): The encodings are saved; the book's comment says so, its
+        # code does not.
         encodings = encode(example.sounds, example.checkpoint, example.samples, fastgen=example)
         audio_utils.save_encoding(encodings, example.names, example.output_dir / "encodings")
 

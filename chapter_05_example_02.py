@@ -8,6 +8,9 @@ notes are mixed into one clip.  The functions are the book's, in the book's orde
 from __future__ import annotations
 
 if __name__ == "__main__":
+    import os
+    import sys
+    sys.path.insert(0, os.path.dirname(__file__))  # python -P leaves it out
     from companion.start import start
     start()  # before the other imports: stops with one sentence if a package is missing
 
@@ -22,6 +25,7 @@ from companion.inputs import score_path
 from companion.options import example_2_options
 from companion.run import run
 from companion.start import CHECKPOINTS, OUTPUT
+
 # differs from the book (had to change): Magenta's Model needs TensorFlow packages that cannot be
 # installed any more.  Ours computes the same notes; --engine magenta uses Magenta's networks.
 from synths.gansynth import model as lib_model

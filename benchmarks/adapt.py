@@ -1,13 +1,13 @@
-"""What teaching the NSynth starter sounds of one's own brings, at five seeds.
+"""What fine-tuning the bundled NSynth on sounds of one's own brings, at five seeds.
 
     python -m benchmarks.adapt                           # four sounds made up here
     python -m benchmarks.adapt --sounds FILE FILE ...    # yours; --name says what they are
-    python -m benchmarks.adapt --seed 1                  # taught once more, by other crops
+    python -m benchmarks.adapt --seed 1                  # trained once more, on other crops
 
-Teaches them with `python -m training.nsynth.adapt` on all cores, then plays them and their mixes
+Fine-tunes on them with `python -m workshop finetune` on all cores, then plays them and their mixes
 from their encodings as `training.nsynth.evaluate` does, at level 0.9, and prints the worst of the
-seeds.  Raw results, each `--seed` of the training for itself, in results/adapt.json.  Needs what
-teaching needs: training/README.md.
+seeds.  Raw results, each `--seed` of the training for itself, in results/adapt.json.  Needs
+PyTorch: training/requirements.txt.
 
 The sounds made up here are none that the starter was ever trained on: a plucked string (Karplus and
 Strong, 1983), a reed that swells and has vibrato, a bell (Chowning's frequency modulation, 1973)
@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -108,7 +109,7 @@ def table(found: dict) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Teach, judge, print; see the module's head."""
+    """Fine-tune, judge, print; see the module's head."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.adapt", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sounds", nargs="+", type=Path, metavar="FILE")
@@ -125,24 +126,28 @@ def main(arguments: list[str] | None = None) -> int:
             for name, audio in made_up().items():
                 paths.append(Path(folder, f"{name}.wav"))
                 files.write_wav(paths[-1], audio)
-        code = adapt.main(["--sounds", *map(str, paths), "--name", "taught", "--minutes",
-                           str(options.minutes), "--seed", str(options.seed),
-                           "--threads", str(options.threads),
-                           "--target", folder, "--runs", str(Path(folder, "runs"))])
+        taught = Path(folder, "taught")
+        code = subprocess.run(
+            [sys.executable, "-m", "workshop", "finetune", "--sounds", *map(str, paths), "--name",
+             "taught", "--minutes", str(options.minutes), "--seed", str(options.seed), "--threads",
+             str(options.threads), "--output", str(taught)], check=False).returncode
         if code:
             return code
         try:
-            taught = Path(folder, "taught")
             figures = judge(checkpoints.find(str(taught), "nsynth"),
                             {path.stem: path for path in paths})
         except (InputError, OSError) as error:
             print(error, file=sys.stderr)
             return 1
         card = adapt.read_card(taught)
+        progress = card["progress"]
     kept = json.loads(options.output.read_text("utf-8")) if options.output.is_file() else {}
     kept[f"{options.name}, `--seed {options.seed}`"] = {
-        "machine": machine(), "minutes": card["minutes"], "samples": card["samples"],
-        "nats": {Path(path).stem: value for path, value in card["nats"].items()},
+        "machine": machine(), "minutes": round(progress["passed"] / 60, 2),
+        "samples": progress["samples"],
+        "nats": {name: {"before": round(before, 3), "after": round(after, 3)} for
+                 name, before, after in zip(card["sounds"], progress["before"],
+                                            progress["best"])},
         "figures": evaluate.clean(figures)}
     with files.writing(options.output) as file:
         file.write(evaluate.as_json(kept).encode())

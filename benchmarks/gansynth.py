@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import RESULTS, ROOT, Worker, limits, machine, median, serve, timed
+from benchmarks.common import RESULTS, ROOT, Worker, machine, median, serve
 
 BATCH = 16  # the book's
 
@@ -191,64 +191,6 @@ def _ratios(model_load: float, start: dict, played: dict, whole: dict) -> dict[s
     }
 
 
-def parts(rounds: int = 3, count: int = 24) -> dict:
-    """What each of our own steps brings: the score's first notes, with one more step each time.
-
-    Returns
-    -------
-    dict
-        For each variant the seconds and processor seconds of every round, in turn; the
-        multiplications and additions of a note (10^9); and the machine's limits.
-    """
-    from synths.gansynth import Model
-    from synths.gansynth import generate_util as score
-
-    variants = {  # name: scaling and convolving in one, only what is heard, networks at once
-        "every frame": (False, False, 1),
-        "the frames that are heard": (False, True, 1),
-        "scaling and convolving in one": (True, True, 1),
-        "notes spread over the cores": (True, True, Model.workers),
-    }
-    notes = {name: values[:count] for name, values in score_notes().items()}
-    results = {name: {"seconds": [], "cpu_s": []} for name in variants}
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "official"
-        subprocess.run([sys.executable, "-m", "benchmarks.magenta_gansynth", "make", str(folder)],
-                       cwd=ROOT, check=True, capture_output=True)
-        model = Model.load_from_path(folder, BATCH)
-        for _ in range(rounds):
-            for name, (folded, heard, workers) in variants.items():
-                model.folded, model.workers = folded, workers
-                samples = [score.note_samples(seconds) if heard else model.audio_length
-                           for seconds in notes["lengths"]]
-                made = model.generate_samples_from_z(notes["z"], notes["pitches"])
-                taken = timed(lambda made=made, samples=samples: list(made.cut(samples)))
-                for key, seconds in taken.items():
-                    results[name][key].append(seconds)
-        frames = model.inverter.frames_for(score.note_samples(notes["lengths"].min()))
-        work = {"every frame": operations(model.weights, 128, folded=False),
-                "the frames that are heard": operations(model.weights, frames, folded=False),
-                "scaling and convolving in one": operations(model.weights, frames, folded=True)}
-    return {"machine": machine(), "limits": limits(), "notes": count, "rounds": results,
-            "gflop_per_note": work}
-
-
-def operations(weights, frames: int, folded: bool) -> float:
-    """Multiplications and additions for a note of so many frames, in 10^9."""
-    from synths.gansynth import network
-
-    rows = network.rows(weights, frames)
-    total = 2 * weights.first.kernel.size
-    for block in range(1, weights.num_blocks + 1):
-        height, width = weights.resolution(block)
-        if block > 1:
-            kernel = weights.layers[block, "conv0"].kernel
-            total += (2 * kernel.size * (4 / 9 if folded else 1)
-                      * min(height, rows[block] + 1) * width)
-        total += 2 * weights.layers[block, "conv1"].kernel.size * rows[block] * width
-    return total / 1e9
-
-
 def _costs(answer: dict) -> dict:
     return {key: answer[key] for key in ("seconds", "cpu_s", "peak_mb")}
 
@@ -282,28 +224,10 @@ def table(results: dict) -> str:
     return "\n".join(lines)
 
 
-def parts_table(results: dict) -> str:
-    """The results of `parts` in a few lines."""
-    lines = [f"{'per note':<36} {'ms':>7} {'cpu ms':>7} {'GFLOP':>6}"]
-    for name, rounds in results["rounds"].items():
-        wall, cpu = (1e3 * float(np.median(rounds[key])) / results["notes"]
-                     for key in ("seconds", "cpu_s"))
-        work = results["gflop_per_note"].get(name)
-        lines.append(f"{name:<36} {wall:>7.0f} {cpu:>7.0f}"
-                     + (f" {work:>6.1f}" if work else ""))
-    limit = results["limits"]["gflop_per_s"]
-    least = 1e3 * results["gflop_per_note"]["scaling and convolving in one"] / limit
-    lines.append(f"all cores multiply and add at {limit:.0f} GFLOP/s: a note takes {least:.0f} ms"
-                 " at least")
-    return "\n".join(lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--notes", type=int, default=210)
-    parser.add_argument("--parts", action="store_true",
-                        help="instead, measure what each step of ours brings")
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -311,15 +235,9 @@ def main() -> None:
         _worker(side, Path(folder), Path(notes_file))
         return
     RESULTS.mkdir(exist_ok=True)
-    if options.parts:
-        results = parts(options.rounds, min(options.notes, 24))
-        file = RESULTS / "gansynth_parts.json"
-        text = parts_table(results)
-    else:
-        results = run(options.rounds, options.notes)
-        file, text = RESULTS / "gansynth.json", table(results)
-    file.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
-    print(text)
+    results = run(options.rounds, options.notes)
+    (RESULTS / "gansynth.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    print(table(results))
 
 
 if __name__ == "__main__":

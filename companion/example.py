@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -31,7 +31,7 @@ from companion.page import reports
 from companion.page.reports import Extra
 from companion.start import HERE, OUTPUT
 from synths import InputError, nsynth
-from synths.files import writing
+from synths.files import sweep, writing
 from synths.gansynth.generate_util import instrument_times, summary
 from synths.sounds import load_audio, save_wav
 from synths.weights import checkpoints
@@ -264,7 +264,8 @@ class Example2(Run):
         path = inputs.score_path(options.midi)
         clip, = clips.scores([path])
         times = instrument_times(max(notes["end_times"]), options.seconds_per_instrument)
-        score = reports.Score(notes, [str(i + 1) for i in range(len(times))], times)
+        score = reports.Score(notes, [str(i + 1) for i in range(len(times))],
+                              times.tolist())
         plan = Plan([clip], checkpoint, {"midi": path.name, **chosen(
             options, "seconds_per_instrument")}, [path], output_folder(options),
             new_seed(options.seed))
@@ -360,6 +361,7 @@ def continued(plan: Plan, seed: int | None) -> Plan:
     for folder, run in read_runs(plan.output):
         if run.get("stopped") and seed in (None, run["seed"]) and all(
                 run.get(key) == value for key, value in wanted.items()):
+            sweep(folder)
             return replace(plan, folder=folder, seed=run["seed"])
     raise InputError("No stopped run has these sounds, options and model: leave out --resume to "
                      "start a new one.")
@@ -396,7 +398,7 @@ def with_resume_line(plan: Plan) -> Plan:
     return replace(plan, resume=line)
 
 
-def same_length(encodings: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+def same_length(encodings: Collection[np.ndarray]) -> Collection[np.ndarray]:
     """Return the encodings, checked to have the same number of frames.
 
     Raises
@@ -478,8 +480,8 @@ def print_unknown(names: Sequence[str], files: Sequence[Path], audios: np.ndarra
     learned = sorted(audible, key=lambda index: -nats.get(index, 0))[:8]
     paths = [shown(files[index]) for index in learned]
     which = ", ".join(f"{names[index]} [{nats[index]:.1f}]" for index in unknown)
-    print(f"Far from what the bundled model knows: {which} [nats per sample; what it knows has less "
-          f"than {UNKNOWN}]. Expect noise.\nTo fine-tune it on "
+    print(f"Far from what the bundled model knows: {which} [nats per sample; what it knows has "
+          f"less than {UNKNOWN}]. Expect noise.\nTo fine-tune it on "
           + ("these sounds: " if len(paths) > 1 else "this and another sound: ")
           + quoted(["python", "-m", "workshop", "finetune", "--name", "mine", "--sounds",
                     *paths, *(["sounds/bass.wav"] if len(paths) == 1 else [])]), flush=True)

@@ -6,11 +6,12 @@ import difflib
 import importlib.util
 import os
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
 from companion.start import HERE
 from synths import InputError
-from synths.sounds import EXTENSIONS, opposite_channels
+from synths.sounds import EXTENSIONS, find_sounds, opposite_channels
 from synths.weights import checkpoints, downloads
 
 
@@ -42,7 +43,7 @@ def is_bundled(checkpoint: Path) -> bool:
 
 
 def find_magenta() -> None:
-    """Check that Magenta and TensorFlow are installed.
+    """Check that Magenta and TensorFlow are installed, and print their versions.
 
     Raises
     ------
@@ -51,6 +52,8 @@ def find_magenta() -> None:
     if not (importlib.util.find_spec("magenta") and importlib.util.find_spec("tensorflow")):
         raise InputError("--engine magenta needs Magenta and TensorFlow (Python 3.13 or earlier): "
                          "pip install --no-deps -r requirements.txt")
+    print(f"Engine: Magenta {metadata.version('magenta')} on TensorFlow "
+          f"{metadata.version('tensorflow')}", flush=True)
 
 
 def choose_sounds(words: Sequence[str] | None, default: Sequence[str], download: bool,
@@ -80,7 +83,7 @@ def choose_sounds(words: Sequence[str] | None, default: Sequence[str], download:
         downloads.fetch_book_sounds(folder)
     if not words:
         book = [folder / name for name in downloads.BOOK_SOUNDS]
-        words = book if all(path.is_file() for path in book) else default
+        words = [str(path) for path in book] if all(map(Path.is_file, book)) else default
     known = (*EXTENSIONS, ".npy") if saved else EXTENSIONS
     sounds: list[Path] = []
     for path in map(sound_path, words):
@@ -94,16 +97,9 @@ def choose_sounds(words: Sequence[str] | None, default: Sequence[str], download:
 
 def _in_folder(folder: Path, known: Sequence[str]) -> list[Path]:
     """Return the readable sounds of a folder, and print what is left out."""
-    inside, left_out = [], []
-    for path in sorted(entry for entry in folder.iterdir() if not entry.name.startswith(".")):
-        if path.suffix.lower() not in known:
-            left_out.append(f"{path.name} ({'a folder' if path.is_dir() else 'not a sound'})")
-            continue
-        try:
-            _check(path)
-            inside.append(path)
-        except InputError:
-            left_out.append(f"{path.name} (cannot be read)")
+    inside, left_out = find_sounds(folder, known)
+    for path in inside:
+        _check(path)
     if left_out:
         more = f" and {len(left_out) - 6} more" if len(left_out) > 6 else ""
         print(f"Left out of {shown(folder)}: {', '.join(left_out[:6])}{more}", flush=True)

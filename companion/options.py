@@ -55,7 +55,7 @@ def add_run_options(parser: argparse.ArgumentParser, output: str, checkpoints: s
     parser.add_argument("--download", action="store_true",
                         help="download the book's model (and sounds) first")
     parser.add_argument("--engine", choices=["fast", "magenta"], default="fast",
-                        help="magenta: compute with Magenta's own code on TensorFlow, about five "
+                        help="magenta: compute with Magenta's own code on TensorFlow, about six "
                              "times as slow (default: fast)")
     parser.add_argument("--seed", type=number(int, 0, 2**32 - 1), metavar="N",
                         help="repeat a run exactly (default: a new seed, printed)")
@@ -73,7 +73,7 @@ def add_sounds(parser: argparse.ArgumentParser) -> None:
                         metavar="S", help="length of each sound, 0.1 to 60 (default: 1)")
 
 
-def add_seconds_per_instrument(parser: argparse.ArgumentParser) -> None:
+def add_seconds_per_instrument(parser: argparse._ActionsContainer) -> None:
     """Add --seconds-per-instrument."""
     parser.add_argument("--seconds-per-instrument", type=number(float, 0.1, 3600, "seconds"),
                         default=5.0, metavar="S",

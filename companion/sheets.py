@@ -28,7 +28,8 @@ def overview(path: Path, made: Sequence[Clip], images: Mapping[str, Image.Image]
     """
     rows = _square(made) or _rows(made)
     columns = max(map(len, rows))
-    cell = tuple(int(side * min(1, max(8 / columns, 0.3))) for side in _CELL)
+    scale = min(1, max(8 / columns, 0.3))
+    cell = int(_CELL[0] * scale), int(_CELL[1] * scale)
     step = cell[0] + _GAP, cell[1] + _CAPTION + _GAP
     sheet = Image.new("RGB", (columns * step[0] + _GAP, len(rows) * step[1] + _GAP), "white")
     draw = ImageDraw.Draw(sheet)
@@ -103,7 +104,7 @@ def _draw_roll(axes, score) -> None:
     names = list(score.names)
     starts, pitches = np.asarray(notes["start_times"]), np.asarray(notes["pitches"])
     strength = 0.35 + 0.65 * np.asarray(notes["velocities"])[:, None] / 127
-    colours = 1 + strength * (note_colours(starts, times, names) / 255 - 1)
+    colours = 1 + strength * (note_colours(starts, times.tolist(), names) / 255 - 1)
     axes.barh(pitches, np.asarray(notes["end_times"]) - starts, 0.9, starts, color=colours)
     low, high = int(pitches.min()), int(pitches.max())
     marked = [pitch for pitch in range(low - 1, high + 2) if pitch % 12 == 0] or [low]

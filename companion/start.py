@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
+import io
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -28,12 +31,13 @@ def start() -> None:
     for which in (signal.SIGINT, signal.SIGTERM):
         signal.signal(which, _end)
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     if "--quiet" in sys.argv:
         os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported
-    if not os.access(Path.home(), os.W_OK):  # Numba, which librosa imports, writes a cache
-        os.environ.setdefault("NUMBA_CACHE_DIR", os.path.join(tempfile.gettempdir(), "numba"))
+    if not os.access(os.path.expanduser("~"), os.W_OK):  # Numba, Matplotlib and Bokeh write there
+        os.environ["HOME"] = tempfile.mkdtemp(prefix="chapter_05_")
+        atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         sys.exit(f"{', '.join(missing)} not installed. Type this first, in {HERE}: {INSTALL}")

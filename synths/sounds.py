@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-import os
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,9 @@ SAMPLE_RATE = 16000  # Hz, of NSynth and GANSynth
 EXTENSIONS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au",
               ".caf", ".w64")
 LONGEST = 600.0  # seconds that are read of a sound whose length is not asked for
-_CANCELLED = 0.1  # level of the mono mix relative to the loudest channel: 20 dB lower
+_BLOCK = 4096  # frames that are read at a time: as many as one damaged place takes away
+_LOUDEST = 1e12  # louder samples are damage
+_CANCELLED = 0.25  # level of the mono mix relative to the loudest channel: 12 dB lower
 
 
 def load_audio(path: str | Path, sample_length: int | None = None, sr: int = SAMPLE_RATE, *,
@@ -52,12 +53,14 @@ def load_audio(path: str | Path, sample_length: int | None = None, sr: int = SAM
     """
     import soxr
 
-    whole = trim_silence or sample_length is None
-    block, rate = _read(Path(path), LONGEST if whole else sample_length / sr + 0.1)
+    seconds = LONGEST
+    if sample_length is not None and not trim_silence:
+        seconds = sample_length / sr + 0.1
+    block, rate = _read(Path(path), seconds)
     audio = block.mean(axis=1)
     level = np.sqrt(np.mean(np.square(block), axis=0))
     if np.sqrt(np.mean(np.square(audio))) < _CANCELLED * level.max():
-        audio = block[:, int(np.argmax(level > 0.1 * level.max()))]
+        audio = block[:, int(np.argmax(level))]
     if trim_silence:
         audio = audio[_onset(audio, rate):]
     audio = soxr.resample(audio, rate, sr, quality="HQ")[:sample_length]
@@ -72,6 +75,8 @@ def _read(path: Path, seconds: float) -> tuple[np.ndarray, int]:
     """Return the first seconds of a sound, float32 [frames, channels], and its sample rate."""
     import soundfile
 
+    from synths.engines.litert import silent_stderr  # mpg123 writes to the terminal
+
     class Forwards(soundfile.SoundFile):
         """A file that is read from front to back, whatever length its header claims."""
 
@@ -81,15 +86,15 @@ def _read(path: Path, seconds: float) -> tuple[np.ndarray, int]:
     if not path.exists():
         raise InputError(f"{path} does not exist: check its name and folder.")
     try:
-        with _silent_stderr(), Forwards(_readable(path)) as file:
+        with silent_stderr(), Forwards(_readable(path)) as file:
             rate, blocks, wanted = file.samplerate, [], math.ceil(seconds * file.samplerate)
             with contextlib.suppress(soundfile.SoundFileError):  # a file that was cut short
-                while wanted > 0 and len(block := file.read(min(wanted, 1 << 16), "float32",
+                while wanted > 0 and len(block := file.read(min(wanted, _BLOCK), "float32",
                                                             always_2d=True)):
                     blocks.append(block)
                     wanted -= len(block)
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: *.raw
-        reason = getattr(error, "error_string", str(error)).rstrip(".")
+        reason = getattr(error, "error_string", "samples without a header").rstrip(".")
         if "does not exist" in reason:  # what libsndfile says of an MP3 that is none
             reason = "its format is not recognised"
         raise InputError(f"{path} cannot be read as a sound ({reason}): convert it to WAV, FLAC, "
@@ -97,7 +102,7 @@ def _read(path: Path, seconds: float) -> tuple[np.ndarray, int]:
     if not blocks:
         raise InputError(f"{path} holds no samples: record or export it again.")
     audio = np.concatenate(blocks)
-    if not np.isfinite(audio).all():
+    if not (np.abs(audio) < _LOUDEST).all():  # NaN is not
         raise InputError(f"{path} holds samples that are not finite: export it again.")
     return audio, rate
 
@@ -106,9 +111,11 @@ def _readable(path: Path) -> Path | io.BytesIO:
     """Return the file, or what libsndfile can read in its place."""
     with open(path, "rb") as file:
         start = file.read(1 << 16)
-        if start[:4] == b"RIFF" and b"data\0\0\0\0" in start:  # the recorder was stopped
-            data = start.replace(b"data\0\0\0\0", b"data\xff\xff\xff\xff", 1) + file.read()
-            return io.BytesIO(data)
+        data = start.find(b"data") + 4
+        if start[:4] == b"RIFF" and start[data:data + 4] == bytes(4):  # the recorder was stopped
+            return io.BytesIO(start[:data] + b"\xff" * 4 + start[data + 4:] + file.read())
+        if start[:4] == b"RIFF" and start[data + 4:data + 8] == b"OggS":  # as in old sample packs
+            return io.BytesIO(start[data + 4:] + file.read())
         if start[:4] == b"OggS" and start[28:33] == b"\x7fFLAC":
             return io.BytesIO(_ogg_pages(start + file.read())[9:])  # 9: the mapping's header
     return path
@@ -125,19 +132,6 @@ def _ogg_pages(data: bytes) -> bytes:
     return b"".join(parts)
 
 
-@contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Keep mpg123, which writes to the terminal, quiet."""
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(null)
-
-
 def _onset(audio: np.ndarray, rate: int) -> int:
     """Return the index at which a sound begins: 5 ms before its level first comes within 40 dB.
 
@@ -150,9 +144,30 @@ def _onset(audio: np.ndarray, rate: int) -> int:
     level = np.sqrt(np.maximum(np.mean(frames**2, axis=1) - np.mean(frames, axis=1)**2, 0))
     loud = level >= max(0.01 * level.max(), 1e-6)
     lasting = loud & np.append(loud[1:], True)  # a click is shorter than two frames
-    frame = int(np.argmax(lasting)) if lasting.any() else 0
+    frame = int(np.argmax(lasting if lasting.any() else loud))
     above = np.abs(frames[frame] - frames[frame].mean()) >= 0.01 * np.abs(audio).max()
     return max(0, frame * size + int(np.argmax(above)) - rate // 200)
+
+
+def find_sounds(folder: str | Path, extensions: Sequence[str] = EXTENSIONS
+                ) -> tuple[list[Path], list[str]]:
+    """Return the sounds of a folder that can be read, and the other files, each with the reason."""
+    sounds, left_out = [], []
+    for path in sorted(Path(folder).iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            left_out.append(f"{path.name} (a folder)")
+        elif path.suffix.lower() not in extensions:
+            left_out.append(f"{path.name} (unknown format)")
+        else:
+            try:
+                if path.suffix.lower() in EXTENSIONS:
+                    _read(path, 0.1)
+                sounds.append(path)
+            except (InputError, OSError):
+                left_out.append(f"{path.name} (cannot be read)")
+    return sounds, left_out
 
 
 def opposite_channels(path: str | Path, seconds: float = 10.0) -> bool:
@@ -210,10 +225,11 @@ def plot_path(filename: str | None, output_dir: str | Path) -> Path:
 
 def load_array(path: str | Path, axes: int, what: str) -> np.ndarray:
     """Return the array of a .npy file as float32; raise InputError as `checked`, or if damaged."""
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError):
-        raise InputError(f"{path} is not a .npy file of numbers: save it again.") from None
+    with open(path, "rb") as file:
+        try:
+            array = np.lib.format.read_array(file, allow_pickle=False)
+        except Exception:  # NumPy raises what its parts raise, down to a MemoryError
+            raise InputError(f"{path} is not a .npy file of numbers: save it again.") from None
     return checked(array, axes, what)
 
 

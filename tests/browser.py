@@ -1,6 +1,7 @@
 """A headless Chromium under the DevTools protocol, over the pipe that Chromium opens itself."""
 
 import base64
+import fcntl
 import json
 import os
 import shutil
@@ -35,18 +36,24 @@ class Browser:
         self.folder = tempfile.TemporaryDirectory()
         read_end, self.write = os.pipe()
         self.read, write_end = os.pipe()
-        # the child reads from descriptor 3 and writes to 4
+
+        def connect():  # Chromium reads from descriptor 3 and writes to 4
+            ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (read_end, write_end)]
+            for number, end in enumerate(ends, 3):
+                os.dup2(end, number)
+
         self.process = subprocess.Popen(
-            ["sh", "-c", f'exec "$@" 3<&{read_end} 4>&{write_end}', "sh", CHROMIUM, "--headless",
-             "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-             "--autoplay-policy=no-user-gesture-required", "--remote-debugging-pipe",
-             f"--user-data-dir={self.folder.name}"],
-            pass_fds=(read_end, write_end), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+             "--disable-background-networking", "--autoplay-policy=no-user-gesture-required",
+             "--remote-debugging-pipe", f"--user-data-dir={self.folder.name}"],
+            preexec_fn=connect, pass_fds=(3, 4), stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL)
         os.close(read_end)
         os.close(write_end)
         self.number, self.buffer, self.console, self.session = 0, b"", [], None
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self.session = self.call("Target.attachToTarget", targetId=target,
+                                 flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
@@ -83,11 +90,11 @@ class Browser:
                   deviceScaleFactor=1, mobile=width < 600)
         self.call("Emulation.setEmulatedMedia", media=media, features=[
             {"name": "prefers-color-scheme", "value": scheme}])
-        self.call("Page.navigate", url="about:blank")
-        self.loaded = False
-        self.call("Page.navigate", url=str(address))
-        while not self.loaded:
-            self._next()
+        for url in ("about:blank", str(address)):  # the first, so that a new # loads the page again
+            self.loaded = False
+            self.call("Page.navigate", url=url)
+            while not self.loaded:
+                self._next()
 
     def run(self, body):
         """Run the body of an async function in the page; return what it returns."""

@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # What a reader may import; tests, training and benchmarks are linted, and not typed.
 TYPED = ("chapter_05_example_01.py", "chapter_05_example_02.py", "audio_utils.py", "companion",
-         "pictures", "synths", "banks", "sounds", "midi")
+         "synths", "workshop", "sounds", "midi")
 
 
 def tracked(*patterns: str) -> list[Path]:

@@ -1,8 +1,9 @@
 """Writes what `synths.weights.tensor_bundle` reads, byte by byte, where TensorFlow would not."""
 
 import numpy as np
+from google_crc32c import value as crc32c
 
-from synths.weights.tensor_bundle import crc32c, masked
+from synths.weights.tensor_bundle import masked
 
 _MAGIC = 0xDB4775248B80FB57
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from workshop.bank.__main__ import main
 
-from banks import cluster, manifest, plan, sfz, tasks
-from banks.__main__ import main
-from banks.store import Store, StoreError
 from synths import InputError, nsynth
 from synths.weights import checkpoints
+from workshop.bank import cluster, manifest, plan, sfz, tasks
+from workshop.bank.store import Store, StoreError
 
 ROOT = Path(__file__).resolve().parent.parent
 dask_only = pytest.mark.skipif(
@@ -250,7 +250,7 @@ def test_auto_keeps_to_the_precision_of_what_is_there(corners, tmp_path, monkeyp
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
 def test_a_stopped_run_leaves_a_page_and_goes_on(corners, tmp_path):
     out = tmp_path / "bank"
-    command = [sys.executable, "-m", "banks", "nsynth", "--corners", *(
+    command = [sys.executable, "-m", "workshop", "bank", "nsynth", "--corners", *(
         str(corners / name) for name in "abcd"), "--grid", "5", "--seconds", "0.3", "--checkpoint",
         "nsynth_starter", "--workers", "0", "--quiet", "--output", str(out)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
@@ -426,7 +426,7 @@ def workers_of(pid):
 def test_killed_worker_and_killed_client_lose_nothing(corners, tmp_path):
     pytest.importorskip("psutil")
     out = tmp_path / "bank"
-    command = [sys.executable, "-m", "banks", "nsynth", "--corners", *(
+    command = [sys.executable, "-m", "workshop", "bank", "nsynth", "--corners", *(
         str(corners / name) for name in "abcd"), "--grid", "5", "--seconds", "0.2", "--checkpoint",
         "nsynth_starter", "--workers", "2", "--quiet", "--output"]
 
@@ -483,7 +483,7 @@ def test_a_scheduler_that_is_killed_on_the_way_is_one_sentence(corners, tmp_path
         port = str(free.getsockname()[1])
     out = tmp_path / "bank"
     words = ["--grid", "4", "--seconds", "0.3", "--scheduler", f"tcp://127.0.0.1:{port}"]
-    command = [sys.executable, "-m", "banks", "nsynth", "--corners", *(
+    command = [sys.executable, "-m", "workshop", "bank", "nsynth", "--corners", *(
         str(corners / name) for name in "abcd"), "--checkpoint", "nsynth_starter", "--quiet",
         "--output", str(out), *words]
     with dask_of_its_own(tmp_path, port) as scheduler:

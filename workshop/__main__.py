@@ -8,9 +8,10 @@ start()
 
 from companion.options import Parser, formatter  # noqa: E402
 from companion.run import run  # noqa: E402
-from workshop import mix, play, preview  # noqa: E402
+from workshop import bank, finetune, mix, play, preview  # noqa: E402
 
-COMMANDS = {"mix": mix, "play": play, "preview": preview}
+COMMANDS = {"mix": mix, "play": play, "preview": preview, "bank": bank,
+            "finetune": finetune}
 
 
 def parser() -> Parser:
@@ -19,7 +20,7 @@ def parser() -> Parser:
                    formatter_class=formatter)
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
     for name, module in COMMANDS.items():
-        line = module.__doc__.partition("\n")[0]
+        line = (module.__doc__ or "").partition("\n")[0]
         command = commands.add_parser(name, help=line, description=line, allow_abbrev=False,
                                       formatter_class=formatter, usage="%(prog)s [options]")
         module.add_options(command)

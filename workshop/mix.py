@@ -17,7 +17,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     add_sounds(parser)
     parser.add_argument("--trim", action="store_true", help="leave out silence at the beginning")
-    parser.add_argument("--level", action="store_true", help="normalise each sound to a peak of 0.9")
+    parser.add_argument("--level", action="store_true",
+                        help="normalise each sound to a peak of 0.9")
     parser.add_argument("--pairs", nargs="+", metavar="A+B", help="mix only these pairs, by name")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--steps", type=number(int, 2, 99), metavar="N",
@@ -37,7 +38,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=number(int, 1, 1024), metavar="N",
                         help="processor threads (default: all cores)")
     parser.add_argument("--labels", action="store_true", help="plots with axes")
-    parser.add_argument("--resume", action="store_true", help="continue the same run, stopped before")
+    parser.add_argument("--resume", action="store_true",
+                        help="continue the same run, stopped before")
     parser.add_argument("--yes", action="store_true",
                         help="make more than 500 clips, or work longer than an hour")
     add_run_options(parser, "nsynth", "wavenet-ckpt, wavenet-voice-ckpt")

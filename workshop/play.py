@@ -19,7 +19,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         help="scores to play (default: the prelude in midi/)")
     parser.add_argument("--tempo", type=number(float, 0.05, 20), default=1.0, metavar="F",
                         help="multiply the tempo by 0.05 to 20: 2 is twice as fast")
-    parser.add_argument("--no-pedal", action="store_true", help="ignore the pedals, as Magenta does")
+    parser.add_argument("--no-pedal", action="store_true",
+                        help="ignore the pedals, as Magenta does")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--instruments", metavar="LIST|FILE",
                        help="instruments by number, with the seconds at which they begin if you "

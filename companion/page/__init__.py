@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from companion.clips import Clip
@@ -129,8 +128,8 @@ class Page:
         Names of the octaves that the pictures show, from the lowest.
     stopped : bool
         Whether `command` continues a run.
-    runs : sequence of dict
-        For the list of runs: "link", "title", "when", "options", "command" and "stopped".
+    runs : sequence of mapping
+        For the list of runs: "link", "title", "when", "folder", "options" and "stopped".
     """
 
     title: str
@@ -144,7 +143,7 @@ class Page:
     commands: Sequence[tuple[str, str]] = ()
     octaves: Sequence[str] = ()
     stopped: bool = False
-    runs: Sequence[dict[str, str]] = ()
+    runs: Sequence[Mapping[str, object]] = ()
 
 
 def write_page(folder: Path, page: Page) -> Path:
@@ -162,14 +161,16 @@ def write_index(output_root: Path) -> Path | None:
     for file in Path(output_root).rglob("run.json"):
         if (file.parent / "index.html").is_file():
             runs.append((json.loads(file.read_bytes()), file.parent))
-    runs.sort(key=lambda run: str(run[0].get("started", "")), reverse=True)
+    runs.sort(key=lambda run: _moment(run[0].get("started")), reverse=True)
     if not runs:
         return None
     entries = [{
         "link": quote(folder.relative_to(output_root).as_posix()) + "/index.html",
-        "title": run_title(clips_of(run)) or folder.name, "when": _moment(run.get("started")),
-        "options": ", ".join(f"{name} {value}" for name, value in run.get("options", {}).items()),
-        "command": run.get("command", ""), "stopped": run.get("stopped") is True}
+        "title": run_title(clips_of(run)) or folder.name, "folder": folder.name,
+        "when": _moment(run.get("started"))[:16], "stopped": run.get("stopped") is True,
+        "options": ", ".join(f"{name.replace('_', ' ')} {_words(value)}"
+                             for name, value in run.get("options", {}).items()
+                             if name not in ("sounds", "midi"))}  # they are in the title
         for run, folder in runs]
     return write_page(output_root, Page("Results", f"{counted(len(runs), 'run')}, newest first.",
                                         runs=entries))
@@ -182,20 +183,20 @@ def clips_of(run: Mapping[str, Any]) -> list[Clip]:
 
 
 def run_title(clips: Sequence[Clip]) -> str:
-    """Return what a run mixed or played: "bass, flute: 5 steps"; empty without clips."""
+    """Return what a run mixed or played: "bass, flute: 5 steps"; "" without clips."""
     count = Counter(clip.kind for clip in clips)
     words = {"step": "step", "crossfade": "crossfade", "mix": "mix", "score": "score",
-             "preview": "instrument", "bank": "", "reconstruction": "reconstruction"}
+             "preview": "instrument", "bank": "bank", "reconstruction": "reconstruction"}
     kind = next((kind for kind in words if count[kind]), None)
     if kind is None:
         return ""
     made = [clip for clip in clips if clip.kind == kind]
-    names = list(dict.fromkeys([clip.title for clip in made] if kind == "score" else
-                               [name for clip in made for name in clip.sources]))
+    names = list(dict.fromkeys(name for clip in made for name in clip.sources or [
+        "preview" if kind == "preview" else clip.title]))
     if len(names) > 5:
         names[4:] = [f"{len(names) - 4} more"]
-    what = f"bank of {counted(count[kind], 'clip')}" if kind == "bank" else (
-        counted(count[kind], words[kind]))
+    what = words[kind] if count[kind] == 1 else (
+        f"bank of {count[kind]} clips" if kind == "bank" else counted(count[kind], words[kind]))
     return ": ".join(filter(None, [", ".join(names), what]))
 
 
@@ -225,9 +226,11 @@ def webp(image: Any, size: tuple[int, int]) -> bytes:
 
 def render(page: Page) -> Iterator[bytes]:
     """Yield the HTML file in parts."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True,
                               undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(clock=clock, code=_code, data=lambda content, kind:
+    environment.filters.update(clock=clock, code=_code, words=_words, data=lambda content, kind:
                                f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}")
     data = [{"name": sound.clip.name, "title": sound.clip.title, "note": sound.note,
              "kind": sound.clip.kind, "gain": round(sound.gain, 6), "sfz": sound.sfz,
@@ -247,11 +250,17 @@ def _code(text: str) -> Markup:
     return Markup(re.sub(r"--[\w-]+", r"<span>\g<0></span>", marked))
 
 
+def _words(value: object) -> str:
+    """Return the value of an option as a reader writes it."""
+    return "yes" if value is True else ", ".join(map(str, value)) if isinstance(
+        value, (list, tuple)) else str(value)
+
+
 def _moment(started: float | str | None) -> str:
-    """Return when a run started, to the minute."""
+    """Return when a run started, given in seconds since the epoch or as words."""
     if isinstance(started, (int, float)):
         started = datetime.fromtimestamp(started).isoformat()
-    return (started or "").replace("T", " ")[:16]
+    return (started or "").replace("T", " ")
 
 
 def _piano() -> list[dict[str, object]]:

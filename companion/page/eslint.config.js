@@ -1,7 +1,7 @@
 // The page's JavaScript is checked with: npx eslint -c companion/page/eslint.config.js companion/page/page.js
 const names = ["AudioBufferSourceNode", "AudioContext", "Blob", "DynamicsCompressorNode", "GainNode",
-  "URL", "addEventListener", "atob", "document", "getSelection", "navigator", "requestAnimationFrame",
-  "setTimeout"];
+  "URL", "URLSearchParams", "addEventListener", "atob", "document", "getSelection", "history",
+  "location", "navigator", "requestAnimationFrame", "setTimeout"];
 module.exports = [{
   languageOptions: {
     ecmaVersion: 2022, sourceType: "script",

@@ -178,10 +178,10 @@ function compared() {
 }
 
 function shown() {
-  const sound = sounds[current], between = blend && current === home;
+  const sound = sounds[current], moving = blend && current === home;
   document.body.dataset.playing = voice ? current : "";
-  $("#title").textContent = between ? blended() : sound.title;
-  $("#note").textContent = between ? "between two steps" : sound.note;
+  $("#title").textContent = moving ? blended() : sound.title;
+  $("#note").textContent = moving ? "between two steps" : sound.note;
   $("#position").max = sound.seconds;
   $("#download").dataset.download = current;
   $("#download").download = `${sound.name.split("/").pop()}.flac`;
@@ -196,7 +196,7 @@ function shown() {
   for (const slider of $$("[data-path]")) {
     const steps = slider.dataset.path.split(",").map(Number);
     if (!steps.includes(current)) continue;
-    slider.value = between ? steps.indexOf(blend.first) + blend.share : steps.indexOf(current);
+    slider.value = moving ? steps.indexOf(blend.first) + blend.share : steps.indexOf(current);
     slider.setAttribute("aria-valuetext", $("#title").textContent);
   }
   for (const button of $$(".compare button"))
@@ -236,7 +236,7 @@ function axis(element, seconds) {
   const mark = (at, text) => Object.assign(document.createElement("span"),
     {textContent: text, style: `left: ${100 * at / seconds}%`});
   const marks = [];
-  for (let at = 0; at <= seconds - step * 0.4; at += step)
+  for (let at = 0; at <= seconds * 0.88; at += step)
     marks.push(mark(at, seconds >= 59.95 ? minutes(at) : at.toFixed(step < 1 ? 1 : 0)));
   const last = mark(0, clock(seconds));
   last.className = "last";
@@ -500,8 +500,10 @@ function named() { // the keys C
 
 function listed() {
   for (const box of $$("[data-tick]")) box.checked = chosen.includes(box.dataset.tick);
-  for (const line of $$("[data-command]"))
-    line.textContent = line.dataset.command.replace("{}", chosen.join(",") || "1");
+  for (const line of $$("[data-command]")) // no line break within an --option
+    line.replaceChildren(...line.dataset.command.replace("{}", chosen.join(",") || "1")
+      .split(/(--\S+)/).map((part, index) => index % 2
+        ? Object.assign(document.createElement("span"), {textContent: part}) : part));
   if (chosen.length) $("#selected").textContent = `Selected: ${chosen.join(", ")}.`;
 }
 

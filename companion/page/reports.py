@@ -18,7 +18,7 @@ from companion.page.rolls import css_colour, instrument_marks, piano_roll
 SAMPLE_RATE = 16000  # Hz
 LOUDNESS = 0.1  # RMS of loudness-matched playback, relative to full scale
 PEAK = 0.98  # maximum of loudness-matched playback
-KEYBOARD_SECONDS = 300  # total length of the notes that a page holds for its keyboard
+KEYBOARD_SECONDS = 200  # total length of the notes that a page holds for its keyboard
 _MOST_IN_MATRIX = 24  # sounds; more are listed pair by pair
 _MOST_NAMED = 6  # missing clips
 _COLOURS = np.array([(255, 214, 153), (153, 204, 255), (173, 230, 173), (245, 180, 220)])
@@ -38,8 +38,8 @@ _RAINBOWGRAM = ("How to read the pictures: time from left to right, pitch from b
                 "the rainbow, noise is speckled.")
 _SPECTROGRAM = ("How to read the pictures: time from left to right, pitch from bottom to top, "
                 "brighter is louder.")
-_SAMPLER = ("To play an instrument in a music program, load its SFZ file (beside this page, linked "
-            "under the sound) into a sampler such as sforzando, or convert it with Polyphone.")
+_SAMPLER = ("To play an instrument in a music program, load its SFZ file into a sampler such as "
+            "sforzando. The files are in the folder of this page and linked at each sound.")
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ class Extra:
 
 
 def page_of(folder: Path, clips: Sequence[Clip], run: Run,
-            extras: Mapping[str, Extra] | None = None) -> Page | None:
-    """Build the page of a run; None if no clip is finished.
+            extras: Mapping[str, Extra] | None = None) -> Page:
+    """Build the page of a run in which at least one clip is finished.
 
     Parameters
     ----------
@@ -127,22 +127,21 @@ def page_of(folder: Path, clips: Sequence[Clip], run: Run,
     extras = extras or {}
     made = [clip for clip in clips if (folder / f"{clip.name}.wav").is_file()
             or clip.name in extras and extras[clip.name].audio is not None]
-    if not made:
-        return None
     banks: dict[str, list[Clip]] = {}
     for clip in made:
         if clip.kind == "bank":
             banks.setdefault(clip.title, []).append(clip)
     points = {title: _spread(notes) for title, notes in banks.items()}
     shown = [clip for clip in made if clip.kind != "bank"] + [
-        min(notes, key=lambda clip: abs(clip.pitch - 60)) for notes in points.values()]
+        min(notes, key=lambda clip: abs(_pitch(clip) - 60)) for notes in points.values()]
     size = (480, 320) if len(shown) <= 48 else (300, 200)
     notes_each = max(1, sum(len(points.get(clip.title, ())) + len(
         extras.get(clip.name, Extra()).keys) for clip in shown))
     builder = _Builder(folder, extras, size, min(4.0, max(0.8, KEYBOARD_SECONDS / notes_each)))
     sounds = [builder.sound(clip, _compared(clip, shown), points.get(clip.title, ()))
               for clip in shown]
-    missing = [clip for clip in clips if clip not in made]
+    names = {clip.name for clip in made}
+    missing = [clip for clip in clips if clip.name not in names]
     gansynth = shown[0].kind in ("score", "preview") or shown[0].kind == "bank" and (
         not shown[0].weights)
     return Page(
@@ -198,7 +197,8 @@ class _Builder:
             (pitch, encoded(_faded(note, self.note_seconds))) for pitch, note in extra.keys]
         root = None
         if extra.score is not None:
-            times = np.clip(extra.score.times, 0, float(np.max(extra.score.notes["end_times"])))
+            end = float(np.max(extra.score.notes["end_times"]))
+            times = [min(max(0.0, float(time)), end) for time in extra.score.times]
             names = list(extra.score.names)
             words = [counted(len(extra.score.notes["pitches"]), "note"),
                      counted(len(set(names)), "instrument")]
@@ -226,7 +226,7 @@ def _as_float(audio: np.ndarray) -> np.ndarray:
 
 
 def _gain(audio: np.ndarray) -> float:
-    """Return the factor that brings a sound to `LOUDNESS`, or its peak to `PEAK` if that is less."""
+    """Return the factor that brings a sound to `LOUDNESS`, but its peak at most to `PEAK`."""
     rms, peak = float(np.sqrt(np.mean(np.square(audio)))), float(np.abs(audio).max())
     return min(LOUDNESS / rms, PEAK / peak) if rms > 1e-4 else 1.0
 
@@ -239,11 +239,17 @@ def _faded(audio: np.ndarray, seconds: float) -> np.ndarray:
     return note * np.minimum(1, np.arange(len(note), 0, -1) / ramp)
 
 
+def _pitch(note: Clip) -> float:
+    """Return the MIDI pitch of a bank's clip, which has one."""
+    assert note.pitch is not None
+    return note.pitch
+
+
 def _spread(notes: Sequence[Clip]) -> list[Clip]:
     """Return the notes of an instrument that are at least half an octave apart."""
     kept: list[Clip] = []
-    for note in sorted(notes, key=lambda clip: clip.pitch):
-        if not kept or note.pitch - kept[-1].pitch >= 6:
+    for note in sorted(notes, key=_pitch):
+        if not kept or _pitch(note) - _pitch(kept[-1]) >= 6:
             kept.append(note)
     return kept
 
@@ -281,12 +287,14 @@ def _description(clip: Clip) -> list[str]:
 
 def _caption(clip: Clip) -> str:
     """Return a word or two for the cell."""
-    if clip.kind == "step" or clip.kind == "bank" and 1 not in clip.weights and clip.weights:
-        return " : ".join(f"{100 * weight:.0f}" for weight in clip.weights)
     if clip.kind == "preview":
         return clip.title.removeprefix("instrument ")
-    return clip.sources[clip.weights.index(1)] if clip.kind == "bank" and clip.weights else (
-        clip.title)
+    if clip.kind == "bank" and 1 in clip.weights:
+        return clip.sources[clip.weights.index(1)]
+    if clip.kind in ("step", "bank") and clip.weights:
+        return " : ".join(f"{100 * weight:.0f}" for weight in clip.weights) * (
+            len(clip.weights) == 2)
+    return clip.title
 
 
 def _colour(weights: Sequence[float]) -> str:
@@ -298,7 +306,8 @@ def _colour(weights: Sequence[float]) -> str:
 
 
 def _introduction(shown: Sequence[Clip]) -> str:
-    kinds, sources = {clip.kind for clip in shown}, {name for clip in shown for name in clip.sources}
+    kinds = {clip.kind for clip in shown}
+    sources = {name for clip in shown for name in clip.sources}
     if "bank" in kinds:
         return "A sound bank: each cell is an instrument. Click a cell, then play the keyboard."
     if "preview" in kinds:
@@ -323,8 +332,8 @@ def _missing(missing: Sequence[Clip], total: int) -> str:
 
 def _commands(seed: int) -> list[tuple[str, str]]:
     chosen = f"--instruments {{}} --seed {seed}"
-    return [("Play a score with them", f"python -m workshop play --midi FILE.mid {chosen}"),
-            ("Make a sound bank of them", f"python -m workshop bank gansynth {chosen}")]
+    return [("Play a score", f"python -m workshop play --midi FILE.mid {chosen}"),
+            ("Make a sound bank", f"python -m workshop bank gansynth {chosen}")]
 
 
 def _panels(shown: Sequence[Clip]) -> list[Panel]:
@@ -354,8 +363,8 @@ def _bank_panel(shown: Sequence[Clip]) -> Panel:
     index = {place: number for number, place in enumerate(places)}
     return Panel("The instruments", [[index.get((row, column)) for column in columns]
                                      for row in rows],
-                 "The corners are the sounds themselves; the numbers are the mixing weights of "
-                 f"{', '.join(shown[0].sources)}, in per cent.", "grid")
+                 f"From {', '.join(shown[0].sources)}, evenly spaced in their mixing weights.",
+                 "grid")
 
 
 def _mix_panels(shown: Sequence[Clip]) -> list[Panel]:

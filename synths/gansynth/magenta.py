@@ -1,4 +1,4 @@
-"""Magenta's own GANSynth networks behind the interface of `synths.gansynth.Model`: the reference.
+"""Magenta's own GANSynth: its networks as `Model`, and the functions of its `generate_util`.
 
 Magenta's `Model` cannot be built on a current TensorFlow (it needs tensorflow_gan, tf.estimator and
 the training data set), so this puts together what `Model` samples with, from Magenta's own
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,44 @@ def settings(folder: Path, experiment: dict, num_blocks: int) -> dict[str, Any]:
             "resolution_schedule": networks.ResolutionSchedule(
                 config["scale_mode"], (config["start_height"], config["start_width"]),
                 config["scale_base"], config["num_resolutions"])}
+
+
+def _generate_util() -> Any:
+    tensorflow_v1.load()
+    with silent_stderr():
+        from magenta.models.gansynth.lib import generate_util
+    return generate_util
+
+
+def load_midi(midi_path: str | Path, min_pitch: int = model.LOWEST_PITCH, max_pitch: int = 84
+              ) -> dict:
+    """Read the notes of a MIDI file with Magenta's `load_midi`.
+
+    Magenta's default lowest pitch is 36.  It plays drums as pitches, ignores pedals, and cannot
+    read damaged files.
+    """
+    return _generate_util().load_midi(str(midi_path), min_pitch, max_pitch)[1]
+
+
+def get_random_instruments(model: Any, total_time: float, secs_per_instrument: float = 2.0,
+                           rng: np.random.Generator | None = None
+                           ) -> tuple[np.ndarray, np.ndarray]:
+    """Draw random instruments with Magenta's `get_random_instruments`, from a given generator."""
+    drawn = SimpleNamespace(generate_z=lambda n: model.generate_z(n, rng))
+    return _generate_util().get_random_instruments(drawn, total_time, secs_per_instrument)
+
+
+def get_z_notes(start_times: np.ndarray, z_instruments: np.ndarray, t_instruments: np.ndarray
+                ) -> np.ndarray:
+    """Interpolate the instruments at the start of each note with Magenta's `get_z_notes`."""
+    return _generate_util().get_z_notes(start_times, z_instruments, t_instruments)
+
+
+def combine_notes(audio_notes: np.ndarray, start_times: np.ndarray, end_times: np.ndarray,
+                  velocities: np.ndarray, sr: int = 16000) -> np.ndarray:
+    """Mix the notes with Magenta's `combine_notes`; a clip above full scale is scaled down."""
+    clip = _generate_util().combine_notes(audio_notes, start_times, end_times, velocities, sr)
+    return np.asarray(clip / max(1.0, float(np.abs(clip).max())), np.float32)
 
 
 class Model:

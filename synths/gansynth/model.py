@@ -1,10 +1,9 @@
 """GANSynth: notes of random instruments, four seconds of sound from 256 random numbers and a pitch.
 
-The generator of Magenta's GANSynth (Engel et al. 2019, "GANSynth: Adversarial Neural Audio
+This is the generator of Magenta's GANSynth (Engel et al. 2019, "GANSynth: Adversarial Neural Audio
 Synthesis", https://arxiv.org/abs/1902.08710; Magenta's ``models/gansynth/lib/networks.py``) and the
-way from its spectrograms to sound.  No data set, discriminator or TensorFlow: a checkpoint's
-averaged weights become LiteRT networks.
-Only what is heard is computed (see `synths.gansynth.network`).
+inversion of its spectrograms, without data set, discriminator or TensorFlow.  A checkpoint's
+averaged weights become LiteRT networks, which compute only the audible part of each note.
 """
 
 from __future__ import annotations
@@ -29,12 +28,13 @@ __all__ = ["LOWEST_PITCH", "Model", "NoteAudio", "count_distinct"]
 _NETWORK_COST = 128
 _NOTES_AT_ONCE = 256  # notes in memory: 65 MB
 _FRAMES_AT_ONCE = 40  # per run of a network: more does not run faster, and takes memory
+_NETWORKS = 4  # networks that run at once, at most; each holds the weights in memory
 
 
 class NoteAudio(Sequence):
     """The audio of notes, generated when it is used.
 
-    A score's notes would fill the memory as one array, and most of them are shorter than the
+    All notes of a score as one array would fill the memory, and most of them are shorter than the
     model's 4 seconds.  So they are generated some at a time, in order, and only as far as they
     are needed.  Equal notes are generated once.
 
@@ -54,8 +54,8 @@ class NoteAudio(Sequence):
     def __getitem__(self, index):
         rows = np.arange(len(self))[index]
         some = np.atleast_1d(rows)
-        audio = np.asarray(NoteAudio(self._model, self._z[some], self._pitches[some], self.shape[1]))
-        return audio if np.ndim(rows) else audio[0]
+        notes = NoteAudio(self._model, self._z[some], self._pitches[some], self.shape[1])
+        return np.asarray(notes) if np.ndim(rows) else np.asarray(notes)[0]
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return self.cut([self.shape[1]] * len(self))
@@ -68,7 +68,7 @@ class NoteAudio(Sequence):
 
     def cut(self, samples: Sequence[int]) -> Iterator[np.ndarray]:
         """Generate the notes in order, of each only its first `samples` (one number per note)."""
-        keys = [(row.tobytes(), pitch) for row, pitch in zip(self._z, self._pitches.tolist())]
+        keys = _keys(self._z, self._pitches)
         first: dict[tuple, int] = {}
         last: dict[tuple, int] = {}
         needed: dict[tuple, int] = {}
@@ -76,24 +76,28 @@ class NoteAudio(Sequence):
             first.setdefault(key, index)
             last[key] = index
             needed[key] = max(needed.get(key, 0), min(int(count), self.shape[1]))
-        waiting, made = list(first.items()), {}
+        waiting, made = list(first), {}
         with tqdm(total=len(first), unit=" notes", disable=None, delay=2, leave=False) as progress:
             for index, key in enumerate(keys):
                 if key not in made:
                     group, waiting = waiting[:_NOTES_AT_ONCE], waiting[_NOTES_AT_ONCE:]
-                    rows = [row for _, row in group]
-                    lengths = [needed[each] for each, _ in group]
+                    rows = [first[each] for each in group]
                     for place, audio in self._model.render(self._z[rows], self._pitches[rows],
-                                                           lengths):
-                        made[group[place][0]] = audio
+                                                           [needed[each] for each in group]):
+                        made[group[place]] = audio
                         progress.update()
                 yield made[key][:int(samples[index])]
                 if last[key] == index:
                     del made[key]
 
 
+def _keys(z: np.ndarray, pitches: np.ndarray) -> list[tuple[bytes, int]]:
+    """Return what two notes must share to be equal."""
+    return [(row.tobytes(), pitch) for row, pitch in zip(z, pitches.tolist())]
+
+
 def count_distinct(z: np.ndarray, pitches: Sequence[int] | np.ndarray) -> int:
-    """Count the notes that differ in instrument or pitch: those that the model has to generate.
+    """Count the notes that differ in instrument or pitch: those that a model has to generate.
 
     Parameters
     ----------
@@ -102,7 +106,7 @@ def count_distinct(z: np.ndarray, pitches: Sequence[int] | np.ndarray) -> int:
     pitches : sequence of n int
         MIDI pitches.
     """
-    return len({(row.tobytes(), int(pitch)) for row, pitch in zip(np.asarray(z), pitches)})
+    return len(set(_keys(np.asarray(z), np.asarray(pitches))))
 
 
 class Model:
@@ -112,30 +116,19 @@ class Model:
     ----------
     path : Path
         The checkpoint's prefix.
-    batch_size : int
-        Notes computed at once, at most.
     progress : float
-        How far the growing network had grown: an integer at a stable stage, else the transition
-        to the next resolution.
+        How far the network had grown: an integer at a stable stage, a fraction in a transition.
     audio_length, sample_rate : int
         Samples of a whole note; Hz.
     latent_size : int
-        Random numbers that make an instrument.
+        Length of a latent vector.
     pitches : range
-        MIDI notes that the model knows.
+        MIDI pitches that the model knows.
     weights : variables.Weights
         What the networks are built of.
     inverter : SpecgramInverter
-        What turns the network's spectrograms into sound; anything with its methods may take its
-        place, to look at them.
-    workers : int
-        Networks that run at once, at most; each holds the weights in memory.
-    folded : bool
-        As of `network.build`.
+        What turns the network's spectrograms into sound.
     """
-
-    workers = 4
-    folded = True
 
     @classmethod
     def load_from_path(cls, path: str | Path | None = None, batch_size: int = 16,
@@ -145,10 +138,10 @@ class Model:
         Parameters
         ----------
         path : str, Path or None
-            The folder with ``experiment.json`` and ``stage_*``, or whatever else
+            The folder with ``experiment.json`` and ``stage_*``, or anything else that
             `synths.weights.checkpoints.find` takes.
         batch_size : int
-            Notes computed at once, at most.  The sound does not depend on it.
+            Upper limit of the notes computed at once.  The sound does not depend on it.
         threads : int, optional
             Processor cores to use; None: all.
 
@@ -160,11 +153,8 @@ class Model:
         return cls(checkpoints.find(path, "gansynth"), batch_size, threads)
 
     def __init__(self, prefix: Path, batch_size: int = 16, threads: int | None = None) -> None:
-        if batch_size < 1:
-            raise InputError(f"The batch size must be 1 or more, not {batch_size}.")
         self.path = Path(prefix)
-        self.batch_size = batch_size
-        self._threads = threads
+        self._batch_size, self._threads = batch_size, threads
         self.weights, config = variables.load(self.path)
         self.progress, self.latent_size = self.weights.progress, self.weights.latent_size
         self.pitches = self.weights.pitches
@@ -177,15 +167,13 @@ class Model:
         self.audio_length = self.inverter.audio_length
         self.sample_rate = int(config["sample_rate"])
 
-    # Random numbers ------------------------------------------------------------------------
-
     def generate_z(self, n: int, rng: np.random.Generator | int | None = None) -> np.ndarray:
         """Draw random instruments: standard normal numbers.
 
         Parameters
         ----------
         n : int
-            How many.
+            Number of instruments.
         rng : numpy.random.Generator or int, optional
             Source of the numbers, or a seed; None: different at each call.
 
@@ -194,8 +182,6 @@ class Model:
         float64 ndarray [n, latent_size]
         """
         return np.random.default_rng(rng).normal(size=(n, self.latent_size))
-
-    # Sound ---------------------------------------------------------------------------------
 
     def generate_samples_from_z(self, z: np.ndarray, pitches: Sequence[int] | np.ndarray,
                                 max_audio_length: int = 64000) -> NoteAudio:
@@ -221,9 +207,16 @@ class Model:
         InputError
             If the arrays do not fit each other or the model, or the model lacks a pitch.
         """
-        z, notes = self._checked(z, pitches)
-        if max_audio_length < 1:
-            raise InputError(f"A note must have 1 sample or more, not {max_audio_length}.")
+        z, notes = np.asarray(z, np.float32), np.asarray(pitches)
+        if z.shape != (len(notes), self.latent_size) or not np.isfinite(z).all():
+            raise InputError(f"{len(notes)} pitches need as many latent vectors of"
+                             f" {self.latent_size} finite numbers, not an array of shape"
+                             f" {list(z.shape)}.")
+        unknown = [pitch for pitch in notes.tolist() if pitch not in self.pitches]
+        if unknown:
+            raise InputError(f"The model plays MIDI pitches {self.pitches[0]} to"
+                             f" {self.pitches[-1]}, not {unknown[0]}: leave such notes out or"
+                             " transpose them.")
         return NoteAudio(self, z, notes, min(int(max_audio_length), self.audio_length))
 
     def render(self, z: np.ndarray, pitches: np.ndarray, samples: Sequence[int]
@@ -235,25 +228,9 @@ class Model:
                 for index, wave in zip(group[rows], waves):
                     yield int(index), wave[:samples[index]]
 
-    def _checked(self, z: np.ndarray, pitches: Sequence[int] | np.ndarray,
-                 ) -> tuple[np.ndarray, np.ndarray]:
-        """Instruments and pitches as arrays that fit each other and the model."""
-        z, notes = np.asarray(z, np.float32), np.asarray(pitches)
-        if z.ndim != 2 or z.shape[1] != self.latent_size or not np.isfinite(z).all():
-            raise InputError(f"Instruments must be rows of {self.latent_size} finite numbers, not"
-                             f" an array of shape {list(z.shape)}.")
-        if notes.shape != (len(z),):
-            raise InputError(f"Each note needs an instrument and a pitch: {len(z)} instruments came"
-                             f" with pitches of shape {list(notes.shape)}.")
-        unknown = [pitch for pitch in notes.tolist() if pitch not in self.pitches]
-        if unknown:
-            raise InputError(f"The model plays MIDI notes {self.pitches[0]} to {self.pitches[-1]},"
-                             f" not {unknown[0]}: leave such notes out or transpose them.")
-        return z, notes
-
     def _waves(self, z: np.ndarray, pitches: np.ndarray, frames: int
                ) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yield rows and their sound, as far as `frames` frames go.
+        """Yield row numbers and the sound of their first `frames` frames.
 
         Notes are spread over the cores, each with a network of its own: notes wait for nothing,
         whereas the threads of one network would wait for each other after every layer.
@@ -262,9 +239,9 @@ class Model:
         from synths.gansynth import network
 
         threads = self._threads or available_threads()
-        workers = max(1, min(threads, self.workers, len(z)))
-        batch = max(1, min(self.batch_size, -(-len(z) // workers), _FRAMES_AT_ONCE // frames))
-        built = network.build(self.weights, batch, frames, self.folded)
+        workers = max(1, min(threads, _NETWORKS, len(z)))
+        batch = max(1, min(self._batch_size, -(-len(z) // workers), _FRAMES_AT_ONCE // frames))
+        built = network.build(self.weights, batch, frames)
         idle: SimpleQueue[Runner] = SimpleQueue()
         for worker in range(workers):
             idle.put(Runner(built, threads // workers + (worker < threads % workers)))
@@ -277,8 +254,8 @@ class Model:
                 inputs[:, :self.latent_size] = z[rows]
                 inputs[:, self.latent_size:] = pitches[rows, np.newaxis] == self.pitches
                 runner.invoke()
-                picture = runner.outputs[0][:rows.stop - begin]
-                specgrams = (picture - self.weights.picture_offset) / self.weights.picture_scale
+                specgrams = ((runner.outputs[0][:rows.stop - begin]
+                              - self.weights.normalizer_offset) / self.weights.normalizer_scale)
             finally:
                 idle.put(runner)
             return rows, self.inverter.invert(specgrams)
@@ -298,8 +275,6 @@ def _groups(frames: np.ndarray) -> list[tuple[np.ndarray, int]]:
     list of (indices of notes, frames computed for each of them)
     """
     lengths, counts = np.unique(frames, return_counts=True)
-    if not lengths.size:
-        return []
     best = [(0, 0)]  # of the first k lengths: cost, where the last group begins
     for end in range(1, len(lengths) + 1):
         best.append(min(

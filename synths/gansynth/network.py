@@ -1,8 +1,8 @@
-"""GANSynth's generator as LiteRT networks, cut after the frames that are heard.
+"""GANSynth's generator as LiteRT networks that compute the first frames of a note alone.
 
-The generator sees a few frames to either side of each frame and the phase adds up forward in time,
-so the first part of a note does not depend on the rest of it: a note held for 0.13 s needs 20 of
-128 frames, and a few more at the lower resolutions.
+Each frame depends on a few frames to either side of it, and the phase adds up forward in time, so
+the start of a note does not depend on the rest of it.  A note held for 0.13 s needs 20 of 128
+frames, and a few more at the lower resolutions.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _EPSILON = 1e-8  # of the pixel normalisation
 
 
 def rows(weights: Weights, frames: int) -> dict[int, int]:
-    """How many frames of each block's picture decide over the first `frames` of the whole."""
+    """Return how many frames of each block's output the first `frames` of the whole depend on."""
     needed = {}
     factor = weights.scale[0] ** (weights.num_resolutions - weights.num_blocks)
     need = -(-frames // factor)
     for block in range(weights.num_blocks, 0, -1):
-        if block in weights.shares:  # its own part of the picture, too
+        if block in weights.blend:  # its own part of the spectrogram, too
             factor = weights.scale[0] ** (weights.num_resolutions - block)
             need = max(need, -(-frames // factor))
         height = weights.resolution(block)[0]
@@ -35,8 +35,8 @@ def rows(weights: Weights, frames: int) -> dict[int, int]:
     return needed
 
 
-def build(weights: Weights, batch: int, frames: int, folded: bool = True) -> bytes:
-    """Build the network from instruments and pitches to pictures, cut after `frames` frames.
+def build(weights: Weights, batch: int, frames: int) -> bytes:
+    """Build the network from latent vectors and pitches to the first frames of spectrograms.
 
     Parameters
     ----------
@@ -44,9 +44,7 @@ def build(weights: Weights, batch: int, frames: int, folded: bool = True) -> byt
     batch : int
         Notes computed at once.
     frames : int
-        Of the whole picture, from the first.
-    folded : bool
-        Scale up and convolve in one where that is possible: the same sums, fewer multiplications.
+        Frames computed, from the first.
 
     Returns
     -------
@@ -58,28 +56,28 @@ def build(weights: Weights, batch: int, frames: int, folded: bool = True) -> byt
     x = _pixel_norm(graph, graph.input([batch, weights.latent_size + len(weights.pitches)]))
     x = graph.fully_connected(x, weights.first.kernel, weights.first.bias)
     x = _activate(graph, graph.reshape(x, [batch, *weights.start, -1]))
-    pictures = []
+    parts = []
     for block in range(1, weights.num_blocks + 1):
         height = weights.resolution(block)[0]
         if block > 1:
             needed = min(height, needed_rows[block]
                          + weights.layers[block, "conv1"].kernel.shape[0] // 2)
-            x = _grow(graph, weights, x, block, needed, folded)
+            x = _grow(graph, weights, x, block, needed)
         x = _activate(graph, _convolve(graph, x, weights.layers[block, "conv1"], height))
         x = _first_rows(graph, x, needed_rows[block])
-        if block in weights.shares:
-            pictures.append(_picture(graph, weights, x, block, frames))
-    whole = pictures[0]
-    for picture in pictures[1:]:
-        whole = graph.add(whole, picture)
+        if block in weights.blend:
+            parts.append(_spectrogram(graph, weights, x, block, frames))
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = graph.add(whole, part)
     graph.output(whole)
     return graph.build()
 
 
-def _grow(graph: Graph, weights: Weights, x: Tensor, block: int, rows: int, folded: bool) -> Tensor:
+def _grow(graph: Graph, weights: Weights, x: Tensor, block: int, rows: int) -> Tensor:
     """Scale up, convolve, activate: the first `rows` rows of a block, or one more."""
     layer = weights.layers[block, "conv0"]
-    if folded and weights.scale == (2, 2) and layer.kernel.shape[:2] == (3, 3):
+    if weights.scale == (2, 2) and layer.kernel.shape[:2] == (3, 3):
         return _grow_folded(graph, x, layer, rows)
     x = graph.resize_nearest(x, x.shape[1] * weights.scale[0], x.shape[2] * weights.scale[1])
     x = _convolve(graph, x, layer, weights.resolution(block)[0])
@@ -87,9 +85,9 @@ def _grow(graph: Graph, weights: Weights, x: Tensor, block: int, rows: int, fold
 
 
 def _grow_folded(graph: Graph, x: Tensor, layer: Layer, rows: int) -> Tensor:
-    """Scaling each pixel up to 2 x 2 and convolving 3 x 3, in one.
+    """Scale each pixel up to 2 x 2 and convolve 3 x 3, in one.
 
-    That is four convolutions of 2 x 2, one for each corner, whose results interleave: the
+    These are four convolutions of 2 x 2, one for each corner, whose results interleave: the
     same sums with 4/9 of the multiplications.
     """
     batch, low, width, _ = x.shape
@@ -107,15 +105,14 @@ def _grow_folded(graph: Graph, x: Tensor, layer: Layer, rows: int) -> Tensor:
                     options="DepthToSpace", blockSize=2)
 
 
-def _picture(graph: Graph, weights: Weights, x: Tensor, block: int, frames: int) -> Tensor:
-    """A block's part of the picture, at full size."""
+def _spectrogram(graph: Graph, weights: Weights, x: Tensor, block: int, frames: int) -> Tensor:
+    """Return a block's part of the spectrogram, at full size."""
     layer = weights.layers[block, "to_rgb"]
     x = graph.conv2d(x, layer.kernel, layer.bias)
     if weights.to_rgb_activation == "tanh":
         x = graph.tanh(x)
-    share = weights.shares[block]
-    if share != 1.0:
-        x = graph.multiply(x, np.float32(share))
+    if weights.blend[block] != 1.0:
+        x = graph.multiply(x, np.float32(weights.blend[block]))
     factors = [scale ** (weights.num_resolutions - block) for scale in weights.scale]
     if factors != [1, 1]:
         x = graph.resize_nearest(x, x.shape[1] * factors[0], x.shape[2] * factors[1])
@@ -133,7 +130,7 @@ def _activate(graph: Graph, x: Tensor) -> Tensor:
 
 
 def _pad(graph: Graph, x: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
-    """Zeros around pictures; a negative bottom cuts rows off."""
+    """Pad with zeros; a negative bottom cuts rows off."""
     if bottom < 0:
         x = _first_rows(graph, x, x.shape[1] + bottom)
         bottom = 0
@@ -145,9 +142,9 @@ def _pad(graph: Graph, x: Tensor, top: int, bottom: int, left: int, right: int) 
 
 
 def _convolve(graph: Graph, x: Tensor, layer: Layer, height: int) -> Tensor:
-    """Convolve as with zeros around a picture of `height` rows, of which x has the first.
+    """Convolve as with zeros around an input of `height` rows, of which x has the first ones.
 
-    Rows that would need more of the picture than there is are not computed.
+    Rows that depend on missing ones are not computed.
     """
     if x.shape[1] == height:
         return graph.conv2d(x, layer.kernel, layer.bias)
@@ -163,6 +160,6 @@ def _first_rows(graph: Graph, x: Tensor, rows: int) -> Tensor:
 
 
 def _fold(kernel: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """A kernel of 3 over pixels doubled along an axis, as two of 2 over the pixels themselves."""
+    """Return a kernel of 3 over doubled pixels as two kernels of 2 over the pixels themselves."""
     a, b, c = np.split(kernel, 3, axis)
     return np.concatenate([a, b + c], axis), np.concatenate([a + b, c], axis)

@@ -1,9 +1,9 @@
-"""From GANSynth's spectrograms to sound: the inverse half of Magenta's ``SpecgramsHelper``.
+"""The inversion of GANSynth's spectrograms to sound, as in Magenta's ``SpecgramsHelper``.
 
-GANSynth (Engel et al. 2019, https://arxiv.org/abs/1902.08710) paints two pictures of a note, time
-down and frequency across: the logarithm of the magnitude, and the instantaneous frequency (how far
-the phase turns from one frame to the next, in units of pi).  Adding up the second gives the phase,
-and the inverse Fourier transform of both the sound.
+GANSynth (Engel et al. 2019, https://arxiv.org/abs/1902.08710) generates two channels, frames by
+frequency bins: the logarithm of the magnitude, and the instantaneous frequency (the change of phase
+from one frame to the next, in units of pi radians).  The sum of the second along time is the phase,
+and the inverse Fourier transform of both is the sound.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _OVERLAP = 4  # frames that cover each sample: Magenta's overlap of 0.75
 
 
 def linear_to_mel_matrix(bins: int, sample_rate: int) -> np.ndarray:
-    """The matrix that GANSynth's models were trained with, linear bins to as many mel bands.
+    """Return the matrix of GANSynth's training, linear bins to as many mel bands.
 
     It is not a textbook mel filter bank: bands narrower than 1.5 bins are widened, and since the
     arrays of lower edges, centres and upper edges share their memory in Magenta, widening a band
-    moves its neighbours.  The models have learned just this matrix.
+    moves its neighbours.  The models have learned exactly this matrix.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def linear_to_mel_matrix(bins: int, sample_rate: int) -> np.ndarray:
 
 
 def mel_to_linear_matrix(bins: int, sample_rate: int) -> np.ndarray:
-    """The way back from mel bands to linear bins, as Magenta approximates it.
+    """Return the matrix from mel bands to linear bins, as Magenta approximates it.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def mel_to_linear_matrix(bins: int, sample_rate: int) -> np.ndarray:
 
 
 class SpecgramInverter:
-    """Turns spectrograms into sound, whole or just their first frames.
+    """The inversion of spectrograms, whole or their first frames alone.
 
     Parameters
     ----------
@@ -89,8 +89,8 @@ class SpecgramInverter:
     sample_rate : int
         Hz.
     data_type : {"mel", "linear", "phase"}
-        What the two channels are: log mel power and instantaneous frequency of mel bands; log
-        magnitude and instantaneous frequency; log magnitude and phase in units of pi.
+        The two channels: log mel power and instantaneous frequency of mel bands; log magnitude
+        and instantaneous frequency; log magnitude and phase in units of pi radians.
 
     Raises
     ------
@@ -132,19 +132,19 @@ class SpecgramInverter:
         self._window = (hann / np.tile(power, _OVERLAP)).astype(np.float32)
 
     def frames_for(self, samples: int) -> int:
-        """How many frames, from the first, decide over the first `samples` samples."""
+        """Return how many frames the first `samples` samples depend on."""
         if samples >= self.audio_length:
             return self.frames
         return min(self.frames, -(-(samples + self.padding) // self.hop))
 
     def samples_from(self, frames: int) -> int:
-        """How many samples, from the first, the first `frames` frames decide over."""
+        """Return how many samples depend on the first `frames` frames alone."""
         if frames >= self.frames:
             return self.audio_length
         return max(0, frames * self.hop - self.padding)
 
     def invert(self, specgrams: np.ndarray) -> np.ndarray:
-        """Turn spectrograms into sound.
+        """Return the sound of spectrograms.
 
         Parameters
         ----------
@@ -159,31 +159,31 @@ class SpecgramInverter:
         """
         notes, frames = specgrams.shape[:2]
         magnitude, phase = self._polar(specgrams[..., 0], specgrams[..., 1])
-        # The first frames lie in the padding: their phase counts, their sound does not.
-        unheard = min(frames, max(0, (self.padding - self.frame_length) // self.hop + 1))
-        magnitude, phase = magnitude[:, unheard:], phase[:, unheard:]
-        stfts = np.zeros((notes, frames - unheard, self.bins + 1), np.complex64)
+        # The first frames lie in the padding: only their phase counts.
+        silent = min(frames, max(0, (self.padding - self.frame_length) // self.hop + 1))
+        magnitude, phase = magnitude[:, silent:], phase[:, silent:]
+        stfts = np.zeros((notes, frames - silent, self.bins + 1), np.complex64)
         np.cos(phase, out=stfts.real[..., 1:])
         np.sin(phase, out=stfts.imag[..., 1:])
         stfts[..., 1:] *= magnitude
         pieces = np.fft.irfft(stfts, n=self.frame_length)
         pieces *= self._window
-        pieces = pieces.reshape(notes, frames - unheard, _OVERLAP, self.hop)
-        waves = np.zeros((notes, frames - unheard + _OVERLAP - 1, self.hop), np.float32)
+        pieces = pieces.reshape(notes, frames - silent, _OVERLAP, self.hop)
+        waves = np.zeros((notes, frames - silent + _OVERLAP - 1, self.hop), np.float32)
         for part in range(_OVERLAP):
-            waves[:, part:part + frames - unheard] += pieces[:, :, part]
-        begin = self.padding - unheard * self.hop
+            waves[:, part:part + frames - silent] += pieces[:, :, part]
+        begin = self.padding - silent * self.hop
         return waves.reshape(notes, -1)[:, begin:begin + self.samples_from(frames)]
 
     def _polar(self, magnitude: np.ndarray, phase: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Magnitude and phase (radians) of linear frequency bins, float32."""
+        """Return magnitude and phase (radians) of linear frequency bins, float32."""
         if self.data_type == "phase":
             return np.exp(magnitude), phase * np.float32(np.pi)
         phase = np.cumsum(phase * np.float32(np.pi), axis=1)
         if self.data_type == "linear":
             return np.exp(magnitude), phase
-        # exp(0.5 * log(power + eps)).  Magenta now takes the phase apart into instantaneous
-        # frequencies and adds it up again, which changes it by whole turns only.
+        # exp(0.5 * log(power + eps)).  Magenta differentiates the phase and sums it again here,
+        # which changes it by whole cycles only.
         power = self._to_linear(np.exp(magnitude))
         return np.sqrt(power + np.float32(_SAFE_LOG)), self._to_linear(phase)
 

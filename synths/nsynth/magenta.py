@@ -1,57 +1,33 @@
-"""Magenta's own NSynth engine behind the interface of `synths.nsynth`: the reference.
+"""Magenta's own NSynth behind the functions of `synths.nsynth.fastgen`.
 
-Everything is computed by `magenta.models.nsynth.wavenet.fastgen`, unchanged: slow (minutes per
-second of sound on a CPU), and only for checkpoints of the official shapes, which are written into
-its code.
+`magenta.models.nsynth.wavenet.fastgen` computes everything.  Magenta's source holds the sizes of
+the official network; here they are read from the checkpoint, so that the bundled model plays too.
 """
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import inspect
+import tempfile
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
 from synths import InputError, files
 from synths.engines import tensorflow_v1
 from synths.engines.litert import silent_stderr
-from synths.nsynth.decoding import Decoding
+from synths.nsynth.decoding import HOP_LENGTH, Decoding, draw_uniforms
+from synths.nsynth.saving import faded
 from synths.weights import checkpoints
-
-WIDTH = 512  # channels of the decoder's dilated layers, h512_bo16.py
-
-
-def official(checkpoint_path: str | Path | None, temperature: float = 1.0) -> str:
-    """The prefix of the checkpoint, if fastgen can do what is asked.
-
-    Raises
-    ------
-    InputError
-        If the checkpoint's shapes are not those written into Magenta's code, or a temperature is
-        asked for, which it does not have.
-    """
-    if temperature != 1:
-        raise InputError(f"Magenta's own engine samples at temperature 1 only, not {temperature:g}:"
-                         " leave out --temperature or --engine.")
-    prefix = checkpoints.find(checkpoint_path, "nsynth")
-    width = checkpoints.shapes(prefix)["res_1/W"][-1]
-    if width != WIDTH:
-        raise InputError(f"Magenta's own engine loads only decoders {WIDTH} channels wide, and "
-                         f"{prefix} has {width}: leave out --engine, or give --checkpoint "
-                         "wavenet-ckpt.")
-    return str(prefix)
-
-
-def _fastgen():
-    """TensorFlow and Magenta's fastgen."""
-    tf = tensorflow_v1.load()
-    with silent_stderr():
-        from magenta.models.nsynth.wavenet import fastgen
-    return tf, fastgen
 
 
 def encode(wav_data: np.ndarray, checkpoint_path: str | Path | None = None,
            sample_length: int = 64000) -> np.ndarray:
-    """Encode sounds by `fastgen.encode`.
+    """Encode sounds with Magenta's `fastgen.encode`.
 
     Parameters
     ----------
@@ -60,57 +36,96 @@ def encode(wav_data: np.ndarray, checkpoint_path: str | Path | None = None,
 
     Returns
     -------
-    float32 [batch, frames, 16]
-
-    Raises
-    ------
-    InputError
-        As for `official`.
+    float32 [batch, frames, channels]
     """
-    prefix = official(checkpoint_path)
-    tf, fastgen = _fastgen()
-    with tf.Graph().as_default(), silent_stderr():
-        return fastgen.encode(np.asarray(wav_data), prefix, sample_length)
+    prefix = checkpoints.find(checkpoint_path, "nsynth")
+    with _fastgen(prefix) as fastgen:
+        return fastgen.encode(np.asarray(wav_data), str(prefix), sample_length)
 
 
-def synthesize(encodings: np.ndarray, save_paths: list[Path],
+def synthesize(encodings: np.ndarray, save_paths: Sequence[str | Path],
                checkpoint_path: str | Path | None = None, samples_per_save: int = 10000, *,
-               decoding: Decoding = Decoding(), reference_audio: np.ndarray | None = None) -> None:
-    """`fastgen.synthesize`, seeded through NumPy's global generator, which is all it draws from.
+               decoding: Decoding | None = None, reference_audio: np.ndarray | None = None) -> None:
+    """Decode encodings into WAV files with Magenta's `fastgen.synthesize`.
 
     Parameters
     ----------
-    encodings, save_paths, checkpoint_path, samples_per_save
-        As for `synths.nsynth.synthesize`.
-    decoding : Decoding
-        The seed of the whole batch and the fade; the rest must be what fastgen can do.
+    encodings, save_paths, checkpoint_path, samples_per_save, decoding
+        As for `synths.nsynth.synthesize`.  The same seed and streams draw the same numbers.
     reference_audio
-        Not used: fastgen computes in float32.
+        Not used: Magenta decodes in float32.
 
     Raises
     ------
     InputError
-        As for `official`; or if what is asked cannot be done.
+        If `decoding` asks for what Magenta cannot do: a temperature, int8, threads or resuming.
 
     Notes
     -----
-    Its WAVs are 32-bit float, and exist at full length, silent, from the first step on: they are
-    written into a hidden folder, turned into 16 bits and only then given their names.
+    Magenta writes 32-bit files that are silent at first.  They are written into a temporary
+    folder, converted to 16 bits, and then take their names.
     """
     import soundfile
 
-    from synths import nsynth
-    prefix = official(checkpoint_path, decoding.temperature)
-    if decoding.precision == "int8" or decoding.threads is not None or decoding.resume:
-        raise InputError("Magenta's own engine computes in float32 on all cores, from the start: "
-                         "leave out the precision, the threads and resuming.")
-    tf, fastgen = _fastgen()
-    with files.scratch(Path(save_paths[0]).parent, "fastgen") as folder:
-        parts = [folder / f"{number}.wav" for number in range(len(save_paths))]
-        np.random.seed(decoding.seed)
-        with tf.Graph().as_default(), silent_stderr():  # TensorFlow lists every variable there
-            fastgen.synthesize(np.asarray(encodings), checkpoint_path=prefix,
-                               save_paths=[str(part) for part in parts])
-        for part, path in zip(parts, save_paths):
-            files.write_wav(path, nsynth.faded(soundfile.read(part, dtype="float32")[0],
-                                                decoding.fade))
+    decoding = decoding or Decoding()
+    if (decoding.temperature, decoding.threads, decoding.resume) != (1, None, False) or (
+            decoding.precision == "int8"):
+        raise InputError("Magenta's engine decodes in float32 at temperature 1, on all cores and "
+                         "from the start: leave out the other options.")
+    encodings = np.asarray(encodings, np.float32)
+    paths = [Path(path) for path in save_paths]
+    clips = len(paths) if decoding.streams is None else decoding.streams
+    numbers = iter(draw_uniforms(decoding.seed, clips, HOP_LENGTH * encodings.shape[1]).T)
+    prefix = checkpoints.find(checkpoint_path, "nsynth")
+    with (tempfile.TemporaryDirectory(dir=paths[0].parent) as folder, _fastgen(prefix) as fastgen,
+          mock.patch.object(np.random, "rand", lambda clips: next(numbers))):
+        parts = [str(Path(folder, f"{index}.wav")) for index in range(len(paths))]
+        fastgen.synthesize(encodings, save_paths=parts, checkpoint_path=str(prefix),
+                           samples_per_save=samples_per_save)
+        for part, path in zip(parts, paths):
+            files.write_wav(path, faded(soundfile.read(part, dtype="float32")[0], decoding.fade))
+
+
+@contextlib.contextmanager
+def _fastgen(prefix: Path) -> Iterator:
+    """Yield Magenta's `fastgen` with the sizes of a checkpoint, in a graph of its own."""
+    tf = tensorflow_v1.load()
+    with silent_stderr():
+        from magenta.models.nsynth.wavenet import fastgen
+    sizes = _sizes(prefix)
+    with contextlib.ExitStack() as stack:
+        for config in (fastgen.Config, fastgen.FastGenerationConfig):
+            for name in ("__init__", "build"):
+                stack.enter_context(mock.patch.object(
+                    config, name, _resized(getattr(config, name), sizes)))
+        stack.enter_context(tf.Graph().as_default())
+        stack.enter_context(silent_stderr())  # TensorFlow lists every variable there
+        yield fastgen
+
+
+def _sizes(prefix: Path) -> dict[str, int]:
+    """Return the numbers that Magenta's configurations have in their source, of a checkpoint."""
+    shapes = checkpoints.shapes(prefix)
+
+    def layers(scope: str) -> int:
+        return sum(name.startswith(scope) and name.endswith("/W") for name in shapes)
+
+    channels = shapes["ae_bottleneck/W"][3]
+    return {"width": shapes["startconv/W"][3], "skip_width": shapes["skip_start/W"][3],
+            "num_layers": layers("dilatedconv_"), "num_z": channels,
+            "ae_width": shapes["ae_startconv/W"][3], "ae_num_layers": layers("ae_dilatedconv_"),
+            "ae_bottleneck_width": channels}
+
+
+def _resized(function: Callable, sizes: dict[str, int]) -> Callable:
+    """Return one of Magenta's functions with other sizes in place of the numbers in its source."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            target = node.targets[0]
+            name = getattr(target, "id", getattr(target, "attr", None))
+            if name in sizes:
+                node.value = ast.copy_location(ast.Constant(sizes[name]), node.value)
+    made: dict[str, Callable] = {}
+    exec(compile(tree, inspect.getfile(function), "exec"), function.__globals__, made)
+    return made[function.__name__]

@@ -92,8 +92,9 @@ def sizes(prefix: Path) -> tuple[int, int, int]:
 
 def _expected(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
     """The shapes that the decoder's kernels must have, by layer."""
-    width, skip, channels = (shapes.get(name, (0,))[axis] for name, axis in
-                             (("startconv/W", -1), ("skip_start/W", -1), ("cond_map_out1/W", -2)))
+    width, skip, channels = (shapes[name][axis] if len(shapes.get(name, ())) == 4 else 0
+                             for name, axis in (("startconv/W", 3), ("skip_start/W", 3),
+                                                ("cond_map_out1/W", 2)))
     expected: dict[str, tuple[int, ...]] = {
         "startconv": (1, 3, 1, width), "skip_start": (1, 1, width, skip),
         "out1": (1, 1, skip, skip), "cond_map_out1": (1, 1, channels, skip),

@@ -22,6 +22,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 from tqdm import tqdm
@@ -216,8 +217,9 @@ def unpack(archive: Path, folder: Path, check: Callable[[Path], object]) -> None
     shutil.rmtree(fresh, ignore_errors=True)
     # Python's filter refuses links and paths that lead outside; zipfile never follows them.
     tar = archive.name.endswith((".tar", ".tar.gz")) and hasattr(tarfile, "data_filter")
+    options: dict[str, Any] = {"filter": "data"} if tar else {}
     try:
-        shutil.unpack_archive(archive, fresh, **({"filter": "data"} if tar else {}))
+        shutil.unpack_archive(archive, fresh, **options)
         root = fresh
         while len(inside := [entry for entry in root.iterdir() if entry.name != "__MACOSX"]) == 1:
             if not inside[0].is_dir():

@@ -25,7 +25,6 @@ from scipy.signal import fftconvolve
 
 from synths import InputError
 from synths.files import writing
-from synths.sounds import load_audio
 from training.nsynth import data
 
 SAMPLE_RATE = data.SAMPLE_RATE
@@ -192,26 +191,6 @@ def take_apart(audio: np.ndarray, frequency: np.ndarray | None) -> data.Partials
     # Narrow: what lies between the harmonics of a high sound is noise, and goes into the rest.
     return data.partials(audio, np.arange(1, count + 1)[:, None] * frequency,
                          min(float(frequency.mean()), NARROW))
-
-
-def load(path: Path, seconds: float, report: Callable[[str], None] | None = None) -> np.ndarray:
-    """Read a sound as example 1 does: one channel, 16 kHz, cut or padded.
-
-    Returns
-    -------
-    np.ndarray
-        float64 [round(seconds * 16000)].
-
-    Raises
-    ------
-    InputError
-        If it cannot be read or is silent.
-    """
-    audio = load_audio(path, round(seconds * SAMPLE_RATE))
-    if np.abs(audio).max() < SILENT:
-        raise InputError(f"A sound to learn must be heard, and the first {seconds:g} s of "
-                         f"{path.name} are silent: cut the silence off, or leave the sound out.")
-    return audio.astype(np.float64)
 
 
 def prepare(audio: np.ndarray, length: int) -> Own:

@@ -1,125 +1,102 @@
-"""Banks of notes: `python -m banks nsynth --corners A B C D`, `python -m banks gansynth`."""
+"""Plan, build and finish a sound bank."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-from companion.options import Parser
-from companion.run import catch_stops, explained, stopped
-from companion.start import start
+from companion.options import formatter, number
+from companion.start import HERE
+from synths import InputError
 
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Build the bank that the command line asks for.
-
-    Returns
-    -------
-    int
-        0; 1 if clips could not be made, or what the user gave cannot be used; 130 if stopped.
-    """
-    options = parser().parse_args(arguments)
-    try:
-        return run(options)
-    except (Exception, KeyboardInterrupt) as error:
-        code, sentence = explained(error)
-        if _interrupted(error):
-            sentence += ", and the same command goes on"
-        print(sentence, file=sys.stderr)
-        return code
+MOST_CLIPS = 500  # more need --yes
 
 
-def run(options: argparse.Namespace) -> int:
-    """Plan, build and finish a bank; 1 if clips are missing at the end, else 0."""
-    from banks import build, cluster, tasks
+def run(options: argparse.Namespace) -> None:
+    """Plan, build and finish a bank; exit with 1 if clips could not be made."""
+    from workshop.bank import build, cluster, tasks
 
-    say = _quiet if options.quiet else _say
     title = {"nsynth": "NSynth bank", "gansynth": "GANSynth bank"}[options.kind]
-    job = (prepare_nsynth if options.kind == "nsynth" else prepare_gansynth)(options, say)
-    todo = build.resume(job, options.overwrite, say)
+    job = (prepare_nsynth if options.kind == "nsynth" else prepare_gansynth)(options)
+    todo = build.resume(job, options.overwrite)
     if options.plan:
-        with cluster.engine(options.workers, options.scheduler, say) as (execute, client):
+        with cluster.engine(options.workers, options.scheduler) as (execute, client):
             if client is not None:
                 cluster.check_workers(client, job.checkpoint, job.weights)
-            build.say_plan(job, todo, execute, cluster.count(client), say)
-        build.check_room(job, todo)
-        return 0
-    if todo:
-        build.check_room(job, todo)
-        try:
-            with cluster.engine(options.workers, options.scheduler, say) as (execute, client):
+            build.print_plan(job, todo, execute, cluster.count(client))
+        return
+    if len(todo) > MOST_CLIPS and not options.yes:
+        raise InputError(f"This bank has {len(todo):,} clips to make (limit {MOST_CLIPS}): --plan "
+                         "estimates the time, --yes makes them.")
+    try:
+        if todo:
+            with cluster.engine(options.workers, options.scheduler) as (execute, client):
                 job.common["mark"] = tasks.mark(job.store)
                 if client is not None:
                     cluster.check_workers(client, job.checkpoint, job.weights,
                                           job.store.address, job.common["mark"])
                 build.make(job, todo, execute, _bars(options.quiet))
-        except (Exception, KeyboardInterrupt) as error:
-            if _interrupted(error):  # the page and the manifest of what is there, then the end
-                build.resume(job, options.overwrite, _quiet)
-                if job.records:
-                    build.finish(job, title, describe(options, job))
-            raise
-    build.finish(job, title, describe(options, job))
-    say(f"{len(job.records)} clips, {len(job.bank.points)} instruments (SFZ), and the page to open "
-        f"in a browser: {job.store.path('index.html')}")
+    except KeyboardInterrupt:  # the page and the manifest of what is finished
+        build.resume(job, options.overwrite)
+        if job.records:
+            build.finish(job, title, describe(options, job))
+        print("The same command continues the bank.", flush=True)
+        raise
+    page = build.finish(job, title, describe(options, job))
+    build.print_tuning(job)
+    print(f"{len(job.records)} clips, {len(job.bank.points)} instruments (SFZ)\n"
+          f"Results: {page}", flush=True)
     for file, reason in sorted(job.failed.items()):
         print(f"not made: {file}: {reason}", file=sys.stderr)
-    return 1 if job.failed else 0
+    if job.failed:
+        sys.exit(1)
 
 
-def _interrupted(error: BaseException) -> bool:
-    return stopped() or isinstance(error, KeyboardInterrupt)
-
-
-def prepare_nsynth(options: argparse.Namespace, say):
+def prepare_nsynth(options: argparse.Namespace):
     """The job of a bank of mixes; everything that the user gave is checked."""
-    from banks import plan
+    from workshop.bank import plan
 
-    checkpoint, weights = _weights(options, "nsynth", say)
+    checkpoint, weights = _weights(options, "nsynth")
     pitches = None if options.pitches is None else plan.parse_pitches(options.pitches)
-    corners = plan.load_corners(options.corners, say)
-    pitches = plan.common_pitches(corners, pitches, say)
+    corners = plan.load_corners(options.corners)
+    pitches = plan.common_pitches(corners, pitches)
     samples = round(options.seconds * 16000)
     settings = {"weights": weights, "seed": options.seed, "temperature": options.temperature,
                 "precision": options.precision}
     bank = plan.plan_nsynth(corners, options.grid, pitches, samples, settings)
     precision = options.precision
     if precision == "auto":
-        precision = _precision(options, bank, checkpoint, say)
+        precision = _precision(options, bank, checkpoint)
         plan.set_precision(bank, precision)
     return _job(options, bank, checkpoint, weights, precision=precision,
                 temperature=options.temperature)
 
 
-def _precision(options: argparse.Namespace, bank, checkpoint: Path, say) -> str:
+def _precision(options: argparse.Namespace, bank, checkpoint: Path) -> str:
     """The precision of the clips that are there already, else the one that suits the sounds."""
     import numpy as np
 
-    from banks import manifest
     from synths import nsynth
+    from workshop.bank import manifest
 
     there = {} if options.overwrite else manifest.read(_store(options))
     for clip in bank.clips:
         record = there.get(clip["file"], {})
         if record.get("identity") == clip["identity"]:
-            say(f"{record['precision']}, as in the clips that are there")
             return record["precision"]
     choice = nsynth.choose_precision(np.stack(list(bank.sources.values())[:4]), checkpoint)
-    say(choice.reason)
     return choice.precision
 
 
-def prepare_gansynth(options: argparse.Namespace, say):
+def prepare_gansynth(options: argparse.Namespace):
     """The job of a bank of whole notes."""
-    from banks import plan
     from synths import gansynth
+    from workshop.bank import plan
 
-    checkpoint, weights = _weights(options, "gansynth", say)
+    checkpoint, weights = _weights(options, "gansynth")
     model = gansynth.Model.load_from_path(checkpoint)
     settings = {"weights": weights, "seed": options.seed,
                 "seconds": model.audio_length / model.sample_rate}
@@ -128,35 +105,35 @@ def prepare_gansynth(options: argparse.Namespace, say):
     return _job(options, bank, checkpoint, weights)
 
 
-def _weights(options: argparse.Namespace, model: str, say) -> tuple[Path, dict]:
-    from banks import tasks
+def _weights(options: argparse.Namespace, model: str) -> tuple[Path, dict]:
     from synths.weights import checkpoints
+    from workshop.bank import tasks
 
     prefix = checkpoints.find(options.checkpoint, model).absolute()
     name = checkpoints.describe(prefix, model)
-    say(f"weights: {name}")
+    print(f"Model: {name}", flush=True)
     return prefix, {"name": name, "digest": tasks.weights_digest(prefix)}
 
 
 def _store(options: argparse.Namespace):
-    from banks.store import Store
+    from workshop.bank.store import Store
 
-    output = options.output or str(ROOT / "output" / f"bank_{options.kind}")
+    output = options.output or str(HERE / "output" / f"bank_{options.kind}")
     return Store(output if "://" in output else str(Path(output).absolute()))
 
 
 def _job(options: argparse.Namespace, bank, checkpoint: Path, weights: dict, **common):
-    from banks import build
+    from workshop.bank import build
 
     store = _store(options)
     return build.Job(bank, store, str(checkpoint), weights["digest"], {
         **common, "kind": options.kind, "of": options.kind, "bank": store.address,
-        "checkpoint": str(checkpoint), "threads": options.threads})
+        "checkpoint": str(checkpoint), "threads": options.threads}, keep_all=options.keep_all)
 
 
 def describe(options: argparse.Namespace, job) -> dict[str, str]:
     """What the bank was made with, in words, for its page."""
-    from banks.plan import note_name
+    from companion.page import note_name
 
     clip = job.bank.clips[0]
     words = {"weights": clip["weights"]["name"], "seed": str(options.seed)}
@@ -192,89 +169,64 @@ def _bars(quiet: bool):
     return bar
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)
+# Options -----------------------------------------------------------------------------------------
+
+NSYNTH_EXAMPLES = """examples:
+  python -m workshop bank nsynth --corners sounds/bass.wav sounds/flute.wav
+  python -m workshop bank nsynth --corners piano/ strings/ --grid 5 --pitches C3-C5:4 --plan"""
+GANSYNTH_EXAMPLES = """examples:
+  python -m workshop bank gansynth --instruments 3,7 --seed 5
+  python -m workshop bank gansynth --instruments 1-8 --pitches 36-84:4"""
 
 
-def _quiet(_: str) -> None:
-    """Say nothing."""
-
-
-# Options -------------------------------------------------------------------------------------
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    found = Parser(prog="python -m banks", allow_abbrev=False,
-                   description=(__doc__ or "").partition("\n")[0])
-    kinds = found.add_subparsers(dest="kind", required=True, metavar="nsynth|gansynth")
-    one = kinds.add_parser("nsynth", help="every mix of a grid at every pitch", allow_abbrev=False)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of both kinds of bank."""
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="nsynth|gansynth")
+    one = kinds.add_parser("nsynth", help="mixes of two to four sounds at several pitches",
+                           allow_abbrev=False, formatter_class=formatter, epilog=NSYNTH_EXAMPLES)
     one.add_argument("--corners", nargs="+", required=True, metavar="FOLDER|FILE",
                      help="two to four: a folder of notes each (pitch in the name, or found), or "
                           "a single sound")
-    one.add_argument("--grid", type=_whole(2, 99), default=9, metavar="N",
+    one.add_argument("--grid", type=number(int, 2, 99), default=9, metavar="N",
                      help="points along a side (default: 9)")
     one.add_argument("--pitches", metavar="LIST",
                      help="48,60 or C2-C5 or 24-84:3 (default: all that the folders share; of "
-                          "single sounds 48,60,72)")
-    one.add_argument("--seconds", type=_real(0.1, 60), default=4.0, metavar="S",
+                          "single sounds, their own pitches)")
+    one.add_argument("--seconds", type=number(float, 0.1, 60), default=4.0, metavar="S",
                      help="length of a clip (default: 4)")
     one.add_argument("--precision", choices=["auto", "float32", "int8"], default="auto",
-                     help="auto (default): int8 where as good as float32")
-    one.add_argument("--temperature", type=_real(0.01, 2), default=1.0, metavar="T",
-                     help="0.01 to 2: less is cleaner, more is noisier (default: 1)")
-    two = kinds.add_parser("gansynth", help="every instrument on every key", allow_abbrev=False)
+                     help="auto (default): int8 where it is as good as float32")
+    one.add_argument("--temperature", type=number(float, 0.01, 2), default=1.0, metavar="T",
+                     help="0.01 to 2: less is less noisy (default: 1)")
+    two = kinds.add_parser("gansynth", help="generated instruments on every key",
+                           allow_abbrev=False, formatter_class=formatter,
+                           epilog=GANSYNTH_EXAMPLES)
     two.add_argument("--instruments", required=True, metavar="LIST",
                      help="numbers of the seed's instruments: 3,7 or 1-8")
     two.add_argument("--pitches", default="24-84:3", metavar="LIST",
                      help="keys to make (default: 24-84:3)")
     for each in (one, two):
         each.add_argument("--checkpoint", metavar="NAME|PATH",
-                          help="weights (default: official if here, else the starter)")
+                          help="model (default: the official one if downloaded, otherwise the "
+                               "bundled one)")
         each.add_argument("--output", metavar="DIR|ADDRESS",
                           help="the bank: a folder, or any address of fsspec (default: "
                                f"output/bank_{each.prog.split()[-1]})")
         each.add_argument("--overwrite", action="store_true", help="replace another bank there")
-        each.add_argument("--seed", type=_whole(0, 2**32 - 1), default=0, metavar="N",
-                          help="what is drawn at random (default: 0, so that the same command "
-                               "goes on)")
+        each.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=0, metavar="N",
+                          help="random numbers of the bank (default: 0, so that the same command "
+                               "continues the bank)")
         each.add_argument("--plan", action="store_true",
-                          help="say what it takes, and make nothing")
+                          help="print how long it takes, and make nothing")
         where = each.add_mutually_exclusive_group()
-        where.add_argument("--workers", type=_whole(0, 1024), metavar="N",
+        where.add_argument("--workers", type=number(int, 0, 1024), metavar="N",
                            help="processes on this machine (default: one for each core; 0: this "
                                 "process alone)")
         where.add_argument("--scheduler", metavar="ADDRESS",
                            help="use the workers of this Dask scheduler instead")
-        each.add_argument("--threads", type=_whole(1, 1024), default=1, metavar="N",
+        each.add_argument("--threads", type=number(int, 1, 1024), default=1, metavar="N",
                           help="threads in each worker (default: 1)")
+        each.add_argument("--keep-all", action="store_true",
+                          help="keep clips that are out of tune in the instruments")
+        each.add_argument("--yes", action="store_true", help="make more than 500 clips")
         each.add_argument("--quiet", action="store_true", help="print errors only")
-    return found
-
-
-def _whole(low: int, high: int):
-    def parse(text: str) -> int:
-        if not text.isdecimal() or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(
-                f"must be a whole number from {low} to {high}, found {text!r}")
-        return int(text)
-    return parse
-
-
-def _real(low: float, high: float):
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(
-                f"must be a number from {low:g} to {high:g}, found {text!r}")
-        return value
-    return parse
-
-
-if __name__ == "__main__":
-    start()
-    catch_stops()
-    sys.exit(main())

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from banks import cluster, manifest, page, plan, sfz, tasks
-from banks.store import Store
+from companion.clips import Clip
+from companion.page import reports, write_page
 from synths import InputError
+from workshop.bank import cluster, manifest, plan, sfz, tasks
+from workshop.bank.store import Store
 
-Say = Callable[[str], None]
 Bars = Callable[[str, str, int], Any]
 
 
@@ -39,6 +42,8 @@ class Job:
         File -> why it could not be made.
     replaced : bool
         Whether another bank lies there, to be overwritten.
+    keep_all : bool
+        Whether clips that are out of tune are part of the instruments.
     """
 
     bank: plan.Bank
@@ -49,12 +54,13 @@ class Job:
     records: dict[str, dict] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     replaced: bool = False
+    keep_all: bool = False
 
 
 # What is there already -----------------------------------------------------------------------
 
 
-def resume(job: Job, overwrite: bool, say: Say) -> list[dict]:
+def resume(job: Job, overwrite: bool) -> list[dict]:
     """The clips that are still to be made; those that are finished go into `job.records`.
 
     Raises
@@ -79,29 +85,9 @@ def resume(job: Job, overwrite: bool, say: Say) -> list[dict]:
                    for file, record in right.items()}
     job.failed = dict(job.bank.spoiled)
     if right:
-        say(f"{len(right)} of {len(wanted)} clips are finished already")
+        print(f"{len(right)} of {len(wanted)} clips are finished already", flush=True)
     return [clip for file, clip in wanted.items()
             if file not in job.records and file not in job.failed]
-
-
-def disk_need(clips: Sequence[dict], bank: plan.Bank) -> int:
-    """Bytes that clips, sources and encodings take."""
-    sound = sum(44 + 2 * round(clip["seconds"] * tasks.SAMPLE_RATE) + 1200 for clip in clips)
-    return sound + sum(audio.nbytes + audio.size // 8 for audio in bank.sources.values())
-
-
-def check_room(job: Job, clips: Sequence[dict]) -> None:
-    """See that the disk has room for what is still to come.
-
-    Raises
-    ------
-    InputError
-        If it has not.
-    """
-    need, free = disk_need(clips, job.bank), job.store.free()
-    if free is not None and free < need:
-        raise InputError(f"The bank needs {need / 1e6:.0f} MB more, and {job.store.address} has "
-                         f"room for {free / 1e6:.0f} MB: make room, or name another place.")
 
 
 # The work ------------------------------------------------------------------------------------
@@ -170,16 +156,40 @@ def _stop(result: dict) -> None:
                          "command goes on.")
 
 
-def finish(job: Job, title: str, about: dict[str, str]) -> None:
-    """Write the manifest, the SFZ files and the page."""
+def in_tune(record: dict) -> bool:
+    """Return whether a clip is within 50 cents of its pitch."""
+    return record["cents"] is not None and abs(record["cents"]) <= 50
+
+
+def print_tuning(job: Job) -> None:
+    """Print how many clips are in tune, and which pitches of which instruments are left out."""
+    off = {(name, pitch) for name, _, _ in job.bank.points for pitch in job.bank.pitches
+           if (file := job.bank.files[name, pitch]) in job.records
+           and not in_tune(job.records[file])}
+    print(f"{len(job.records) - len({job.bank.files[each] for each in off})} of "
+          f"{len(job.records)} clips are in tune (within 50 cents)", flush=True)
+    for name, _, shares in job.bank.points:
+        pitches = sorted(pitch for each, pitch in off if each == name)
+        if pitches and not job.keep_all:
+            left = len(pitches) < len(job.bank.pitches)
+            print(f"  {name} ({shares}): {plan.pitch_list(pitches)} "
+                  f"{'left out' if left else 'out of tune, no other pitch'}", flush=True)
+
+
+def finish(job: Job, title: str, about: dict[str, str]) -> str:
+    """Write the manifest, the SFZ files and the page; return where the page is."""
     files = {clip["file"] for clip in job.bank.clips}
     for name, _, shares in job.bank.points:
         clips = {pitch: job.records[job.bank.files[name, pitch]] for pitch in job.bank.pitches
                  if job.bank.files[name, pitch] in job.records}
+        clips = {pitch: record for pitch, record in clips.items()
+                 if job.keep_all or in_tune(record)} or clips
         if clips:
             text = sfz.instrument(f"{title}: {shares}", clips)
             job.store.write(f"{name}.sfz", text.encode())
-    job.store.write("index.html", page.render(job.bank, job.records, title, about).encode())
+    where = job.store.address
+    if not job.store.remote:
+        where = str(_write_page(job, about))
     if job.replaced:
         old = [file for file in manifest.read(job.store) if file not in files]
         names = {name for name, _, _ in job.bank.points}
@@ -192,27 +202,37 @@ def finish(job: Job, title: str, about: dict[str, str]) -> None:
     manifest.gather(job.store, job.records, files)
     if not job.failed:
         job.store.sweep()
+    return where
+
+
+def _write_page(job: Job, about: dict[str, str]) -> Path:
+    folder = Path(job.store.address)
+    clips = [Clip(job.bank.files[name, pitch].removesuffix(".wav"), title, "bank",
+                  tuple(job.bank.corners), weights, pitch=float(pitch))
+             for (name, _, title), weights in zip(job.bank.points, job.bank.weights)
+             for pitch in job.bank.pitches if job.bank.files[name, pitch] in job.records]
+    command = " ".join(["python -m workshop", *sys.argv[1:]])
+    run = reports.Run(command, about, int(about["seed"]), bundled="_starter" in about["weights"])
+    return write_page(folder, reports.page_of(folder, clips, run))
 
 
 # Before the work -----------------------------------------------------------------------------
 
 
-def say_plan(job: Job, todo: Sequence[dict], execute: cluster.Execute, workers: int,
-             say: Say) -> None:
-    """Say what the bank will take: clips, sound, disk, hours here and elsewhere."""
+def print_plan(job: Job, todo: Sequence[dict], execute: cluster.Execute, workers: int) -> None:
+    """Print what the bank will take: clips, sound and hours, here and on more workers."""
     seconds = sum(clip["seconds"] for clip in todo)
-    say(f"{len(job.bank.points)} instruments, {len(job.bank.pitches)} pitches, "
-        f"{len(job.bank.clips)} clips; {len(todo)} to be made: {seconds:.0f} s of sound, "
-        f"{disk_need(todo, job.bank) / 1e6:.1f} MB")
+    print(f"{len(job.bank.points)} instruments, {len(job.bank.pitches)} pitches, "
+        f"{len(job.bank.clips)} clips; {len(todo)} to be made: {seconds:.0f} s of sound")
     if not todo:
         return
     rate = _probe(job, execute, workers)
-    say(f"here, {workers} worker{'s' * (workers != 1)}: {rate:.2f} s of sound a second, so "
+    print(f"here, {workers} worker{'s' * (workers != 1)}: {rate:.2f} s of sound a second, so "
         f"{duration(seconds / rate)}")
     each = rate / workers
-    say("on workers like these: " + ", ".join(
+    print("on workers like these: " + ", ".join(
         f"{count}: {duration(seconds / (each * min(count, len(todo) / tasks.CLIPS)))}"
-        for count in (1, 10, 100, 1000)) + " (docs/banks.md says where it stops scaling)")
+        for count in (1, 10, 100, 1000)))
 
 
 def _probe(job: Job, execute: cluster.Execute, workers: int) -> float:

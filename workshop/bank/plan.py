@@ -8,25 +8,25 @@ open-nsynth-super (`workdir/settings.json`: a resolution of 9).
 from __future__ import annotations
 
 import io
-import itertools
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from banks import manifest, tasks
+from companion.clips import numbered
+from companion.page import note_name
+from companion.page.pitch import pitch_of
 from synths import InputError, files
-from synths.sounds import load_audio
+from synths.sounds import EXTENSIONS, find_sounds, load_audio
+from workshop.bank import manifest, tasks
 
-SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")
-NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 _STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _UNPITCHED = 60  # the key at which a sound without a pitch sounds as it is
-_OCTAVES = [48, 60, 72]  # what single sounds make unasked
 _PITCH = r"(?:[A-Ga-g][#♯b♭]?-?[0-9]|[0-9]{1,3})"
 
 
@@ -72,6 +72,8 @@ class Bank:
     spoiled : dict
         File of a clip -> why it cannot be made.
     corners : list of str
+    weights : list of tuple
+        Mixing weight of each corner, for each point; empty for GANSynth.
     """
 
     kind: str
@@ -82,18 +84,10 @@ class Bank:
     sources: dict[str, np.ndarray] = field(default_factory=dict)
     spoiled: dict[str, str] = field(default_factory=dict)
     corners: list[str] = field(default_factory=list)
+    weights: list[tuple[float, ...]] = field(default_factory=list)
 
 
 # Pitches -------------------------------------------------------------------------------------
-
-
-def note_name(pitch: int) -> str:
-    """The name of a MIDI pitch; 60 is C4.
-
-    >>> note_name(60), note_name(22)
-    ('C4', 'A#0')
-    """
-    return f"{NAMES[pitch % 12]}{pitch // 12 - 1}"
 
 
 def parse_pitch(word: str) -> int | None:
@@ -105,10 +99,10 @@ def parse_pitch(word: str) -> int | None:
     if re.fullmatch(r"[0-9]{1,3}", word):
         pitch = int(word)
     else:
-        match = re.fullmatch(r"([A-Ga-g])([#♯b♭]?)(-?[0-9])", word)
+        match = re.fullmatch(r"([A-Ga-g])([#♯b♭s]?)(-?[0-9])", word)
         if not match:
             return None
-        pitch = (_STEPS[match[1].upper()] + {"": 0, "#": 1, "♯": 1}.get(match[2], -1)
+        pitch = (_STEPS[match[1].upper()] + {"": 0, "#": 1, "♯": 1, "s": 1}.get(match[2], -1)
                  + 12 * (int(match[3]) + 1))
     return pitch if 0 <= pitch <= 127 else None
 
@@ -140,52 +134,66 @@ def parse_pitches(text: str) -> list[int]:
 
 
 def pitch_in_name(stem: str) -> int | None:
-    """The pitch that a file's name says: NSynth's own form, a note's name, or a number from 12 on.
+    """Return the MIDI pitch that a file name states: NSynth's form, p60, or a note's name.
 
-    Octaves below 0 have no names here, for in `take-b-1` the 1 is no octave.
-
-    >>> [pitch_in_name(stem) for stem in ("bass_electronic_018-022-100", "flute_C#4", "organ_060",
-    ...                                   "take 2", "p48_take_2", "meow")]
-    [22, 61, 60, None, 48, None]
+    >>> [pitch_in_name(stem) for stem in ("bass_electronic_018-022-100", "flute_C#4", "cello_As2_1",
+    ...                                   "p48_take_2", "organ_060", "SH-101 bass", "meow")]
+    [22, 61, 46, 48, None, None, None]
     """
     nsynth = re.search(r"-(\d{3})-\d{3}$", stem)
     if nsynth:
         return parse_pitch(nsynth[1])
     marked = re.findall(r"(?i)(?<![a-z0-9])(?:p|midi|note|pitch)_?(\d{1,3})(?!\d)", stem)
-    named = re.findall(r"(?<![A-Za-z0-9])([A-Ga-g][#♯b♭]?[0-9])(?![A-Za-z0-9])", stem)
-    numbers = [word for word in re.findall(r"(?<!\w)[0-9]{2,3}(?!\w)", stem.replace("_", " "))
-               if 12 <= int(word) <= 127]
-    for words in (marked, named, numbers):
+    named = re.findall(r"(?<![A-Za-z0-9])([A-Ga-g][#♯b♭s]?[0-9])(?![A-Za-z0-9])", stem)
+    for words in (marked, named):
         if len(set(words)) == 1:
             return parse_pitch(words[0])
     return None
 
 
-def pitch_by_ear(audio: np.ndarray) -> float | None:
-    """The pitch of a sound, a MIDI number with its fraction; None where it has no steady one.
+def number_in_name(stem: str) -> int | None:
+    """Return the only number of a file name that can be a MIDI pitch.
 
-    Source: Mauch and Dixon, "pYIN: a fundamental frequency estimator using probabilistic threshold
-    distributions" (2014), as `librosa.pyin`.
+    >>> [number_in_name(stem) for stem in ("organ_060", "take 2", "cello 36 48")]
+    [60, None, None]
     """
-    import librosa
+    numbers = {int(word) for word in re.findall(r"(?<![A-Za-z0-9])[0-9]{2,3}(?![A-Za-z0-9])", stem)
+               if 12 <= int(word) <= 127}
+    return numbers.pop() if len(numbers) == 1 else None
 
-    f0, voiced, _ = librosa.pyin(audio[:4 * tasks.SAMPLE_RATE], fmin=32.7, fmax=2093.0,
-                                 sr=tasks.SAMPLE_RATE, frame_length=2048)
-    rms = librosa.feature.rms(y=audio[:4 * tasks.SAMPLE_RATE], frame_length=2048)[0][:len(f0)]
-    loud = rms > 0.1 * rms.max(initial=0)
-    if not loud.any() or not rms.max() or np.mean(voiced[loud]) < 0.5:
-        return None
-    pitches = librosa.hz_to_midi(f0[loud & voiced])
-    if np.percentile(pitches, 75) - np.percentile(pitches, 25) > 1:
-        return None  # it glides
-    return float(np.median(pitches))
+
+def detected_pitch(path: Path) -> float | None:
+    """Return the pitch of a sound to a tenth of a semitone; None if it has no steady one."""
+    pitch = pitch_of(load_audio(path, 4 * tasks.SAMPLE_RATE))
+    return None if pitch is None else round(pitch, 1)
+
+
+def note_pitch(path: Path, stated: int | None) -> float | None:
+    """Return a sound's pitch, from the sound and from its name; print both.
+
+    The sound decides where they differ by more than a semitone.
+    """
+    detected = detected_pitch(path)
+    if detected is None:
+        print(f"{path.name}: " + ("no steady pitch" if stated is None else
+                                  f"{note_name(stated)} by its name, no steady pitch"), flush=True)
+        return stated
+    if stated is None:
+        print(f"{path.name}: {in_words(detected)}", flush=True)
+        return detected
+    off = abs(detected - stated)
+    print(f"{path.name}: {in_words(detected)}" + (
+        ", as its name states" if off <= 1 else f"; its name states {note_name(stated)}" + (
+            ", another octave (C3 = 60?)" if min(abs(off - 12), abs(off - 24)) <= 1 else ""
+        ) + ": the sound decides"), flush=True)
+    return detected if off > 1 else float(stated)
 
 
 # Corners -------------------------------------------------------------------------------------
 
 
-def load_corners(paths: Sequence[str], say: Callable[[str], None]) -> list[Corner]:
-    """The corners and their notes; says what pitch was found by ear.
+def load_corners(paths: Sequence[str]) -> list[Corner]:
+    """Return the corners and their notes; print their pitches.
 
     Raises
     ------
@@ -195,76 +203,70 @@ def load_corners(paths: Sequence[str], say: Callable[[str], None]) -> list[Corne
     """
     if not 2 <= len(paths) <= 4:
         raise InputError(f"A bank of mixes has two, three or four corners, not {len(paths)}.")
-    corners: list[Corner] = []
-    for path in map(Path, paths):
-        stem = path.resolve().name if path.is_dir() else path.stem
-        stem = re.sub(r"[^\w.-]+", "-", stem).strip("-") or "corner"
-        taken = [corner.name for corner in corners]
-        name = next(name for name in itertools.chain(
-            [stem], (f"{stem}-{number}" for number in itertools.count(2))) if name not in taken)
-        corners.append(_folder(path, name, say) if path.is_dir() else _single(path, name, say))
-    return corners
+    files = [Path(path) for path in paths]
+    stems = [re.sub(r"[^\w.-]+", "-", path.resolve().name if path.is_dir() else path.stem)
+             for path in files]
+    return [_folder(path, name) if path.is_dir() else _single(path, name)
+            for path, name in zip(files, numbered(stems))]
 
 
-def _folder(path: Path, name: str, say: Callable[[str], None]) -> Corner:
-    found = sorted(file for file in path.iterdir() if file.suffix.lower() in SOUNDS
-                   and not file.name.startswith(".") and file.is_file())
+def _folder(path: Path, name: str) -> Corner:
+    found, left_out = find_sounds(path)
+    if left_out:
+        print(f"Left out of {path}: {', '.join(left_out)}")
     if not found:
-        raise InputError(f"A corner is a sound or a folder of notes, and {path} holds no sound "
-                         f"({', '.join(SOUNDS)}): name another folder.")
+        raise InputError(f"{path} holds no sound ({', '.join(EXTENSIONS)}): name another folder.")
+    stated = [pitch_in_name(file.stem) for file in found]
+    numbers = [number_in_name(file.stem) for file in found]
+    if not any(stated) and None not in numbers and _rise_together(
+            numbers, [detected_pitch(file) for file in found]):
+        stated = numbers  # a number alone is no pitch: "SH-101", "take 12"
     notes: dict[int, Path] = {}
-    for file in found:
-        pitch = pitch_in_name(file.stem)
+    for file, each in zip(found, stated):
+        pitch = note_pitch(file, each)
         if pitch is None:
-            heard = _heard(file)
-            if heard is None:
-                raise InputError(f"The pitch of {file} is neither in its name nor heard: put the "
-                                 f"MIDI number or the note into the name, like {name}_60.wav.")
-            pitch = round(heard)
-            say(f"{file.name}: heard as {_in_words(heard)}")
-        if pitch in notes:
-            raise InputError(f"A corner has one note of a pitch, and {path} has two of MIDI "
-                             f"{pitch}, {notes[pitch].name} and {file.name}: leave one.")
-        notes[pitch] = file
+            raise InputError(f"{file} has no steady pitch, and its name states none: put a MIDI "
+                             f"number or a note into the name, such as {name}_p60.wav.")
+        if round(pitch) in notes:
+            raise InputError(f"{notes[round(pitch)].name} and {file.name} in {path} both have the "
+                             f"pitch {note_name(round(pitch))}: leave one.")
+        notes[round(pitch)] = file
     return Corner(name, notes, single=False)
 
 
-def _single(path: Path, name: str, say: Callable[[str], None]) -> Corner:
+def _rise_together(numbers: Sequence[Any], pitches: Sequence[float | None]) -> bool:
+    """Return whether the pitches that were detected rise as the numbers in the names do."""
+    pairs = sorted((number, pitch) for number, pitch in zip(numbers, pitches) if pitch is not None)
+    return len(pairs) > 1 and len(set(numbers)) == len(numbers) and all(
+        first[1] < second[1] for first, second in zip(pairs, pairs[1:]))
+
+
+def _single(path: Path, name: str) -> Corner:
     if not path.is_file():
-        raise InputError(f"A corner is a sound or a folder of notes, and {path} does not exist: "
-                         "check its name and folder.")
-    pitch: float | None = pitch_in_name(path.stem)
+        raise InputError(f"{path} does not exist: a corner is a sound or a folder of notes.")
+    pitch = note_pitch(path, pitch_in_name(path.stem))
     if pitch is None:
-        heard = _heard(path)
-        pitch = _UNPITCHED if heard is None else heard
-        say(f"{path.name}: " + (f"heard as {_in_words(pitch)}" if heard is not None else
-                                f"no steady pitch, so it sounds as it is on {_in_words(pitch)}"))
+        pitch = _UNPITCHED
+        print(f"{path.name} sounds unchanged on {in_words(pitch)}", flush=True)
     return Corner(name, {round(pitch): path}, single=True, tuning=pitch)
 
 
-def _heard(path: Path) -> float | None:
-    """The pitch of a sound's first seconds, to the tenth of a semitone that pYIN tells apart."""
-    heard = pitch_by_ear(load_audio(path, 4 * tasks.SAMPLE_RATE))
-    return None if heard is None else round(heard, 1)
+def in_words(pitch: float) -> str:
+    """Return a pitch in words.
 
-
-def _in_words(pitch: float) -> str:
-    """A pitch in words.
-
-    >>> _in_words(60.0), _in_words(60.6)
-    ('C4, MIDI 60', 'C#4, MIDI 61 (-40 cents)')
+    >>> in_words(60.0), in_words(60.6)
+    ('C4 (MIDI 60)', 'C#4 (MIDI 61, -40 cents)')
     """
     cents = round(100 * (pitch - round(pitch)))
-    return (f"{note_name(round(pitch))}, MIDI {round(pitch)}"
-            + (f" ({cents:+} cents)" if cents else ""))
+    return (f"{note_name(round(pitch))} (MIDI {round(pitch)}"
+            + (f", {cents:+} cents)" if cents else ")"))
 
 
-def common_pitches(corners: Sequence[Corner], wanted: Sequence[int] | None,
-                   say: Callable[[str], None]) -> list[int]:
+def common_pitches(corners: Sequence[Corner], wanted: Sequence[int] | None) -> list[int]:
     """The pitches of the bank: those wanted, or else there, that every corner has.
 
-    A single sound has every pitch: it is played faster or slower.  Single sounds alone make three
-    octaves of a note unless asked for more.
+    A single sound has every pitch: it is played faster or slower.  Single sounds alone make their
+    own pitches, because the bundled model knows few others.
 
     Raises
     ------
@@ -273,8 +275,9 @@ def common_pitches(corners: Sequence[Corner], wanted: Sequence[int] | None,
     """
     folders = [corner for corner in corners if not corner.single]
     if not folders and not wanted:
-        wanted = _OCTAVES
-        say(f"single sounds have every pitch: {pitch_list(wanted)} are made (--pitches for others)")
+        wanted = sorted({round(corner.tuning) for corner in corners})
+        print(f"{pitch_list(wanted)} are made, the sounds' own pitches (--pitches for others)",
+              flush=True)
     every = set(wanted or ()) or {pitch for corner in folders for pitch in corner.notes}
     common = {pitch for pitch in every if all(pitch in corner.notes for corner in folders)}
     if not common:
@@ -285,15 +288,15 @@ def common_pitches(corners: Sequence[Corner], wanted: Sequence[int] | None,
     for corner in folders:
         lacking = sorted(every - set(corner.notes))
         if lacking:
-            say(f"{corner.name} lacks {pitch_list(lacking)}")
+            print(f"{corner.name} lacks {pitch_list(lacking)}", flush=True)
     if every - common:
-        say(f"the pitches in common are made: {pitch_list(common)}")
+        print(f"the pitches in common are made: {pitch_list(common)}", flush=True)
     return sorted(common)
 
 
 def pitch_list(pitches) -> str:
-    """Pitches in words."""
-    return ", ".join(f"{pitch} ({note_name(pitch)})" for pitch in sorted(pitches))
+    """Return pitches in words."""
+    return ", ".join(f"{note_name(pitch)} ({pitch})" for pitch in sorted(pitches))
 
 
 def load_note(corner: Corner, pitch: int, samples: int) -> np.ndarray:
@@ -372,6 +375,7 @@ def plan_nsynth(corners: Sequence[Corner], size: int, pitches: Sequence[int], sa
         bank.points.append((name, place, " + ".join(
             f"{100 * share:.3g} % {corner.name}" for corner, share in zip(corners, shares)
             if share)))
+        bank.weights.append(tuple(shares))
     made: dict[str, str] = {}
     for pitch in pitches:
         notes = [_prepared(corner, pitch, samples, bank) for corner in corners]
@@ -463,6 +467,7 @@ def plan_gansynth(instruments: Sequence[int], pitches: Sequence[int], known: ran
                          f"{unknown[0]}: choose --pitches within these.")
     bank = Bank("gansynth", [(f"instrument{number:03d}", (place, 0), f"instrument {number}")
                              for place, number in enumerate(instruments)], list(pitches))
+    bank.weights = [()] * len(bank.points)
     for number, (name, _, _) in zip(instruments, bank.points):
         for pitch in pitches:
             file = f"clips/{name}_p{pitch:03d}.wav"

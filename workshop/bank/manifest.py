@@ -13,12 +13,12 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from banks.store import Store
+from workshop.bank.store import Store
 
 NAME = "manifest.jsonl"
 FOLDER = "finished"
 # What a worker adds to what was planned.
-MADE = ("digest", "samples", "peak", "level")
+MADE = ("digest", "cents", "level")
 # What a clip's samples depend on; its identity names sounds, shares, weights and pitch.
 RECIPE = ("identity", "seed", "precision", "temperature", "seconds")
 

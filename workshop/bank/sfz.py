@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 RELEASE = 0.3   # seconds of fade-out after a key is let go
-DEPTH = 12.0    # dB that a clip is turned down at most, for the sake of a quieter one
+DEPTH = 6.0    # dB that a clip is turned down at most, for the sake of a quieter one
 
 
 def key_ranges(pitches: list[int]) -> list[tuple[int, int, int]]:

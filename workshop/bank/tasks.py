@@ -16,15 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
-from banks import manifest
-from banks.store import Store, StoreError
-from companion.run import stopped
 from synths import InputError, gansynth, nsynth
 from synths.weights import checkpoints
+from workshop.bank import manifest
+from workshop.bank.store import Store, StoreError
 
 # Clips of a task: what the decoder likes.  Larger batches gain little and are lost whole.
 CLIPS = 12
 FADE = 0.005  # seconds at both ends of a clip, so that nothing clicks
+PEAK = 10 ** (-1 / 20)  # of every clip: -1 dBFS
+SILENCE = 1e-3  # of the peak, -60 dB: what follows the last louder sample is cut
 SAMPLE_RATE = 16000  # Hz
 
 MARK = ".bank"
@@ -67,8 +68,6 @@ def _run(task: dict) -> dict:
     except StoreError as error:
         result["stop"] = str(error)
     except Exception as error:  # one of its clips cannot be made: which?
-        if stopped():
-            raise KeyboardInterrupt from error
         parts = singles(task)
         if len(parts) == 1:
             result["failed"][name_of(parts[0])] = reason(error)
@@ -125,10 +124,6 @@ def check_bank(address: str, expected: str) -> str | None:
 def weights_digest(prefix: str | Path) -> str:
     """A digest of a checkpoint: of its index, which holds the checksum of every tensor."""
     return manifest.digest(Path(f"{prefix}.index").read_bytes())
-
-
-def empty(_: int) -> None:
-    """Nothing: what the scheduler itself costs is measured with this."""
 
 
 # Encoding ------------------------------------------------------------------------------------
@@ -190,40 +185,6 @@ def _encode(task: dict, store: Store, result: dict) -> None:
 # Decoding ------------------------------------------------------------------------------------
 
 
-@functools.lru_cache(maxsize=1)
-def _decoder(prefix: str, batch: int, precision: str, temperature: float, threads: int):
-    from synths.nsynth import wavenet
-
-    return wavenet.decoder(Path(prefix), batch, precision, temperature, threads)
-
-
-@functools.lru_cache(maxsize=1)
-def batch_size(prefix: str) -> int:
-    """How many clips of a task the decoder takes at once."""
-    from synths.nsynth import wavenet
-
-    width, layers, _ = wavenet.sizes(Path(prefix))
-    first = wavenet.groups(width, layers, CLIPS)[0]
-    return first.stop - first.start
-
-
-def decode(encodings: np.ndarray, uniforms: np.ndarray, task: dict) -> np.ndarray:
-    """As `synths.nsynth.decode`, with the network kept from one call to the next.
-
-    The batch always has the same size, filled up with silence, so that one network serves all.
-    """
-    size = batch_size(task["checkpoint"])
-    decoder = _decoder(task["checkpoint"], size, task["precision"], task["temperature"],
-                       task["threads"])
-    audio = []
-    for start in range(0, len(encodings), size):
-        more = [(0, max(0, start + size - len(encodings)))] + [(0, 0)] * 2
-        codes = list(decoder.generate(np.pad(encodings[start:start + size], more),
-                                      np.pad(uniforms[start:start + size], more[:2])))
-        audio.append(nsynth.inverse_mu_law(np.concatenate(codes, axis=1).astype(int) - 128))
-    return np.concatenate(audio)[:len(encodings)]
-
-
 def _nsynth(task: dict, store: Store, result: dict) -> None:
     clips, encodings = [], []
     for clip in task["clips"]:
@@ -242,8 +203,9 @@ def _nsynth(task: dict, store: Store, result: dict) -> None:
     samples = len(encodings[0]) * nsynth.HOP_LENGTH
     uniforms = nsynth.draw_uniforms(clips[0]["seed"], [clip["identity"] for clip in clips],
                                     samples)
-    audio = decode(np.stack(encodings), uniforms, task)
-    _save(task, store, result, clips, [nsynth.faded(sound, FADE) for sound in audio])
+    audio = nsynth.decode(np.stack(encodings), task["checkpoint"], uniforms, task["precision"],
+                          temperature=task["temperature"], threads=task["threads"])
+    _save(task, store, result, clips, list(audio))
 
 
 @functools.lru_cache(maxsize=1)
@@ -261,21 +223,33 @@ def _gansynth(task: dict, store: Store, result: dict) -> None:
             clips.append(clip)
         except Exception as error:
             result["failed"][clip["file"]] = reason(error)
-    _save(task, store, result, clips, [nsynth.faded(sound, FADE) for sound in sounds])
+    _save(task, store, result, clips, sounds)
 
 
 # Sounds to files -----------------------------------------------------------------------------
 
 
 def wav_bytes(audio: np.ndarray) -> bytes:
-    """A 16-bit PCM WAV of 16 kHz; louder than full scale, it is scaled down, never clipped."""
+    """Return a 16-bit WAV file, normalised to `PEAK`, without the silence at its end."""
     import soundfile
 
-    gain = 1 / max(1.0, float(np.abs(audio).max(initial=0.0)))
+    loudest = float(np.abs(audio).max(initial=0.0))
+    if loudest:
+        audible = np.flatnonzero(np.abs(audio) > SILENCE * loudest)[-1]
+        audio = audio[:audible + SAMPLE_RATE // 20] * (PEAK / loudest)
+        audio = nsynth.faded(audio, FADE)
     file = io.BytesIO()
-    soundfile.write(file, np.rint(audio * (gain * 32767)).astype(np.int16), SAMPLE_RATE,
-                    subtype="PCM_16", format="WAV")
+    soundfile.write(file, np.rint(audio * 32767).astype(np.int16), SAMPLE_RATE, subtype="PCM_16",
+                    format="WAV")
     return file.getvalue()
+
+
+def cents_off(audio: np.ndarray, pitch: int) -> float | None:
+    """Return how far a clip is from its pitch in cents; None if it has no steady pitch."""
+    from companion.page.pitch import pitch_of
+
+    found = pitch_of(audio)
+    return None if found is None else round(100 * (found - pitch), 1)
 
 
 def level(audio: np.ndarray) -> float:
@@ -293,9 +267,10 @@ def _save(task: dict, store: Store, result: dict, clips: list[dict], sounds: lis
                 continue
             data = wav_bytes(audio)
             store.write(clip["file"], data)
+            loudest = float(np.abs(audio).max()) or 1.0
             result["done"].append(clip | {
-                "digest": manifest.digest(data), "samples": int(audio.size),
-                "peak": round(min(1.0, float(np.abs(audio).max())), 4), "level": level(audio)})
+                "digest": manifest.digest(data), "cents": cents_off(audio, clip["pitch"]),
+                "level": level(audio * (PEAK / loudest))})
     finally:
         if result["done"]:
             store.write(f"{manifest.FOLDER}/{task['name']}.jsonl",
@@ -320,15 +295,14 @@ def _probe(task: dict, _: Store, result: dict) -> None:
         def once() -> None:
             np.asarray(model.generate_samples_from_z(z, [model.pitches[0]]))
     else:
-        from synths.nsynth import wavenet
-
-        channels = wavenet.sizes(Path(task["checkpoint"]))[2]
+        channels = checkpoints.shapes(task["checkpoint"])["ae_bottleneck/W"][3]
         made = CLIPS * nsynth.HOP_LENGTH / SAMPLE_RATE
         encodings = np.zeros([CLIPS, 1, channels], np.float32)
         uniforms = nsynth.draw_uniforms(0, CLIPS, nsynth.HOP_LENGTH)
 
         def once() -> None:
-            decode(encodings, uniforms, task)
+            nsynth.decode(encodings, task["checkpoint"], uniforms, task["precision"],
+                          threads=task["threads"])
 
     once()  # loads the weights
     began, turns = time.perf_counter(), 0

@@ -15,9 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
-from banks import tasks
-from companion.run import stopped
 from synths import InputError
+from workshop.bank import tasks
 
 # How many workers may die with a task in their hands before the task is suspected.
 ALLOWED_FAILURES = 5
@@ -31,7 +30,7 @@ Execute = Callable[[Sequence[dict]], Iterator[tuple[dict, dict]]]
 
 
 @contextlib.contextmanager
-def engine(workers: int | None, scheduler: str | None, say: Callable[[str], None]
+def engine(workers: int | None, scheduler: str | None
            ) -> Iterator[tuple[Execute, Any | None]]:
     """What does the tasks.
 
@@ -42,8 +41,6 @@ def engine(workers: int | None, scheduler: str | None, say: Callable[[str], None
         alone, without Dask.
     scheduler : str, optional
         The address of a Dask scheduler, whose workers are used instead.
-    say : callable
-        Called with a sentence on what is used.
 
     Yields
     ------
@@ -81,7 +78,8 @@ def engine(workers: int | None, scheduler: str | None, say: Callable[[str], None
         stack.callback(_quietly, client.close)
         _wait(client, scheduler)
         found = count(client)
-        say(f"{found} worker{'s' * (found != 1)}; watch them at {client.dashboard_link}")
+        print(f"{found} worker{'s' * (found != 1)}; watch them at {client.dashboard_link}",
+              flush=True)
 
         def execute(work: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
             yield from distribute(client, work)
@@ -129,8 +127,10 @@ def _wait(client, scheduler: str | None) -> None:
     try:
         client.wait_for_workers(1, timeout=PATIENCE if scheduler else 120)
     except _LATE as error:
-        raise InputError(f"The scheduler at {scheduler} has no worker: start some with `python "
-                         f"-m dask worker {scheduler}` in this project's folder.") from error
+        raise InputError((f"The scheduler at {scheduler} has no worker: start some with `python -m "
+                          f"dask worker {scheduler}` in this project's folder.") if scheduler else
+                         "No worker process started within two minutes: try --workers 0."
+                         ) from error
 
 
 def _quietly(close: Callable) -> None:
@@ -174,15 +174,13 @@ def check_workers(client, prefix: str, digest: str, bank: str | None = None,
 def _in_process(work: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
     for task in work:
         result = tasks.run(task)
-        if stopped():  # some libraries turn the interrupt into another error
-            raise KeyboardInterrupt
         yield task, result
 
 
 def remote() -> Callable[[dict], dict]:
     """`tasks.run` by value: a scheduler without this project hands it on all the same."""
     def run(task: dict) -> dict:
-        from banks import tasks
+        from workshop.bank import tasks
 
         return tasks.run(task)
     return run

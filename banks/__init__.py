@@ -1,5 +1,0 @@
-"""Banks of notes: every mix of a grid at every pitch, on one machine or on many.
-
-`python -m banks nsynth` and `python -m banks gansynth`.  The two scripts never import it, and it
-alone needs what `requirements-banks.txt` adds.
-"""

@@ -1,1 +1,0 @@
-"""Runs that are killed, and disks that are full: see `tests/faults/__main__.py`."""

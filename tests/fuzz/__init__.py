@@ -1,1 +1,0 @@
-"""Readers against damaged files: see `tests/fuzz/__main__.py`."""

@@ -1,0 +1,175 @@
+"""Fine-tune the small NSynth model on two to eight sounds of your own."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from companion.options import number
+from synths import InputError
+
+EXAMPLES = """examples:
+  python -m workshop finetune --sounds kick.wav bell.wav --name mine
+  python -m workshop finetune --sounds samples/ --name mine --minutes 30
+Ctrl-C keeps the best weights so far; the same command continues. It needs PyTorch:
+  pip install -r training/requirements.txt"""
+FEWEST, MOST = 2, 8  # sounds
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
+    parser.add_argument("--sounds", nargs="+", required=True, metavar="FILE|FOLDER",
+                        help="two to eight sounds to learn; silent ones are left out")
+    parser.add_argument("--name", required=True,
+                        help="name of the new checkpoint, a folder in checkpoints/")
+    parser.add_argument("--minutes", type=number(float, 0.01, 1440), default=15.0, metavar="M",
+                        help="time to train at most, up to 1440 (default: 15)")
+    parser.add_argument("--seconds", type=number(float, 0.25, 4, "seconds"), default=1.0,
+                        metavar="S", help="length of each sound, 0.25 to 4 (default: 1)")
+    parser.add_argument("--checkpoint", default="nsynth_starter", metavar="NAME|PATH",
+                        help="weights to start from (default: nsynth_starter)")
+    parser.add_argument("--output", metavar="DIR",
+                        help="folder of the new checkpoint (default: checkpoints/NAME)")
+    parser.add_argument("--threads", type=number(int, 1, 1024), metavar="N",
+                        help="processor threads (default: all cores)")
+    parser.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=0, metavar="N",
+                        help="random numbers of the training (default: 0)")
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    parser.epilog = EXAMPLES
+
+
+def run(options: argparse.Namespace) -> None:
+    """Fine-tune the model; Ctrl-C keeps the best weights so far."""
+    check_packages()
+    import torch
+
+    from companion.page import clock
+    from training.nsynth import adapt, own
+
+    job = prepare(options)
+    threads = options.threads or os.cpu_count() or 1
+    data = own.render(job.sounds, job.seconds)
+    pitched = [name for name, kind in zip(job.sounds, data["pitched"]) if kind]
+    print(f"{len(job.sounds)} sounds ({len(pitched)} with a pitch) and {len(data['morph_audio'])} "
+          "mixes of them to learn", flush=True)
+    torch.set_num_threads(1)  # the compiled passes have threads of their own
+    work = adapt.FineTuning(job, data, threads, options.seed)
+    progress = work.progress
+    print("Before: " + ", ".join(f"{name} {adapt.in_words(nats)}" for name, nats in
+                                 zip(job.sounds, progress.before))
+          + " [nats per sample, lower is better]", flush=True)
+    if progress.finished and job.minutes <= progress.minutes:
+        print(f"Finished already: give more than {progress.minutes:g} --minutes to continue",
+              flush=True)
+    else:
+        if progress.passed:
+            print(f"Continuing after {clock(progress.passed)}", flush=True)
+        if work.uses_torch_alone:
+            torch.set_num_threads(threads)
+            print("Without a C compiler this takes two to four times as long", flush=True)
+        try:
+            work.run(48 if work.trainer.device.type == "cuda" else max(2, threads))
+        except KeyboardInterrupt:
+            adapt.export(job, progress)
+            print(f"The same command continues. Play what it learned so far:\n{job.play}",
+                  flush=True)
+            raise
+    adapt.export(job, progress)
+    print("After: " + ", ".join(f"{name} {adapt.in_words(nats)}" for name, nats in
+                                zip(job.sounds, progress.best)) + f"\nPlay it: {job.play}",
+          flush=True)
+
+
+def check_packages() -> None:
+    """Check that PyTorch and TensorFlow are installed.
+
+    Raises
+    ------
+    InputError
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise InputError("Fine-tuning needs PyTorch, which is not installed. Type this first: "
+                         "pip install -r training/requirements.txt")
+    if importlib.util.find_spec("tensorflow") is None:
+        raise InputError("Fine-tuning writes a TensorFlow checkpoint, and TensorFlow is not "
+                         "installed. Type this first: pip install --no-deps -r requirements.txt")
+
+
+def prepare(options: argparse.Namespace):
+    """Return the job, with everything checked that the user gave.
+
+    Raises
+    ------
+    InputError
+    """
+    import hashlib
+
+    from companion import clips, example, inputs
+    from companion.start import CHECKPOINTS
+    from synths.weights import checkpoints
+    from training.nsynth import adapt
+
+    check_name(options.name)
+    folder = Path(options.output or CHECKPOINTS / options.name)
+    card = adapt.read_card(folder)
+    if card is None and folder.exists() and any(folder.iterdir()):
+        raise InputError(f"{folder} was not made by this command: choose another --name.")
+    sounds = audible(inputs.choose_sounds(options.sounds, (), False), options.seconds)
+    if not FEWEST <= len(sounds) <= MOST:
+        raise InputError(f"These are {len(sounds)} sounds, and {FEWEST} to {MOST} can be learned "
+                         f"together: {'add some' if len(sounds) < FEWEST else 'leave some out'}.")
+    names = clips.short_names(list(sounds))
+    digests = {name: hashlib.sha256(path.read_bytes()).hexdigest()
+               for name, path in zip(names, sounds)}
+    if card and (sorted(card["sounds"].values()), card["seconds"]) != (
+            sorted(digests.values()), options.seconds):
+        raise InputError(f"{folder} was fine-tuned on other sounds, or on another length of them: "
+                         "choose another --name.")
+    start = checkpoints.find(options.checkpoint, "nsynth")
+    folder.mkdir(parents=True, exist_ok=True)
+    play = ["python", "chapter_05_example_01.py", "--checkpoint",
+            inputs.shown(folder) if options.output else options.name,
+            "--sounds", *map(inputs.shown, sounds)]
+    if options.seconds != 1:
+        play += ["--seconds", f"{options.seconds:g}"]
+    return adapt.Job(dict(zip(names, sounds.values())), digests, options.seconds, options.minutes,
+                     start, folder, example.quoted(play))
+
+
+def check_name(name: str) -> None:
+    """Check that a checkpoint may have this name.
+
+    Raises
+    ------
+    InputError
+        If it is no name of a folder, or that of a bundled or official model.
+    """
+    from synths.weights import checkpoints
+
+    if not re.fullmatch(r"\w[\w -]{0,79}", name):
+        raise InputError(f"{name!r} is not a name for a checkpoint: choose up to 80 letters, "
+                         "digits, spaces, - and _.")
+    if name.casefold() in map(str.casefold, checkpoints.CHECKPOINTS):
+        raise InputError(f"{name} is the name of a known model: choose another --name.")
+
+
+def audible(paths: Sequence[Path], seconds: float) -> dict:
+    """Return path -> float64 [samples] of each file once; print those that are silent."""
+    import numpy as np
+
+    from synths.sounds import load_audio
+    from training.nsynth import own
+
+    found = {}
+    for path in {path.resolve(): path for path in paths}.values():
+        audio = load_audio(path, round(seconds * own.SAMPLE_RATE)).astype(np.float64)
+        if np.abs(audio).max() < own.SILENT:
+            print(f"{path.name} is silent in its first {seconds:g} s, so it is left out",
+                  flush=True)
+        else:
+            found[path] = audio
+    return found
