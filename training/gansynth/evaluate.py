@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 
 from synths import InputError
-from synths.files import writing
 from synths.gansynth import Model
 from synths.gansynth.specgrams import SpecgramInverter
 from synths.weights import checkpoints
@@ -211,7 +210,8 @@ def evaluate(prefix: Path, seeds: Sequence[int], output: Path, levels: list[np.n
         figures["random notes"][str(seed)] = notes
         figures["apart"][str(seed)] = apart(model, seed, levels, quick)
         if seed == seeds[0]:
-            report.sheet(output / "random.png", dict(clips), 4, "Frequency (kHz) over time (s)", draw)
+            report.sheet(output / "random.png", dict(clips), 4, "Frequency (kHz) over time (s)",
+                         draw)
         done()
     if levels is None:
         return figures

@@ -226,7 +226,7 @@ class Crops:
         return 2 ** (semitones / 12)
 
     def _effect(self) -> Callable[[np.ndarray], np.ndarray]:
-        """Something that makes notes brighter or duller, or reverberant, or leaves them as they are.
+        """Return an effect: brighter, duller, reverberant, or none.
 
         No filter looks ahead, and the peak stays.
         """
