@@ -32,8 +32,10 @@ def start() -> None:
             stream.reconfigure(errors="backslashreplace")
     if "--quiet" in sys.argv:
         os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported
-    if not os.access(Path.home(), os.W_OK):  # Numba, which librosa imports, writes a cache
-        os.environ.setdefault("NUMBA_CACHE_DIR", os.path.join(tempfile.gettempdir(), "numba"))
+    os.environ.setdefault("JOBLIB_MULTIPROCESSING", "0")  # not used; it warns without /dev/shm
+    if not os.access(os.path.expanduser("~"), os.W_OK):  # Numba and Matplotlib write caches
+        for name, folder in ("NUMBA_CACHE_DIR", "numba"), ("MPLCONFIGDIR", "matplotlib"):
+            os.environ.setdefault(name, os.path.join(tempfile.gettempdir(), folder))
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         sys.exit(f"{', '.join(missing)} not installed. Type this first, in {HERE}: {INSTALL}")
