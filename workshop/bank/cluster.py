@@ -56,9 +56,7 @@ def engine(workers: int | None, scheduler: str | None) -> Iterator[tuple[Execute
         if scheduler:
             client = _connect(distributed, scheduler)
         else:
-            client = distributed.Client(stack.enter_context(distributed.LocalCluster(
-                n_workers=workers, threads_per_worker=1, memory_limit=0,
-                silence_logs=logging.CRITICAL + 1, dashboard_address="127.0.0.1:0")))
+            client = distributed.Client(stack.enter_context(_local(distributed, workers)))
         stack.callback(_close, client)
         try:
             client.wait_for_workers(1, timeout=PATIENCE if scheduler else 120)
@@ -77,6 +75,16 @@ def in_process(work: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
     """Do tasks in this process."""
     for task in work:
         yield task, tasks.run(task)
+
+
+def _local(distributed, workers: int | None):
+    try:
+        return distributed.LocalCluster(
+            n_workers=workers, threads_per_worker=1, memory_limit=0,
+            silence_logs=logging.CRITICAL + 1, dashboard_address="127.0.0.1:0")
+    except (OSError, RuntimeError) as error:  # such as a read-only /dev/shm
+        raise InputError(f"No worker process can be started here ({error}): add "
+                         "--workers 0 to work in this process alone.") from error
 
 
 def _connect(distributed, scheduler: str):

@@ -99,9 +99,15 @@ def prepare_gansynth(options: argparse.Namespace):
 
 
 def _weights(options: argparse.Namespace, model: str) -> tuple[Path, dict]:
+    import chapter_05_example_01
+    import chapter_05_example_02
     from synths.weights import checkpoints
     from workshop.bank import tasks
 
+    if options.download and model == "nsynth":
+        chapter_05_example_01.download_checkpoint(options.checkpoint or "wavenet-ckpt")
+    elif options.download:
+        chapter_05_example_02.download_checkpoint(options.checkpoint or "acoustic_only")
     prefix = checkpoints.find(options.checkpoint, model).absolute()
     name = checkpoints.describe(prefix, model)
     print(f"Model: {name}", flush=True)
@@ -180,6 +186,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         each.add_argument("--checkpoint", metavar="NAME|PATH",
                           help="model (default: the official one if downloaded, otherwise the "
                                "bundled one)")
+        each.add_argument("--download", action="store_true",
+                          help="download Google's model first")
         each.add_argument("--output", metavar="DIR|ADDRESS",
                           help="the bank: a folder, or any address of fsspec (default: "
                                f"output/bank_{each.prog.split()[-1]})")
