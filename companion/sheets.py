@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from companion.page import note_name
 from companion.page.rolls import instrument_colours, note_colours
 from synths.files import writing
 
+warnings.filterwarnings("ignore", "Glyph .* missing")  # titles in other scripts have boxes
 FRAMES = {"source": "#ff7f0e", "reconstruction": "#56b4e9"}
 _CELL, _CAPTION, _GAP = (240, 180), 18, 8  # pixels
 
