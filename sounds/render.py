@@ -85,8 +85,8 @@ def _midi(programs: Sequence[int], pitches: Sequence[int], velocity: int, hold: 
 
 
 def render_notes(program: int | Sequence[int], pitches: Sequence[int], *,
-                 velocity: int = 100, hold: float = 1.0, length: float = 1.5, sample_rate: int = 16000, bank: int = 0,
-                 font: Path | None = None) -> np.ndarray:
+                 velocity: int = 100, hold: float = 1.0, length: float = 1.5,
+                 sample_rate: int = 16000, bank: int = 0, font: Path | None = None) -> np.ndarray:
     """Render notes of General MIDI programs, each alone, dry and mono.
 
     Parameters
