@@ -32,7 +32,7 @@ def typed() -> list[str]:
 @pytest.mark.parametrize("command", typed())
 def test_documented_command_has_options_that_exist(command):
     program, *words = shlex.split(command)
-    if "--help" in words or not words:
+    if "--help" in words or len(words) < 2:
         return
     parsers = {SCRIPTS[0]: example_1_options, SCRIPTS[1]: example_2_options}
     whole = parsers[program](None) if program in parsers else parser()
