@@ -1,7 +1,7 @@
 """Write the generated pages again: `python -m tests.generate`.
 
 docs/differences.md comes from the marks "# differs from the book (kind): ..." in the chapter's
-files, docs/workshop.md from the parsers.
+files, docs/options.md from the parsers.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ def differences() -> str:
     return "\n".join(lines) + "\n"
 
 
-def workshop() -> str:
-    """Return docs/workshop.md."""
+def options() -> str:
+    """Return docs/options.md."""
     from companion.options import example_1_options, example_2_options
     from workshop.__main__ import parser
 
-    lines = ["# The workshop: all commands and options", "",
+    lines = ["# All commands and options", "",
              "Made by `python -m tests.generate` from the text of `--help`. The examples use the "
              "bundled sounds; `song.mid`, `kick.wav` and `samples/` stand for your own files."]
     lines += _section("python -m workshop", parser())[4:]
@@ -110,7 +110,7 @@ def _table(parser: argparse.ArgumentParser) -> list[str]:
     return rows
 
 
-PAGES = {"docs/differences.md": differences, "docs/workshop.md": workshop}
+PAGES = {"docs/differences.md": differences, "docs/options.md": options}
 
 if __name__ == "__main__":
     for page, make in PAGES.items():

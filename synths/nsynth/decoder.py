@@ -144,8 +144,8 @@ class Code:
             machine, llvm.create_pipeline_tuning_options(speed_level=2))
         builder.getModulePassManager().run(module, builder)
         self._engine = llvm.create_mcjit_compiler(module, machine)
-        yields = (ctypes.windll.kernel32.SwitchToThread if sys.platform == "win32"
-                  else ctypes.CDLL(None).sched_yield)
+        yields: Any = (ctypes.WinDLL("kernel32").SwitchToThread if sys.platform == "win32"
+                       else ctypes.CDLL(None).sched_yield)
         for function in module.functions:
             if function.name == "yield_thread":     # a single thread never waits
                 self._engine.add_global_mapping(function, ctypes.cast(yields, c_void_p).value)
@@ -389,7 +389,7 @@ class Decoder:
         self._states = [State(sizes, *network) for _ in range(teams)]
         self._code = Code(target, sizes)
 
-    def generate(self, encodings: np.ndarray, uniforms: np.ndarray,
+    def generate(self, encodings: np.ndarray, uniforms: Any,
                  made: np.ndarray | None = None) -> Iterator[np.ndarray]:
         """Generate clips from silence, one frame at a time.
 
@@ -419,7 +419,8 @@ class Decoder:
                 span = slice(frame * HOP_LENGTH, (frame + 1) * HOP_LENGTH)
                 self._condition(np.pad(encodings[:, frame], [(0, more), (0, 0)]))
                 known = frame < first
-                source, name = (made, "codes") if known else (uniforms, "uniforms")
+                source: Any = made if known else uniforms
+                name = "codes" if known else "uniforms"
                 rows = np.pad(source[:, span], [(0, more), (0, 0)])
                 for state, part in zip(self._states, np.split(rows, len(self._states))):
                     state.arrays[name][...] = part.T
