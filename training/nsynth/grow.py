@@ -19,6 +19,7 @@ import torch
 from synths import InputError
 from synths.files import writing
 from training.nsynth import train
+from training.nsynth.fused import Fused
 from training.nsynth.model import Autoencoder
 
 # Gates and values are stacked; what enters and leaves each kernel.
@@ -51,7 +52,8 @@ def encodings(values: Mapping[str, np.ndarray], signals: torch.Tensor) -> np.nda
     size = train.size_of({f"ema/{name}": value for name, value in values.items()})
     model = Autoencoder(size)
     model.load(values)
-    return torch.cat([model.encode(signal[None])[0] for signal in signals]).double().numpy()
+    pooled = (Fused.build(model) or model).pooled
+    return torch.cat([model.encode(signal[None], pooled)[0] for signal in signals]).double().numpy()
 
 
 def conditioned(values: Mapping[str, np.ndarray], old: np.ndarray,
@@ -87,14 +89,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         help="data set (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=train.RUN / "state.npz", metavar="FILE",
                         help="default: %(default)s")
+    parser.add_argument("--same-width", action="store_true",
+                        help="change the encoder only")
     options = parser.parse_args(arguments)
     try:
         started, taught = (train.read_state(path) for path in (options.decoder, options.encoder))
         data = train.data_set(options.data)
         crops = train.Crops(data, train.STAGES["near"], 6144, np.random.default_rng(0))
-        signals = torch.cat([train.batch(crops, 8).signals for _ in range(40)])
+        signals = torch.cat([train.batch(crops, 8).signals for _ in range(16)])
         old, new = averages(started), averages(taught)
-        values, missed = conditioned(widened(old), encodings(old, signals),
+        decoder = widened(old) if not options.same_width else {
+            name: value for name, value in old.items() if not name.startswith("ae_")}
+        values, missed = conditioned(decoder, encodings(old, signals),
                                      encodings(new, signals))
         values.update((name, value) for name, value in new.items() if name.startswith("ae_"))
         state = {f"{kind}/{name}": value for kind in ("raw", "ema")
