@@ -144,8 +144,10 @@ class Code:
             machine, llvm.create_pipeline_tuning_options(speed_level=2))
         builder.getModulePassManager().run(module, builder)
         self._engine = llvm.create_mcjit_compiler(module, machine)
-        yields: Any = (ctypes.WinDLL("kernel32").SwitchToThread if sys.platform == "win32"
-                       else ctypes.CDLL(None).sched_yield)
+        if sys.platform == "win32":
+            yields: Any = ctypes.WinDLL("kernel32").SwitchToThread
+        else:
+            yields = ctypes.CDLL(None).sched_yield
         for function in module.functions:
             if function.name == "yield_thread":     # a single thread never waits
                 self._engine.add_global_mapping(function, ctypes.cast(yields, c_void_p).value)
