@@ -1,6 +1,5 @@
 """NSynth against Magenta's own code, and what `synths.nsynth` promises beyond it."""
 
-import gc
 import json
 import subprocess
 import sys
@@ -407,27 +406,34 @@ def test_synthesize_link_in_place_of_kept_codes_is_not_followed(small, tmp_path,
     assert victim.read_bytes() == b"mine" and not nsynth.codes_path(path).is_symlink()
 
 
-def test_memory_holds_the_clips_being_decoded_and_no_others(small, tmp_path, monkeypatch):
+_MEMORY = """
+import gc, sys, tempfile, tracemalloc
+import numpy as np
+from synths import nsynth
+from synths.nsynth import decoder
+
+decoder._MOST_CLIPS = 2
+decoder.Decoder.generate = lambda self, encodings, uniforms, made=None: (
+    np.uint8(256 * uniforms[:, 512 * frame:512 * (frame + 1)])
+    for frame in range(encodings.shape[1]))
+for clips in (4, 4, 24):    # the first imports what it needs
+    gc.collect()
+    tracemalloc.start()
+    with tempfile.TemporaryDirectory() as folder:
+        nsynth.synthesize(np.zeros((clips, 100, 5), np.float32),
+                          [f"{folder}/{i}.wav" for i in range(clips)], sys.argv[1],
+                          decoding=nsynth.Decoding(threads=1))
+    print(tracemalloc.get_traced_memory()[1])
+    tracemalloc.stop()
+"""
+
+
+def test_synthesize_memory_holds_the_clips_being_decoded_and_no_others(small):
     """Random numbers and samples of all clips would be 12 bytes for each sample."""
-    import tracemalloc
-
-    from synths.nsynth import decoder
-
-    monkeypatch.setattr(decoder, "_MOST_CLIPS", 2)
-    monkeypatch.setattr(decoder.Decoder, "generate",
-                        lambda self, encodings, uniforms, made=None: (
-                            np.uint8(256 * uniforms[:, 512 * frame:512 * (frame + 1)])
-                            for frame in range(encodings.shape[1])))
-    peaks = []
-    for clips in (4, 4, 24):  # the first imports what it needs
-        encodings = np.zeros((clips, 100, 5), np.float32)
-        gc.collect()
-        tracemalloc.start()
-        nsynth.synthesize(encodings, [tmp_path / f"{i}.wav" for i in range(clips)],
-                          small["prefix"], decoding=Decoding(threads=1))
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[2] - peaks[1] < 20 * 51200      # one byte for each sample of twenty clips
+    done = subprocess.run([sys.executable, "-c", _MEMORY, small["prefix"]], cwd=SOUNDS.parent,
+                          capture_output=True, text=True, check=True)
+    _, few, many = map(int, done.stdout.split())
+    assert many - few < 3 * 20 * 51200  # three bytes for each sample of twenty clips
 
 
 # Bad input -----------------------------------------------------------------------------------
