@@ -108,6 +108,7 @@ class Run:
     def __init__(self, plan: Plan, extras: Callable[[], Mapping[str, Extra]] = dict) -> None:
         self.plan, self._extras = plan, extras
         self.seed, self.checkpoint = plan.seed, plan.checkpoint
+        self._notes: list[str] = []
 
     def __enter__(self):
         self._command = command_line(self.seed)
@@ -156,9 +157,11 @@ class Run:
         scores = {clip.name: extras[clip.name].score for clip in made if extras[clip.name].score}
         (sheets.scores if scores else sheets.overview)(
             self.output_dir / "overview.png", made, images, scores)
+        settings = {name: ", ".join(map(str, value)) if isinstance(value, list) else value
+                    for name, value in self.plan.settings.items()}
         content = reports.page_of(self.output_dir, self.plan.clips, reports.Run(
-            self._command, {**self.plan.settings, "model": self.plan.record()["weights"]},
-            self.seed, inputs.is_bundled(self.checkpoint), resume=self.plan.resume), extras)
+            self._command, {**settings, "model": self.plan.record()["weights"]}, self.seed,
+            inputs.is_bundled(self.checkpoint), self._notes, self.plan.resume), extras)
         page.write_page(self.output_dir, content)
         if self.plan.labels:
             for name, image in images.items():
@@ -204,7 +207,8 @@ class NSynthRun(Run):
                 print(f"{name}: only silence in the first {len(audio) / SAMPLE_RATE:g} s",
                       flush=True)
         if self._judge and checkpoints.name_of(self.checkpoint) == "nsynth_starter":
-            print_unknown(names, files, wav_data, self.checkpoint)
+            self._notes = unknown_notes(names, files, wav_data, self.checkpoint)
+            print(*self._notes, sep="\n", end="\n" if self._notes else "", flush=True)
         self._audio = wav_data
         return self._fastgen.encode(wav_data, checkpoint_path, sample_length)
 
@@ -463,28 +467,29 @@ def quiet_bars() -> bool | None:
     return bool(os.environ.get("TQDM_DISABLE")) or None
 
 
-def print_unknown(names: Sequence[str], files: Sequence[Path], audios: np.ndarray,
-                  checkpoint: Path) -> None:
-    """Print the sounds that are far from what the bundled model knows, and how to fine-tune it."""
+def unknown_notes(names: Sequence[str], files: Sequence[Path], audios: np.ndarray,
+                  checkpoint: Path) -> list[str]:
+    """Return which sounds are far from what the bundled model knows, and how to fine-tune it."""
     bundled = {HERE / "sounds" / f"{name}.wav" for name in ("bass", "metal", "meow", "flute")}
     audible = [index for index, audio in enumerate(audios) if audio.any()]
     judged = [index for index in audible if files[index].resolve() not in bundled]
     if not judged:
-        return
+        return []
     nats = dict(zip(judged, nsynth.nll(np.array([loudest(audios[index]) for index in judged]),
                                        checkpoint)))
     unknown = sorted((index for index in judged if nats[index] > UNKNOWN),
                      key=lambda index: -nats[index])
     if not unknown:
-        return
+        return []
     learned = sorted(audible, key=lambda index: -nats.get(index, 0))[:8]
     paths = [shown(files[index]) for index in learned]
     which = ", ".join(f"{names[index]} [{nats[index]:.1f}]" for index in unknown)
-    print(f"Far from what the bundled model knows: {which} [nats per sample; what it knows has "
-          f"less than {UNKNOWN}]. Expect noise.\nTo fine-tune it on "
-          + ("these sounds: " if len(paths) > 1 else "this and another sound: ")
-          + quoted(["python", "-m", "workshop", "finetune", "--name", "mine", "--sounds",
-                    *paths, *(["sounds/bass.wav"] if len(paths) == 1 else [])]), flush=True)
+    command = quoted(["python", "-m", "workshop", "finetune", "--name", "mine", "--sounds", *paths,
+                      *(["sounds/bass.wav"] if len(paths) == 1 else [])])
+    return [f"Far from what the bundled model knows: {which} [nats per sample; what it knows has "
+            f"less than {UNKNOWN}]. Expect noise.",
+            f"To fine-tune it on {'these sounds' if len(paths) > 1 else 'this and another sound'}: "
+            f"`{command}`"]
 
 
 def loudest(audio: np.ndarray) -> np.ndarray:

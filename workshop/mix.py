@@ -69,8 +69,8 @@ def run(options: argparse.Namespace) -> None:
     length = options.seconds * options.stretch
     seconds = example.decoding_seconds(checkpoint, len(made), length)
     example.check_size(len(made), seconds, "choose pairs with --pairs, or add --yes", options.yes)
-    settings = example.chosen(options, "seconds", "trim", "level", "stretch", "scale",
-                              "temperature", "precision")
+    settings = example.chosen(options, "pairs", "steps", "crossfade", "weights", "seconds", "trim",
+                              "level", "stretch", "scale", "temperature", "precision")
     plan = example.Plan([*sources, *made], checkpoint, {"sounds": names, **settings}, sounds,
                         example.output_folder(options), example.new_seed(options.seed),
                         labels=options.labels)
