@@ -112,6 +112,8 @@ def test_choose_sounds_channels_that_cancel_are_reported(tmp_path, capsys):
     soundfile.write(tmp_path / "wide.wav", np.stack([wave, -wave], 1), 16000)
     inputs.choose_sounds([tmp_path / "wide.wav"], [], False)
     assert "wide.wav" in capsys.readouterr().out
+    inputs.choose_sounds([tone(tmp_path / f"{index}.wav") for index in range(70)], [], False)
+    assert "wide.wav" not in capsys.readouterr().out  # sentences stay with their own run
 
 
 def test_unknown_notes_name_a_command_for_two_to_eight_sounds(monkeypatch):
