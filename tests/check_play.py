@@ -17,7 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ("chapter_05_example_01.py", "chapter_05_example_02.py")
-TOOLS = {"pip", "setuptools"}  # what a virtual environment comes with
+# What a virtual environment comes with, and what joblib, which runs no processes here, depends on.
+TOOLS = {"pip", "setuptools", "cloudpickle", "psutil"}
 # Runs a script as `python` does, then says which files were imported.
 RUN = """
 import json, runpy, sys
