@@ -241,7 +241,7 @@ def checked(array: Any, axes: int, what: str) -> np.ndarray:
         raise InputError(f"{what} must be an array of numbers, not {type(array).__name__}."
                          ) from None
     if array.ndim != axes or not array.size:
-        raise InputError(f"{what} needs {axes} axes and at least one value, not the shape "
+        raise InputError(f"{what} must have {axes} axes and at least one value, not the shape "
                          f"{list(array.shape)}.")
     if not np.isfinite(array).all():
         raise InputError(f"{what} must hold finite numbers only.")

@@ -125,7 +125,7 @@ class Model:
             If Magenta's code cannot build the network that they are of, or threads are asked for.
         """
         if threads is not None:
-            raise InputError("Magenta's own engine computes on all cores: leave out the threads.")
+            raise InputError("Magenta's own engine always uses all cores: leave out --threads.")
         return cls(checkpoints.find(path, "gansynth"), batch_size)
 
     def __init__(self, prefix: Path, batch_size: int = 16) -> None:

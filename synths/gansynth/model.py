@@ -209,7 +209,7 @@ class Model:
         """
         z, notes = np.asarray(z, np.float32), np.asarray(pitches)
         if z.shape != (len(notes), self.latent_size) or not np.isfinite(z).all():
-            raise InputError(f"{len(notes)} pitches need as many latent vectors of"
+            raise InputError(f"{len(notes)} pitches need {len(notes)} latent vectors of"
                              f" {self.latent_size} finite numbers, not an array of shape"
                              f" {list(z.shape)}.")
         unknown = [pitch for pitch in notes.tolist() if pitch not in self.pitches]

@@ -96,7 +96,7 @@ def default_target() -> str:
         raise InputError(f"NSynth decodes on x86-64 and ARM64, not on {platform.machine()}.")
     wanted = os.environ.get("NSYNTH_TARGET", possible[0])
     if wanted not in possible:
-        raise InputError(f"NSYNTH_TARGET is {wanted!r}, and this machine runs "
+        raise InputError(f"NSYNTH_TARGET is {wanted!r}, but this machine can run only "
                          f"{', '.join(possible)}.")
     return wanted
 

@@ -143,7 +143,7 @@ def draw_uniforms(seed: int, clips: int | Sequence[str], samples: int) -> np.nda
 
 def _streams(seed: int, clips: int | Sequence[int | str]) -> list[np.random.Generator]:
     if seed < 0:
-        raise InputError(f"A seed is a whole number of at least 0, not {seed}.")
+        raise InputError(f"The seed must be a whole number, 0 or more, not {seed}.")
     keys = [(clip,) if isinstance(clip, int) else
             tuple(np.frombuffer(hashlib.sha256(clip.encode("utf-8", "surrogateescape")).digest(),
                                 "<u4").tolist())
@@ -210,7 +210,7 @@ def encode(wav_data: np.ndarray, checkpoint_path: str | Path | None = None,
     wav_data = _check_audio(wav_data)
     length = min(sample_length, wav_data.shape[1]) // HOP_LENGTH * HOP_LENGTH
     if length < HOP_LENGTH:
-        raise InputError(f"NSynth encodes frames of {HOP_LENGTH} samples, and there are only "
+        raise InputError(f"NSynth needs at least {HOP_LENGTH} samples, and this sound has only "
                          f"{min(sample_length, wav_data.shape[1])}: use a longer sound.")
     codes = _mu_law(wav_data[:, :length])
     encoder = wavenet_encoder.load(checkpoints.find(checkpoint_path, "nsynth"))
@@ -223,11 +223,11 @@ def _check_audio(wav_data: np.ndarray) -> np.ndarray:
     if wav_data.ndim == 1:
         wav_data = wav_data[None]
     if wav_data.ndim != 2 or wav_data.dtype.kind not in "fiu" or not wav_data.shape[0]:
-        raise InputError("Audio is an array of numbers [batch, samples] or [samples], not one of "
+        raise InputError("Audio must be an array of numbers [batch, samples] or [samples], not of "
                          f"shape {wav_data.shape} and type {wav_data.dtype}.")
     if wav_data.dtype.kind != "f":
-        raise InputError(f"Audio is floating point in -1..1, not {wav_data.dtype}: divide it by "
-                         "the largest value of its type.")
+        raise InputError(f"Audio must be floating point from -1 to 1, not {wav_data.dtype}: "
+                         "divide it by the largest value of its type.")
     if not np.isfinite(wav_data).all():
         raise InputError("The audio holds values that are not finite numbers: repair the sound.")
     return wav_data
@@ -294,13 +294,13 @@ def stream(encodings: np.ndarray, checkpoint_path: str | Path | None,
         An argument's value is not as above.
     """
     if precision not in PRECISIONS[1:]:
-        raise InputError(f"The precision is float32 or int8, not {precision!r}.")
+        raise InputError(f"The precision must be float32 or int8, not {precision!r}.")
     if not temperature > 0 or not np.isfinite(temperature):
-        raise InputError(f"The temperature is a number above 0, not {temperature}.")
+        raise InputError(f"The temperature must be above 0, not {temperature}.")
     prefix = checkpoints.find(checkpoint_path, "nsynth")
     width, layers, channels = sizes(prefix)
     if encodings.shape[2] != channels:
-        raise InputError(f"These weights ask for encodings of {channels} channels, and these have "
+        raise InputError(f"This checkpoint needs encodings of {channels} channels, and these have "
                          f"{encodings.shape[2]}: encode the sounds with the same checkpoint.")
     threads = _threads(threads)
 
@@ -382,15 +382,16 @@ def check_encodings(encodings: np.ndarray) -> np.ndarray:
     try:
         encodings = np.asarray(encodings, np.float32)
     except (TypeError, ValueError) as error:
-        raise InputError("Encodings are an array of numbers [batch, frames, channels]; these do "
-                         "not form one (are they equally long?).") from error
+        raise InputError("Encodings must form one array of numbers [batch, frames, channels]: give "
+                         "all of them the same length.") from error
     if encodings.ndim == 2:
         encodings = encodings[None]
     if encodings.ndim != 3 or 0 in encodings.shape:
-        raise InputError("Encodings are an array [batch, frames, channels] or [frames, channels], "
-                         f"not of shape {encodings.shape}.")
+        raise InputError("Encodings must have the shape [batch, frames, channels] or "
+                         f"[frames, channels], not {encodings.shape}.")
     if not np.isfinite(encodings).all():
-        raise InputError("The encodings hold values that are not finite numbers: make them anew.")
+        raise InputError("The encodings hold values that are not finite numbers: encode the sounds "
+                         "again.")
     return encodings
 
 
@@ -400,10 +401,10 @@ def _check_uniforms(uniforms: np.ndarray, encodings: np.ndarray) -> np.ndarray:
         uniforms = uniforms[None]
     shape = (len(encodings), encodings.shape[1] * HOP_LENGTH)
     if uniforms.shape != shape or uniforms.dtype.kind != "f":
-        raise InputError(f"The uniforms for these encodings are numbers of shape {shape}, one for "
-                         f"each sample, not {uniforms.dtype} of shape {uniforms.shape}.")
+        raise InputError(f"The uniform random numbers must have the shape {shape}, one for each "
+                         f"sample, not {uniforms.dtype} of shape {uniforms.shape}.")
     if not ((uniforms >= 0) & (uniforms < 1)).all():
-        raise InputError("Uniforms lie in [0, 1): 0 included, 1 not.")
+        raise InputError("Uniform random numbers must be from 0 to 1, 0 included and 1 excluded.")
     return uniforms
 
 
@@ -411,7 +412,7 @@ def _threads(threads: int | None) -> int:
     from synths.engines.litert import available_threads
 
     if threads is not None and threads < 1:
-        raise InputError(f"The number of threads is at least 1, not {threads}.")
+        raise InputError(f"The number of threads must be at least 1, not {threads}.")
     return min(threads or available_threads(), available_threads())
 
 
@@ -476,8 +477,8 @@ def settle(precision: str, checkpoint_path, reference_audio, threads) -> str:
         There is no such precision.
     """
     if precision not in PRECISIONS:
-        raise InputError(f"The precision is {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}, not "
-                         f"{precision!r}.")
+        raise InputError(f"The precision must be {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}, "
+                         f"not {precision!r}.")
     if precision != "auto":
         return precision
     if reference_audio is None:
@@ -514,7 +515,7 @@ def nll(wav_data: np.ndarray, checkpoint_path: str | Path | None, precision: str
     """
     wav_data = _check_audio(wav_data)
     if precision not in PRECISIONS[1:]:
-        raise InputError(f"The precision is float32 or int8, not {precision!r}.")
+        raise InputError(f"The precision must be float32 or int8, not {precision!r}.")
     encodings = encode(wav_data, checkpoint_path, wav_data.shape[1], threads=threads)
     wav_data = wav_data[:, :encodings.shape[1] * HOP_LENGTH]
     return _nll(wav_data, encodings, checkpoint_path, precision, threads)

@@ -70,8 +70,8 @@ def synthesize(encodings: np.ndarray, save_paths: Sequence[str | Path],
     decoding = decoding or Decoding()
     if (decoding.temperature, decoding.threads, decoding.resume) != (1, None, False) or (
             decoding.precision == "int8"):
-        raise InputError("Magenta's engine decodes in float32 at temperature 1, on all cores and "
-                         "from the start: leave out the other options.")
+        raise InputError("Magenta's engine decodes only in float32, at temperature 1, on all cores "
+                         "and from the start: remove the other options.")
     encodings = np.asarray(encodings, np.float32)
     paths = [Path(path) for path in save_paths]
     clips = len(paths) if decoding.streams is None else decoding.streams

@@ -73,7 +73,7 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
     encodings = check_encodings(encodings)
     paths = _checked_paths(save_paths, len(encodings))
     if samples_per_save < 1:
-        raise InputError(f"samples_per_save is at least 1, not {samples_per_save}.")
+        raise InputError(f"samples_per_save must be at least 1, not {samples_per_save}.")
     keys: Sequence[int | str] = (range(len(paths)) if decoding.streams is None
                                 else decoding.streams)
     length = encodings.shape[1] * HOP_LENGTH
