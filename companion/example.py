@@ -411,8 +411,8 @@ def same_length(encodings: Collection[np.ndarray]) -> Collection[np.ndarray]:
     """
     frames = sorted({len(encoding) for encoding in encodings})
     if len(frames) > 1:
-        raise InputError(f"Mixed encodings need the same length, and these have {frames} frames of "
-                         "32 ms: choose --seconds to fit the saved ones.")
+        raise InputError(f"Mixed encodings must have the same length, and these have {frames} "
+                         "frames of 32 ms: match --seconds to the saved ones.")
     return encodings
 
 

@@ -41,7 +41,7 @@ def start() -> None:
         atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        sys.exit(f"{', '.join(missing)} not installed. Type this first, in {HERE}: {INSTALL}")
+        sys.exit(f"Not installed: {', '.join(missing)}. Type this first, in {HERE}: {INSTALL}")
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -27,7 +27,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", required=True,
                         help="name of the new checkpoint, a folder in checkpoints/")
     parser.add_argument("--minutes", type=number(float, 0.01, 1440), default=15.0, metavar="M",
-                        help="time to train at most, up to 1440 (default: 15)")
+                        help="longest time to train, up to 1440 minutes (default: 15)")
     parser.add_argument("--seconds", type=number(float, 0.25, 4, "seconds"), default=1.0,
                         metavar="S", help="length of each sound, 0.25 to 4 (default: 1)")
     parser.add_argument("--checkpoint", default="nsynth_starter", metavar="NAME|PATH",
@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=number(int, 1, 1024), metavar="N",
                         help="processor threads (default: all cores)")
     parser.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=0, metavar="N",
-                        help="random numbers of the training (default: 0)")
+                        help="seed of the random numbers (default: 0)")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
     parser.epilog = EXAMPLES
 
@@ -54,8 +54,8 @@ def run(options: argparse.Namespace) -> None:
     threads = options.threads or os.cpu_count() or 1
     data = own.render(job.sounds, job.seconds)
     pitched = [name for name, kind in zip(job.sounds, data["pitched"]) if kind]
-    print(f"{len(job.sounds)} sounds ({len(pitched)} with a pitch) and {len(data['morph_audio'])} "
-          "mixes of them to learn", flush=True)
+    print(f"Training on {len(job.sounds)} sounds ({len(pitched)} with a pitch) and "
+          f"{len(data['morph_audio'])} mixes of them", flush=True)
     torch.set_num_threads(1)  # the compiled passes have threads of their own
     work = adapt.FineTuning(job, data, threads, options.seed)
     progress = work.progress
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
                                  zip(job.sounds, progress.before))
           + " [nats per sample, lower is better]", flush=True)
     if progress.finished and job.minutes <= progress.minutes:
-        print(f"Finished already: give more than {progress.minutes:g} --minutes to continue",
+        print(f"Finished already: to train further, set --minutes above {progress.minutes:g}",
               flush=True)
     else:
         if progress.passed:
@@ -120,14 +120,15 @@ def prepare(options: argparse.Namespace):
         raise InputError(f"{folder} was not made by this command: choose another --name.")
     sounds = audible(inputs.choose_sounds(options.sounds, (), False), options.seconds)
     if not FEWEST <= len(sounds) <= MOST:
-        raise InputError(f"These are {len(sounds)} sounds, and {FEWEST} to {MOST} can be learned "
-                         f"together: {'add some' if len(sounds) < FEWEST else 'leave some out'}.")
+        raise InputError(f"Fine-tuning needs {FEWEST} to {MOST} audible sounds, and these are "
+                         f"{len(sounds)}: "
+                         f"{'add some' if len(sounds) < FEWEST else 'leave some out'}.")
     names = clips.short_names(list(sounds))
     digests = {name: hashlib.sha256(path.read_bytes()).hexdigest()
                for name, path in zip(names, sounds)}
     if card and (sorted(card["sounds"].values()), card["seconds"]) != (
             sorted(digests.values()), options.seconds):
-        raise InputError(f"{folder} was fine-tuned on other sounds, or on another length of them: "
+        raise InputError(f"{folder} was fine-tuned on other sounds or with other --seconds: "
                          "choose another --name.")
     start = checkpoints.find(options.checkpoint, "nsynth")
     folder.mkdir(parents=True, exist_ok=True)

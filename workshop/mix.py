@@ -32,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", type=number(float, -10, 10), default=1.0, metavar="F",
                         help="multiply the encodings by -10 to 10")
     parser.add_argument("--temperature", type=number(float, 0.01, 2), default=1.0, metavar="T",
-                        help="0.01 to 2: less is less noisy (default: 1)")
+                        help="0.01 to 2; lower is less noisy (default: 1)")
     parser.add_argument("--precision", choices=["auto", "float32", "int8"], default="auto",
                         help="auto (default): int8 where it is as good as float32")
     parser.add_argument("--threads", type=number(int, 1, 1024), metavar="N",

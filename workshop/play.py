@@ -111,8 +111,8 @@ def preview_seed(options: argparse.Namespace, checkpoint) -> int | None:
     for folder, run in example.read_runs(example.output_folder(options)):
         if run["clips"] and run["clips"][0]["kind"] == "preview" and (
                 run["weights"] == example.weights_name(checkpoint)):
-            print(f"Instruments {options.instruments} of the last preview, {folder.name} (seed "
-                  f"{run['seed']})", flush=True)
+            print(f"Using instruments {options.instruments} of the last preview, {folder.name} "
+                  f"(seed {run['seed']})", flush=True)
             return run["seed"]
     return None
 

@@ -28,7 +28,7 @@ _HINTS = {
     "nsynth": (
         "The hiss and the roughness come from the small bundled model, not from the method. "
         "`--temperature 0.7` lowered the noise floor of bass, flute and meow by 1 to 2 dB, but "
-        "raised that of the metal hit by 7 dB; `--download` fetches the model that Google trained "
+        "raised that of the metal hit by 7 dB. `--download` fetches the model that Google trained "
         "(about 1 GB)."),
     "gansynth": (
         "The blurred attacks and the noise come from the small bundled model, not from the method. "
@@ -381,8 +381,8 @@ def _mix_panels(shown: Sequence[Clip]) -> list[Panel]:
              if isinstance(index, int)] for name in names]
     alone = Panel("Each sound alone", [sum(each[start:start + 3], [])
                                        for start in range(0, len(each), 3)],
-                  "The source sound, and the same encoded and decoded: its reconstruction. What is "
-                  "lost here is lost in every mix.")
+                  "The source sound, and its reconstruction: the sound after encoding and "
+                  "decoding. Anything lost here is lost in every mix.")
     if kind == "step":
         return [Panel(f"From {first} to {last}", [[ends[first], *steps, ends[last]]],
                       f"The numbers are the mixing weights of {first} and {last} in per cent. The "
@@ -390,7 +390,7 @@ def _mix_panels(shown: Sequence[Clip]) -> list[Panel]:
                 for (first, last), steps in pairs.items()]
     if kind == "crossfade":
         return [Panel(f"{first} becomes {last}", [[ends[first]], [ends[last]], *[
-            [index] for index in made]], "On one time axis.", "time")
+            [index] for index in made]], "All sounds share one time axis.", "time")
             for (first, last), made in pairs.items()] + [alone]
     if not pairs:
         return [Panel(alone.title, [[index] for both in each for index in both], alone.text,

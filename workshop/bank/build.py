@@ -159,7 +159,7 @@ def print_tuning(job: Job) -> None:
         if pitches and not job.keep_all:
             left = len(pitches) < len(job.bank.pitches)
             print(f"  {name} ({shares}): {plan.pitch_list(pitches)} "
-                  f"{'left out' if left else 'out of tune, no other pitch'}", flush=True)
+                  f"{'left out' if left else 'out of tune, kept: it has no others'}", flush=True)
 
 
 def finish(job: Job, title: str, about: dict[str, str], stopped: bool = False) -> str:
@@ -224,10 +224,10 @@ def print_plan(job: Job, todo: Sequence[dict], execute: cluster.Execute, workers
     if not todo:
         return
     rate = _probe(job, execute, workers)
-    print(f"Here, {workers} worker{'s' * (workers != 1)}: {rate:.2f} s of sound a second, so "
-          f"{example.in_words(seconds / rate)}")
+    print(f"Here, {workers} worker{'s' * (workers != 1)} would make {rate:.2f} s of sound a "
+          f"second and take {example.in_words(seconds / rate)}")
     each = rate / workers
-    print("On workers like these: " + ", ".join(
+    print("Time by number of such workers: " + ", ".join(
         f"{count}: {example.in_words(seconds / (each * min(count, len(todo) / tasks.CLIPS)))}"
         for count in (1, 10, 100, 1000)))
 

@@ -46,7 +46,7 @@ def engine(workers: int | None, scheduler: str | None) -> Iterator[tuple[Execute
         import distributed
     except ImportError as error:
         raise InputError(f"Several processes need dask.distributed ({error}): {INSTALL}, or "
-                         "--workers 0 for this process alone.") from error
+                         "use --workers 0 for this process alone.") from error
     dask.config.set({"distributed.comm.timeouts.connect": f"{PATIENCE}s",
                      "distributed.scheduler.worker-saturation": 1.0})  # no task waits at a worker
     for name in list(logging.root.manager.loggerDict):
@@ -141,7 +141,7 @@ def _gathered(client, work: Sequence[dict], run: Callable[[dict], dict]
 
     futures = {client.submit(run, task, key=f"{task['kind']}-{task['name']}", pure=False,
                              retries=RETRIES): task for task in work}
-    gone = InputError("The scheduler is gone; what is finished is kept: start a scheduler, and "
+    gone = InputError("The scheduler is gone, and finished clips are kept: start a scheduler, and "
                       "give the same command again.")
     for future in distributed.as_completed(futures, loop=client.loop):
         task = futures.pop(future)

@@ -162,24 +162,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     one = kinds.add_parser("nsynth", help="mixes of two to four sounds at several pitches",
                            allow_abbrev=False, formatter_class=formatter, epilog=NSYNTH_EXAMPLES)
     one.add_argument("--corners", nargs="+", required=True, metavar="FOLDER|FILE",
-                     help="two to four: a folder of notes each (pitch in the name, or found), or "
-                          "a single sound")
+                     help="two to four corners: a single sound, or a folder of notes whose pitch "
+                          "is in the file name or is detected")
     one.add_argument("--grid", type=number(int, 2, 99), default=9, metavar="N",
                      help="points along a side (default: 9)")
     one.add_argument("--pitches", metavar="LIST",
-                     help="48,60 or C2-C5 or 24-84:3 (default: all that the folders share; of "
-                          "single sounds, their own pitches)")
+                     help="pitches to make: 48,60 or C2-C5 or 24-84:3 (default: all that the "
+                          "folders share, or the single sounds' own)")
     one.add_argument("--seconds", type=number(float, 0.1, 60), default=4.0, metavar="S",
                      help="length of a clip (default: 4)")
     one.add_argument("--precision", choices=["auto", "float32", "int8"], default="auto",
                      help="auto (default): int8 where it is as good as float32")
     one.add_argument("--temperature", type=number(float, 0.01, 2), default=1.0, metavar="T",
-                     help="0.01 to 2: less is less noisy (default: 1)")
+                     help="0.01 to 2; lower is less noisy (default: 1)")
     two = kinds.add_parser("gansynth", help="generated instruments on every key",
                            allow_abbrev=False, formatter_class=formatter,
                            epilog=GANSYNTH_EXAMPLES)
     two.add_argument("--instruments", required=True, metavar="LIST",
-                     help="numbers of the seed's instruments: 3,7 or 1-8")
+                     help="instruments by number, drawn from the seed: 3,7 or 1-8")
     two.add_argument("--pitches", default="24-84:3", metavar="LIST",
                      help="keys to make (default: 24-84:3)")
     for each in (one, two):
@@ -189,14 +189,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         each.add_argument("--download", action="store_true",
                           help="download Google's model first")
         each.add_argument("--output", metavar="DIR|ADDRESS",
-                          help="the bank: a folder, or any address of fsspec (default: "
+                          help="folder of the bank, or an address that fsspec knows (default: "
                                f"output/bank_{each.prog.split()[-1]})")
-        each.add_argument("--overwrite", action="store_true", help="replace another bank there")
+        each.add_argument("--overwrite", action="store_true",
+                          help="replace another bank in the same folder")
         each.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=0, metavar="N",
-                          help="random numbers of the bank (default: 0, so that the same command "
+                          help="seed of the random numbers (default: 0, so that the same command "
                                "continues the bank)")
         each.add_argument("--plan", action="store_true",
-                          help="print how long it takes, and make nothing")
+                          help="print how long the bank would take, and make nothing")
         where = each.add_mutually_exclusive_group()
         where.add_argument("--workers", type=number(int, 0, 1024), metavar="N",
                            help="processes on this machine (default: one for each core; 0: this "

@@ -127,8 +127,8 @@ def parse_pitches(text: str) -> list[int]:
         high = (parse_pitch(match[2]) if match[2] else low) if match else None
         step = int(match[3] or 1) if match else 0
         if low is None or high is None or low > high or step < 1:
-            raise InputError("Pitches are MIDI numbers 0 to 127 or names of notes, and ranges of "
-                             f"them with a step if wanted (48,60,C5 or 24-84:3), not {text!r}.")
+            raise InputError("Pitches must be MIDI numbers 0 to 127, note names or ranges, such as "
+                             f"48,60,C5 or 24-84:3, not {text!r}.")
         pitches.update(range(low, high + 1, step))
     return sorted(pitches)
 
@@ -176,7 +176,8 @@ def note_pitch(path: Path, stated: int | None) -> float | None:
     detected = detected_pitch(path)
     if detected is None:
         print(f"{path.name}: " + ("no steady pitch" if stated is None else
-                                  f"{note_name(stated)} by its name, no steady pitch"), flush=True)
+                                  f"{note_name(stated)} from its name, no steady pitch"),
+              flush=True)
         return stated
     if stated is None:
         print(f"{path.name}: {in_words(detected)}", flush=True)
@@ -186,7 +187,7 @@ def note_pitch(path: Path, stated: int | None) -> float | None:
         ", as its name states" if abs(off) <= 1 else
         f"; its name states {note_name(stated)}" + (
             ", another octave (C3 = 60?)" if min(abs(abs(off) - 12), abs(abs(off) - 24)) <= 1
-            else "") + ": the sound decides"), flush=True)
+            else "") + "; using the pitch of the sound"), flush=True)
     return detected if abs(off) > 1 else float(stated)
 
 
@@ -203,7 +204,7 @@ def load_corners(paths: Sequence[str]) -> list[Corner]:
         or a folder has two notes of one pitch.
     """
     if not 2 <= len(paths) <= 4:
-        raise InputError(f"A bank of mixes has two, three or four corners, not {len(paths)}.")
+        raise InputError(f"A bank of mixes must have two, three or four corners, not {len(paths)}.")
     found = [inputs.sound_path(path) for path in paths]
     sounds = [inputs.choose_sounds([str(path)], (), False) for path in found]
     return [_folder(each, name) if path.is_dir() else _single(path, name)
@@ -225,7 +226,7 @@ def _folder(sounds: Sequence[Path], name: str) -> Corner:
                              f"number or a note into the name, such as {name}_p60.wav.")
         if round(pitch) in notes:
             raise InputError(f"{notes[round(pitch)].name} and {file.name} in {file.parent} both "
-                             f"have the pitch {note_name(round(pitch))}: leave one.")
+                             f"have the pitch {note_name(round(pitch))}: remove one.")
         notes[round(pitch)] = file
     return Corner(name, notes, single=False)
 
@@ -241,7 +242,7 @@ def _single(path: Path, name: str) -> Corner:
     pitch = note_pitch(path, pitch_in_name(path.stem))
     if pitch is None:
         pitch = _UNPITCHED
-        print(f"{path.name} sounds unchanged on {in_words(pitch)}", flush=True)
+        print(f"{path.name} is played unchanged at {in_words(pitch)}", flush=True)
     return Corner(name, {round(pitch): path}, single=True, tuning=pitch)
 
 
@@ -270,21 +271,21 @@ def common_pitches(corners: Sequence[Corner], wanted: Sequence[int] | None) -> l
     folders = [corner for corner in corners if not corner.single]
     if not folders and not wanted:
         wanted = sorted({round(corner.tuning) for corner in corners})
-        print(f"{pitch_list(wanted)} are made, the sounds' own pitches (--pitches for others)",
-              flush=True)
+        print(f"Making the sounds' own pitches, {pitch_list(wanted)} (choose others with "
+              "--pitches)", flush=True)
     every = set(wanted or ()) or {pitch for corner in folders for pitch in corner.notes}
     common = {pitch for pitch in every if all(pitch in corner.notes for corner in folders)}
     if not common:
-        raise InputError("The corners need pitches in common, and there are none: "
+        raise InputError("The corners have no pitch in common: "
                          + "; ".join(f"{corner.name} has {pitch_list(corner.notes)}"
                                      for corner in folders)
-                         + (f"; asked for {pitch_list(every)}" if wanted else "") + ".")
+                         + (f"; --pitches asks for {pitch_list(every)}" if wanted else "") + ".")
     for corner in folders:
         lacking = sorted(every - set(corner.notes))
         if lacking:
             print(f"{corner.name} lacks {pitch_list(lacking)}", flush=True)
     if every - common:
-        print(f"the pitches in common are made: {pitch_list(common)}", flush=True)
+        print(f"Making the pitches in common: {pitch_list(common)}", flush=True)
     return sorted(common)
 
 
@@ -437,7 +438,7 @@ def plan_gansynth(instruments: Sequence[int], pitches: Sequence[int], known: ran
     unknown = [pitch for pitch in pitches if pitch not in known]
     if unknown:
         raise InputError(f"The model plays MIDI notes {known[0]} to {known[-1]}, not "
-                         f"{unknown[0]}: choose --pitches within these.")
+                         f"{unknown[0]}: choose --pitches in this range.")
     bank = Bank("gansynth", [(f"instrument{number:03d}", (place, 0), f"instrument {number}")
                              for place, number in enumerate(instruments)], list(pitches))
     bank.weights = [()] * len(bank.points)
@@ -470,7 +471,7 @@ def parse_instruments(text: str) -> list[int]:
         match = re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4}))?\s*", part)
         low, high = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if not 1 <= low <= high:
-            raise InputError("Instruments are numbers from 1, and ranges of them (3,7 or 1-8), not "
+            raise InputError("Instruments are numbers from 1 or ranges, such as 3,7 or 1-8, not "
                              f"{text!r}.")
         numbers.extend(number for number in range(low, high + 1) if number not in numbers)
     return numbers

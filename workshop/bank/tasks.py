@@ -160,7 +160,7 @@ def _encode(task: dict, store: Store, result: dict) -> None:
             encoding = nsynth.encode(audio, task["checkpoint"], audio.size,
                                      threads=task["threads"])[0]
             if not np.isfinite(encoding).all():
-                raise InputError("its encoding is not finite numbers")
+                raise InputError("its encoding holds values that are not finite")
             save_array(store, f"encodings/{source}_{task['weights'][:12]}.npy", encoding)
             result["done"].append(source)
         except StoreError:
