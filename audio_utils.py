@@ -39,8 +39,8 @@ def timestretch(encodings: np.ndarray, factor: float) -> np.ndarray:
     InputError
         If these are not encodings.
     """
-    # differs from the book (mended): The book's docstring says "bigger is faster"; its code, too,
-    # makes the sound slower.  np.interp takes the place of scikit-image's resize, which needs the
+    # differs from the book (mended): The book's docstring says "bigger is faster", but its code
+    # also makes the sound slower.  We use np.interp instead of scikit-image's resize, which needs
     # numbers scaled to 0..1 and divides by zero if they are all equal.
     encodings = checked(encodings, 3, "A batch of encodings")
     frames = encodings.shape[1]
@@ -91,7 +91,7 @@ def load_encodings(filenames: Sequence[str],
     """
     encodings = []
     for filename in filenames:
-        # differs from the book (mended): Loading adds ".npy" too; in the book only saving does.
+        # differs from the book (mended): Loading also adds ".npy"; in the book only saving does.
         path = Path(input_dir) / f"{str(filename).removesuffix('.npy')}.npy"
         encodings.append(load_array(path, 2, f"The encoding {path}"))
     return encodings
@@ -160,14 +160,14 @@ def save_spectrogram_plot(audio: np.ndarray, sample_rate: int = 16000, filename:
         checked(audio, 1, "A sound"), sr=sample_rate, hop_length=2048,
         fmin=librosa.midi_to_hz(36), n_bins=octaves * bins_per_octave,
         bins_per_octave=bins_per_octave)
-    # differs from the book (mended): Decibels are taken of the magnitude; of the complex numbers
-    # librosa drops the phase with a warning.  Silence stays dark.  The vertical axis is the pitch,
-    # where the book's docstring has the amplitude.
+    # differs from the book (mended): The decibels come from the magnitude; given complex numbers,
+    # librosa drops the phase with a warning.  Silence stays dark.  The vertical axis is the pitch;
+    # the book's docstring calls it the amplitude.
     magnitude = np.abs(constant_q_transform)
     decibels = librosa.amplitude_to_db(magnitude, amin=1e-7, top_db=None,
                                        ref=max(magnitude.max(), 0.01))
     # differs from the book (mended): The plot is the spectrogram without margins, because the
-    # book's axes do not know the pitches.
+    # book's axes do not show pitches.
     pixels = colormaps["magma"](decibels / 80 + 1, bytes=True)[::-1, :, :3]
     return save_image(pixels, plot_path(filename, output_dir))
 
@@ -210,8 +210,8 @@ def save_rainbowgram_plot(audio: np.ndarray, sample_rate: int = 16000, filename:
 
     # Advance of the phase from one column to the next, in units of pi radians: -1 to 1
     dphase = np.diff(np.unwrap(np.angle(phase)), axis=1) / np.pi
-    # differs from the book (mended): The first column repeats the second one's colour, where the
-    # book's has the phase itself.
+    # differs from the book (mended): The first column repeats the second one's colour; in the book
+    # it shows the phase itself.
     dphase = np.pad(dphase, ((0, 0), (1, 0)), mode="edge" if dphase.size else "constant")
 
     # Log magnitude: 0 is 70 dB below the maximum, 1 the maximum

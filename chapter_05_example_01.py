@@ -28,14 +28,14 @@ from companion.options import example_1_options
 from companion.run import run
 from companion.start import CHECKPOINTS, OUTPUT
 
-# differs from the book (had to change): Magenta 1.1.7, with which the book was printed, installs on
-# no current Python.  Its fastgen is computed without TensorFlow; --engine magenta uses Magenta's.
+# differs from the book (had to change): The book's Magenta 1.1.7 cannot be installed on a current
+# Python.  Our fastgen works without TensorFlow; --engine magenta uses Magenta's own.
 from synths.nsynth import Decoding, fastgen
 from synths.sounds import load_audio
 from synths.weights import checkpoints
 
 # differs from the book (had to change): The book's four sounds may not be distributed here, so four
-# others stand in.  If the book's files are in sounds/, the example uses them.
+# others replace them.  If the book's files are in sounds/, the example uses them.
 WAV_FILENAMES = ["bass.wav", "metal.wav", "meow.wav", "flute.wav"]
 
 
@@ -54,8 +54,8 @@ def download_checkpoint(checkpoint_name: str, target_dir: str | Path = CHECKPOIN
     InputError
         If the name is unknown or the download fails.
     """
-    # differs from the book (mended): The download is verified and can be resumed; the archive is
-    # removed after it was extracted.  The book's "baseline-ckpt" is not offered.
+    # differs from the book (mended): The script verifies the download, can resume it, and
+    # removes the archive after extracting it.  The book's "baseline-ckpt" is not offered.
     checkpoints.download(checkpoint_name, target_dir)
 
 
@@ -89,12 +89,12 @@ def encode(wav_filenames: Sequence[str | Path], checkpoint: str | Path | None = 
     # Loads the audio of each file
     audios = []
     for wav_filename in wav_filenames:
-        # differs from the book (mended): Short sounds are padded, so that all have one length.
+        # differs from the book (mended): Short sounds are padded, so that all are equally long.
         audio = load_audio(sound_path(wav_filename), sample_length=sample_length, sr=sample_rate)
         audios.append(audio)
 
-    # differs from the book (added): Without a checkpoint the best one that is there is used, in
-    # place of a fixed path.
+    # differs from the book (added): If no checkpoint is given, the official one is used if it
+    # was downloaded, otherwise the bundled one; the book has a fixed path.
 
     # Encodes them all.  An encoding describes how a sound develops: 16 numbers for every 512
     # samples, learned by the network rather than chosen, like a spectrogram with 16 bins.
@@ -119,11 +119,11 @@ def mix_encoding_pairs(encodings: Collection[np.ndarray], encodings_name: Sequen
     """
     encodings_mix = []
     encodings_mix_name = []
-    # differs from the book (mended): Names are words and all different.  The book's are Freesound's
-    # numbers, and it never mixes two sounds with the same name.
+    # differs from the book (mended): Each name is a word, and no two are equal.  The book's names
+    # are Freesound's numbers, and it never mixes two sounds with the same name.
     encodings_name = short_names(encodings_name)
-    # Two sounds added are heard as two sounds.  Two encodings added are decoded to one sound, which
-    # has something of both.
+    # If you add two sounds, you hear two sounds.  If you add two encodings, the decoder generates
+    # one sound that resembles both.
     for encoding1, encoding1_name in zip(encodings, encodings_name):
         for encoding2, encoding2_name in zip(encodings, encodings_name):
             if encoding1_name == encoding2_name:

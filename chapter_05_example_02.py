@@ -26,8 +26,8 @@ from companion.options import example_2_options
 from companion.run import run
 from companion.start import CHECKPOINTS, OUTPUT
 
-# differs from the book (had to change): Magenta's Model needs TensorFlow packages that cannot be
-# installed any more.  Ours computes the same notes; --engine magenta uses Magenta's networks.
+# differs from the book (had to change): Magenta's Model needs TensorFlow packages that can no
+# longer be installed.  Ours computes the same notes; --engine magenta uses Magenta's networks.
 from synths.gansynth import model as lib_model
 from synths.gansynth.generate_util import (
     combine_notes,
@@ -76,9 +76,9 @@ def get_midi_notes(midi_filename: str | Path = "cs1-1pre-short.mid") -> dict:
     InputError
         If the file is not MIDI, or has no note that GANSynth can play.
     """
-    # differs from the book (mended): Pitches 24 to 35, which the model was trained on, are played;
-    # drums are left out; pedals hold notes; keys struck again keep their notes; channel volumes
-    # count; damaged files are read as far as possible.
+    # differs from the book (mended): Pitches 24 to 35, on which the model was trained, are played,
+    # and drums are left out.  Pedals hold notes, notes struck again keep their length, and channel
+    # volumes apply.  Damaged files are read as far as possible.
     return load_midi(score_path(midi_filename))
 
 
@@ -113,14 +113,14 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
     InputError
         If the checkpoint cannot be used.
     """
-    # differs from the book (mended): The generator alone is loaded; Magenta 2 also asks for the
-    # data set.
+    # differs from the book (mended): Only the generator is loaded; Magenta 2 also needs the data
+    # set.
     model = lib_model.Model.load_from_path(checkpoint_dir, batch_size)
 
     # Distributes latent vectors in time.  A latent vector z is 256 random numbers: the network was
     # trained so that every z is an instrument, and that close z are similar instruments.
-    # differs from the book (mended): The instruments extend to the end of the last note to end, not
-    # of the last one listed; a short clip has two.  The seed repeats them.
+    # differs from the book (mended): The instruments last until all notes have ended, Magenta's
+    # until the note listed last has ended.  A short clip has two.  The same seed repeats them.
     z_instruments, t_instruments = get_random_instruments(
         model, max(notes["end_times"]), seconds_per_instrument, np.random.default_rng(seed))
 
@@ -134,8 +134,8 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
     audio_notes = model.generate_samples_from_z(z_notes, notes["pitches"])
 
     # Makes a single audio clip
-    # differs from the book (mended): Notes last as long as they are held, not 3 seconds at most;
-    # the clip never exceeds full scale; the shortest notes do not click.
+    # differs from the book (mended): Notes are not cut off after 3 seconds, and the shortest do
+    # not click.  The clip never exceeds full scale.
     return combine_notes(audio_notes, notes["start_times"], notes["end_times"],
                          notes["velocities"])
 
@@ -153,8 +153,8 @@ def save_audio(audio_clip: np.ndarray, name: str = "clip",
     output_dir : str or Path
         Directory of both files.
     """
-    # differs from the book (mended): The sound is saved before its plot, with 16 bits, and both
-    # have one name instead of the time of day.
+    # differs from the book (mended): The sound is saved before the plot, with 16 bits.  Both are
+    # named after the score, not after the time of day.
     save_wav(audio_clip, os.path.join(output_dir, f"{name}.wav"))
     audio_utils.save_spectrogram_plot(audio_clip, 16000, f"{name}.png", output_dir)
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTER = ("chapter_05_example_01.py", "chapter_05_example_02.py", "audio_utils.py")
-KINDS = {"had to change": "Had to change", "mended": "Mended", "added": "Added"}
+KINDS = {"had to change": "Had to change", "mended": "Fixed", "added": "Added"}
 _MARK = re.compile(r"# differs from the book \((.+?)\): (.*)")
 _NOT_MARKED = {
     "had to change": [
-        "The book is printed for Magenta 1.1.7. The author's branch `magenta-v2.1.2` "
+        "The book is written for Magenta 1.1.7. The author's branch `magenta-v2.1.2` "
         "updates it, and this project uses Magenta 2.1.4, on current versions of Python and of "
         "all libraries."],
     "mended": [
@@ -55,7 +55,7 @@ def marks(name: str) -> list[tuple[str, str]]:
 def differences() -> str:
     """Return docs/differences.md."""
     lines = ["# Differences from the book", "",
-             "Made by `python -m tests.generate` from the marks in the chapter's files. "
+             "`python -m tests.generate` makes this page from the comments in the chapter's files. "
              "[The book and this code](book_map.md) shows where each of the chapter's calls is."]
     for kind, title in KINDS.items():
         lines += ["", f"## {title}", "", "Everywhere:", "",
@@ -72,8 +72,8 @@ def options() -> str:
     from workshop.__main__ import parser
 
     lines = ["# All commands and options", "",
-             "Made by `python -m tests.generate` from the text of `--help`. The examples use the "
-             "bundled sounds; `song.mid`, `kick.wav` and `samples/` stand for your own files."]
+             "`python -m tests.generate` makes this page from the text of `--help`. The examples "
+             "use the bundled sounds; `song.mid`, `kick.wav` and `samples/` stand for your own files."]
     lines += _section("python -m workshop", parser())[4:]
     for name, script in (("01", example_1_options), ("02", example_2_options)):
         lines += _section(f"python chapter_05_example_{name}.py", script(None))
