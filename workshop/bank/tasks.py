@@ -165,7 +165,7 @@ def _encode(task: dict, store: Store, result: dict) -> None:
             result["done"].append(source)
         except StoreError:
             raise
-        except Exception as error:  # whatever a poisoned sound does, its neighbours go on
+        except Exception as error:  # one corrupt sound must not stop the others
             result["failed"][source] = reason(error)
 
 
