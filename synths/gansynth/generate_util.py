@@ -71,8 +71,8 @@ def load_midi(midi_path: str | Path, min_pitch: int = MIN_PITCH, max_pitch: int 
     report.counts["range"] = len(notes) - len(kept)
     if not kept:
         raise InputError(
-            f"{shortened(midi_path)} has no notes from MIDI pitch {min_pitch} to {max_pitch},"
-            f" drums aside ({str(report) or 'no notes at all'}): choose"
+            f"{shortened(midi_path)} has no playable notes, MIDI pitches {min_pitch} to"
+            f" {max_pitch} except drums ({str(report) or 'no notes at all'}): choose"
             " another MIDI file, or transpose this one.")
     return {"pitches": np.array([note.pitch for note in kept]),
             "velocities": np.array([note.velocity for note in kept]),

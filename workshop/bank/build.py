@@ -227,7 +227,7 @@ def print_plan(job: Job, todo: Sequence[dict], execute: cluster.Execute, workers
     print(f"Here, {workers} worker{'s' * (workers != 1)} would make {rate:.2f} s of sound a "
           f"second and take {example.in_words(seconds / rate)}")
     each = rate / workers
-    print("Time by number of such workers: " + ", ".join(
+    print("Estimated time by number of workers: " + ", ".join(
         f"{count}: {example.in_words(seconds / (each * min(count, len(todo) / tasks.CLIPS)))}"
         for count in (1, 10, 100, 1000)))
 
