@@ -171,8 +171,8 @@ def synthesize(encodings_mix: Collection[np.ndarray], encodings_mix_name: Sequen
 def app(options) -> None:
     """Run the example: the book's four calls."""
     use_engine(options.engine, globals())  # "magenta": Magenta's own fastgen
-    # differs from the book (added): Only --download downloads; each run has a folder of its own,
-    # with a results page.
+    # differs from the book (added): Nothing is downloaded without --download.  Each run has its own
+    # folder, with a results page.
     if options.download:
         download_checkpoint(options.checkpoint or "wavenet-ckpt")
     with Example1(options, WAV_FILENAMES, fastgen) as example:

@@ -162,8 +162,8 @@ def save_audio(audio_clip: np.ndarray, name: str = "clip",
 def app(options) -> None:
     """Run the example: the book's four calls."""
     use_engine(options.engine, globals())  # "magenta": Magenta's own functions and networks
-    # differs from the book (added): Only --download downloads; each run has a folder of its own,
-    # with a results page.
+    # differs from the book (added): Nothing is downloaded without --download.  Each run has its own
+    # folder, with a results page.
     if options.download:
         download_checkpoint(options.checkpoint or "acoustic_only")
     # Gets the notes of the score

@@ -25,8 +25,8 @@ _NOT_MARKED = {
         "A run prints its model, its size, its seed and the address of its results; "
         "Magenta's own messages, such as \"Saved to\", are gone.",
         "`combine_notes`: the lowest sample of a note sets its level if it is more than twice as "
-        "large as the highest one; Magenta uses the highest alone, so such notes exceed full "
-        "scale.",
+        "large as the highest one. Magenta uses only the highest sample, so such notes exceed "
+        "full scale.",
         "The answers to the chapter's questions say that a rainbowgram's colours are the 16 "
         "dimensions of the encoding. The book's code, like ours, shows the change of phase."],
     "added": [
@@ -73,7 +73,8 @@ def options() -> str:
 
     lines = ["# All commands and options", "",
              "`python -m tests.generate` makes this page from the text of `--help`. The examples "
-             "use the bundled sounds; `song.mid`, `kick.wav` and `samples/` stand for your own files."]
+             "use the bundled sounds; `song.mid`, `kick.wav` and `samples/` stand for your own "
+             "files."]
     lines += _section("python -m workshop", parser())[4:]
     for name, script in (("01", example_1_options), ("02", example_2_options)):
         lines += _section(f"python chapter_05_example_{name}.py", script(None))
