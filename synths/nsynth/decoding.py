@@ -210,7 +210,7 @@ def encode(wav_data: np.ndarray, checkpoint_path: str | Path | None = None,
     wav_data = _check_audio(wav_data)
     length = min(sample_length, wav_data.shape[1]) // HOP_LENGTH * HOP_LENGTH
     if length < HOP_LENGTH:
-        raise InputError(f"NSynth needs at least {HOP_LENGTH} samples, and this sound has only "
+        raise InputError(f"NSynth needs at least {HOP_LENGTH} samples, and there are only "
                          f"{min(sample_length, wav_data.shape[1])}: use a longer sound.")
     codes = _mu_law(wav_data[:, :length])
     encoder = wavenet_encoder.load(checkpoints.find(checkpoint_path, "nsynth"))
@@ -382,8 +382,8 @@ def check_encodings(encodings: np.ndarray) -> np.ndarray:
     try:
         encodings = np.asarray(encodings, np.float32)
     except (TypeError, ValueError) as error:
-        raise InputError("Encodings must form one array of numbers [batch, frames, channels]: give "
-                         "all of them the same length.") from error
+        raise InputError("Encodings must form one array of numbers [batch, frames, channels]: "
+                         "check that they are equally long.") from error
     if encodings.ndim == 2:
         encodings = encodings[None]
     if encodings.ndim != 3 or 0 in encodings.shape:
