@@ -135,7 +135,7 @@ def test_pitch_in_name_only_what_states_a_pitch(stem, pitch):
 
 @pytest.mark.parametrize("stated, sounds, expected, printed", [
     (None, 60.4, 60.4, "+40 cents"), (60, 60.2, 60.0, "as its name states"),
-    (48, 60.0, 60.0, "octave"), (101, 33.0, 33.0, "sound decides"), (None, None, None, "no steady"),
+    (48, 60.0, 60.0, "octave"), (101, 33.0, 33.0, "of the sound"), (None, None, None, "no steady"),
     (60, None, 60, "no steady")])
 def test_note_pitch_sound_decides_beyond_a_semitone(tmp_path, capsys, stated, sounds, expected,
                                                     printed):
