@@ -1,16 +1,16 @@
 """The two instruments of the chapter: NSynth (`synths.nsynth`) and GANSynth (`synths.gansynth`).
 
-Nothing here knows of scripts, options or pictures.  Import the module you need; importing the
-package alone costs nothing.
+This package does not depend on scripts, options or plots.  Import only the module you need;
+importing the package itself is fast.
 """
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used.
+    """An error in the user's input.
 
-    The message is one sentence for the user: the rule, what was found, what to do.
+    The message is one sentence for the user.  It states the rule, the value found and the remedy.
     """
 
 
 class CheckpointError(InputError):
-    """A checkpoint is missing, cut short or of another model; the message names the file."""
+    """An error for a missing, truncated or wrong checkpoint; the message names the file."""

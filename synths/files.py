@@ -1,4 +1,4 @@
-"""Write files so that each is complete under its name, or not there."""
+"""Write files atomically: a file appears under its final name only when it is complete."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import BinaryIO
 
 import numpy as np
 
-_BLOCK = 1 << 20  # samples of a sound that are written at a time
+_BLOCK = 1 << 20  # samples written at a time
 
 
 @contextlib.contextmanager
 def writing(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a file to write; it takes its name when the block ends without an error.
+    """Open a file for writing, and give it its final name if the block ends without an error.
 
-    An earlier file of that name, or a link, is replaced.  The folder must exist.
+    The new file replaces an earlier file or link of that name.  The folder must exist.
 
     Examples
     --------
@@ -48,23 +48,26 @@ def writing(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def sweep(folder: str | Path) -> None:
-    """Remove what killed runs have left half-written in a folder that no other run is using."""
+    """Remove the half-written files of killed runs from a folder that no other run is using."""
     for left in Path(folder).glob(".*.part"):
         if re.fullmatch(r"\.[0-9a-f]{16}\.part", left.name):
             left.unlink()
 
 
 def append(path: str | Path, data: bytes) -> None:
-    """Append to an existing file, never through a link; a kill can leave a part of `data`."""
+    """Append to an existing file, but not through a link.
+
+    If the process is killed, only part of `data` may be written.
+    """
     flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
     with open(path, "ab", opener=lambda name, _: os.open(name, flags)) as file:
         file.write(data)
 
 
 def write_wav(path: str | Path, audio: np.ndarray, sample_rate: int = 16000) -> None:
-    """Write float samples as a 16-bit WAV file; one that exceeds full scale is scaled down to it.
+    """Write float samples as a 16-bit WAV file, and scale them down if they exceed full scale.
 
-    Its folder must exist.
+    The folder must exist.
     """
     scale = 32767 / max(1.0, float(np.abs(audio).max(initial=0.0)))
     # libsndfile would hide the system's own error, such as a full disk
@@ -76,7 +79,7 @@ def write_wav(path: str | Path, audio: np.ndarray, sample_rate: int = 16000) -> 
 
 
 def shortened(text: object, most: int = 200) -> str:
-    """Return foreign text on one line of at most `most` characters; the middle is left out."""
+    """Return text on one line of at most `most` characters, with the middle left out if needed."""
     line = "".join(char if char.isprintable() else " " for char in str(text))
     if len(line) <= most:
         return line

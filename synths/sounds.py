@@ -15,29 +15,30 @@ import numpy as np
 from synths import InputError, files
 
 SAMPLE_RATE = 16000  # Hz, of NSynth and GANSynth
-# Extensions that a folder of sounds is searched for.
+# File extensions of the sounds in a folder.
 EXTENSIONS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au",
               ".caf", ".w64")
-LONGEST = 600.0  # seconds that are read of a sound whose length is not asked for
-_BLOCK = 4096  # frames that are read at a time: as many as one damaged place takes away
-_LOUDEST = 1e12  # louder samples are damage
+LONGEST = 600.0  # seconds read of a sound if no length is given
+_BLOCK = 4096  # frames read at a time; a damaged spot loses this many
+_LOUDEST = 1e12  # louder samples come from damage
 _CANCELLED = 0.25  # level of the mono mix relative to the loudest channel: 12 dB lower
 
 
 def load_audio(path: str | Path, sample_length: int | None = None, sr: int = SAMPLE_RATE, *,
                trim_silence: bool = False, peak: float | None = None) -> np.ndarray:
-    """Load a sound as mono samples, as Magenta's `utils.load_audio`.
+    """Load a sound as mono samples, like Magenta's `utils.load_audio`.
 
     Parameters
     ----------
     path : str or Path
-        WAV, FLAC, Ogg, MP3, AIFF or whatever else libsndfile reads, of any sample rate.
+        WAV, FLAC, Ogg, MP3, AIFF or any other format that libsndfile reads; any sample rate.
     sample_length : int, optional
-        Samples to return: longer sounds are cut, shorter ones padded with zeros.  None: all.
+        Number of samples to return.  Longer sounds are cut, shorter ones padded with zeros.
+        None: all samples.
     sr : int
         Sample rate of the result in Hz.
     trim_silence : bool
-        Leave out the silence at the beginning.
+        Whether to remove the silence at the beginning.
     peak : float, optional
         Normalise to this peak, in (0, 1].  None: keep the level, unless it exceeds full scale.
 
@@ -78,7 +79,7 @@ def _read(path: Path, seconds: float) -> tuple[np.ndarray, int]:
     from synths.engines.litert import silent_stderr  # mpg123 writes to the terminal
 
     class Forwards(soundfile.SoundFile):
-        """A file that is read from front to back, whatever length its header claims."""
+        """A file that is read from start to end, whatever length its header states."""
 
         def seekable(self) -> bool:
             return False
@@ -108,7 +109,7 @@ def _read(path: Path, seconds: float) -> tuple[np.ndarray, int]:
 
 
 def _readable(path: Path) -> Path | io.BytesIO:
-    """Return the file, or what libsndfile can read in its place."""
+    """Return the path, or a repaired copy in memory if libsndfile cannot read the file as it is."""
     with open(path, "rb") as file:
         start = file.read(1 << 16)
         data = start.find(b"data") + 4
@@ -133,9 +134,10 @@ def _ogg_pages(data: bytes) -> bytes:
 
 
 def _onset(audio: np.ndarray, rate: int) -> int:
-    """Return the index at which a sound begins: 5 ms before its level first comes within 40 dB.
+    """Return the index at which a sound begins.
 
-    Levels are those of 10 ms without their mean, so that neither an offset nor a click counts.
+    It is 5 ms before the level first comes within 40 dB of the maximum.  Levels are measured over
+    10 ms after subtracting the mean, so DC offsets and clicks do not count.
     """
     size = max(1, rate // 100)
     frames = audio[:len(audio) // size * size].reshape(-1, size)
@@ -151,7 +153,7 @@ def _onset(audio: np.ndarray, rate: int) -> int:
 
 def find_sounds(folder: str | Path, extensions: Sequence[str] = EXTENSIONS
                 ) -> tuple[list[Path], list[str]]:
-    """Return the sounds of a folder that can be read, and the other files, each with the reason."""
+    """Return the readable sounds of a folder, and the other entries, each with the reason."""
     sounds, left_out = [], []
     for path in sorted(Path(folder).iterdir()):
         if path.name.startswith("."):
@@ -171,7 +173,7 @@ def find_sounds(folder: str | Path, extensions: Sequence[str] = EXTENSIONS
 
 
 def opposite_channels(path: str | Path, seconds: float = 10.0) -> bool:
-    """Return whether a sound's channels cancel each other, so that only one of them is used."""
+    """Return whether a sound's channels cancel each other, so that `load_audio` uses only one."""
     block, _ = _read(Path(path), seconds)
     level = np.sqrt(np.mean(np.square(block), axis=0)).max()
     return bool(np.sqrt(np.mean(np.square(block.mean(axis=1)))) < _CANCELLED * level)
@@ -183,11 +185,11 @@ def save_wav(audio: Any, path: str | Path, sample_rate: int = SAMPLE_RATE) -> No
     Parameters
     ----------
     audio : array [samples]
-        Full scale is -1 to 1; a louder sound is scaled down to it.
+        Full scale is -1 to 1.  A louder sound is scaled down.
     path : str or Path
-        Its folder is made if it is missing.
+        Output file.  Its folder is created if it is missing.
     sample_rate : int
-        In Hz.
+        Sample rate in Hz.
 
     Raises
     ------
@@ -199,7 +201,7 @@ def save_wav(audio: Any, path: str | Path, sample_rate: int = SAMPLE_RATE) -> No
 
 
 def save_image(pixels: np.ndarray, path: Path, size: tuple[int, int] = (1280, 960)) -> Path:
-    """Write an image, uint8 [rows, columns, 3], as a PNG file of that width and height."""
+    """Write an image, uint8 [rows, columns, 3], as a PNG file of the given width and height."""
     from PIL import Image
 
     image = Image.fromarray(np.ascontiguousarray(pixels))
@@ -209,12 +211,12 @@ def save_image(pixels: np.ndarray, path: Path, size: tuple[int, int] = (1280, 96
 
 
 def plot_path(filename: str | None, output_dir: str | Path) -> Path:
-    """Return the path of a plot, and make its folder.
+    """Return the path of a plot, and create its folder.
 
     Parameters
     ----------
     filename : str or None
-        ".png" is added if it is missing; None: the date and time.
+        File name; ".png" is added if it is missing.  None: the date and time.
     output_dir : str or Path
     """
     name = time.strftime("%Y-%m-%d_%H%M%S") if filename is None else str(filename)
@@ -224,17 +226,20 @@ def plot_path(filename: str | None, output_dir: str | Path) -> Path:
 
 
 def load_array(path: str | Path, axes: int, what: str) -> np.ndarray:
-    """Return the array of a .npy file as float32; raise InputError as `checked`, or if damaged."""
+    """Return the array of a .npy file as float32.
+
+    Raise InputError if the file is damaged, or if `checked` refuses the array.
+    """
     with open(path, "rb") as file:
         try:
             array = np.lib.format.read_array(file, allow_pickle=False)
-        except Exception:  # NumPy raises what its parts raise, down to a MemoryError
+        except Exception:  # NumPy raises many kinds of errors here, even MemoryError
             raise InputError(f"{path} is not a .npy file of numbers: save it again.") from None
     return checked(array, axes, what)
 
 
 def checked(array: Any, axes: int, what: str) -> np.ndarray:
-    """Return an array as float32; raise InputError unless it has these axes and finite values."""
+    """Return an array as float32; raise InputError if its axes or values are not valid."""
     try:
         array = np.asarray(array, np.float32)
     except (TypeError, ValueError):

@@ -1,1 +1,1 @@
-"""What multiplies matrices: XNNPACK through LiteRT, and code compiled for the processor by LLVM."""
+"""The libraries that do the computation: XNNPACK (through LiteRT), and TensorFlow for Magenta."""

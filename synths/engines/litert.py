@@ -1,8 +1,8 @@
-"""Small networks as LiteRT models: built straight from NumPy arrays, run by XNNPACK.
+"""Build small networks as LiteRT models from NumPy arrays, and run them with XNNPACK.
 
 A `Graph` collects tensors and operators and turns them into a LiteRT (TensorFlow Lite) model in
-memory; a `Runner` runs it.  No TensorFlow and no converter: the flatbuffer schema ships with
-`ai_edge_litert`, and the operators are those of
+memory.  A `Runner` runs it.  Neither needs TensorFlow or a converter, because the flatbuffer schema
+is part of `ai_edge_litert`.  The operators are those of
 https://github.com/google-ai-edge/LiteRT/blob/main/tflite/converter/schema/schema.fbs.
 
 >>> graph = Graph()
@@ -47,7 +47,7 @@ _ACTIVATIONS = {
 
 
 def available_threads() -> int:
-    """How many processor cores this process may use."""
+    """Return the number of processor cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS, Windows
@@ -56,7 +56,7 @@ def available_threads() -> int:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A value in a `Graph`: its number there, its shape and its element type."""
+    """A value in a `Graph`: its index, its shape and its element type."""
 
     index: int
     shape: tuple[int, ...]
@@ -92,25 +92,25 @@ class Graph:
         return Tensor(index, tuple(table.shape), np.dtype(dtype))
 
     def input(self, shape: Sequence[int], name: str | None = None) -> Tensor:
-        """A float32 tensor filled by the caller; `Runner.inputs` keeps this order."""
+        """Add a float32 input that the caller fills; `Runner.inputs` keeps this order."""
         tensor = self._tensor(shape, np.float32, name)
         self._inputs.append(tensor.index)
         return tensor
 
     def output(self, tensor: Tensor) -> None:
-        """Mark a tensor as a result; `Runner.outputs` keeps this order."""
+        """Mark a tensor as an output; `Runner.outputs` keeps this order."""
         self._outputs.append(tensor.index)
 
     def constant(self, array: np.ndarray, scale: np.ndarray | None = None,
                  axis: int = 0) -> Tensor:
-        """A tensor with a fixed value.
+        """Add a tensor with a constant value.
 
         Parameters
         ----------
         array : float32, int32 or int8
-            The value; kept by reference until `build`, which copies it.
+            Value, kept by reference until `build` copies it.
         scale : float32 [array.shape[axis]], optional
-            For int8: the real value is `array * scale` along `axis`.
+            Scale of an int8 array: the value is `array * scale` along `axis`.
         """
         array = np.asarray(array)
         tensor = self._tensor(array.shape, array.dtype, None)
@@ -127,24 +127,24 @@ class Graph:
 
     def op(self, kind: str, inputs: Sequence[Tensor], *output_shapes: Sequence[int],
            options: str | None = None, version: int = 1, **fields: Any):
-        """Any operator of the schema.
+        """Add any operator of the schema.
 
         Parameters
         ----------
         kind : str
-            Its name in `BuiltinOperator`, such as "TANH".
+            Name of the operator in `BuiltinOperator`, such as "TANH".
         inputs : sequence of Tensor
-        *output_shapes : one shape for each result
+        *output_shapes : one shape for each output
         options : str, optional
-            The name of its options table without "Options", such as "Concatenation".
+            Name of the operator's options table without "Options", such as "Concatenation".
         version : int
-            The operator's version.
+            Version of the operator.
         **fields
-            The options table's fields.
+            Fields of the options table.
 
         Returns
         -------
-        Tensor, or a tuple of them where there are several output shapes.
+        Tensor, or a tuple of tensors if there are several output shapes.
         """
         outputs = tuple(self._tensor(shape, np.float32, None) for shape in output_shapes)
         operator = schema.OperatorT()
@@ -164,16 +164,16 @@ class Graph:
 
     def fully_connected(self, x: Tensor, weights: np.ndarray, bias: np.ndarray | None = None,
                         scale: np.ndarray | None = None, activation: str | None = None) -> Tensor:
-        """`x @ weights + bias`: x [rows, inputs], weights [inputs, outputs], bias [outputs].
+        """Add `x @ weights + bias`, with x [rows, inputs] and weights [inputs, outputs].
 
-        With `scale` [outputs] the weights are int8 and every row of x is quantised to int8 on
-        the fly (its own range); sums are exact integers.
+        With `scale` [outputs], the weights are int8, and every row of x is quantised to int8 at
+        run time with its own range.  The sums are exact integers.
         """
         rows, n_inputs = x.shape
         if weights.shape[0] != n_inputs:
             raise ValueError(f"{n_inputs} values meet a matrix of shape {weights.shape}")
         inputs = [x, self.constant(weights.T, scale)]
-        # A bias of zeros is spelled out: every version of the operator accepts it.
+        # Every version of the operator accepts a bias of zeros.
         bias = np.zeros(weights.shape[1], np.float32) if bias is None else bias
         inputs.append(self.constant(np.asarray(bias, np.float32)))
         return self.op("FULLY_CONNECTED", inputs, (rows, weights.shape[1]),
@@ -184,9 +184,10 @@ class Graph:
     def conv2d(self, x: Tensor, kernel: np.ndarray, bias: np.ndarray | None = None,
                dilation: tuple[int, int] = (1, 1), padding: str = "SAME",
                activation: str | None = None) -> Tensor:
-        """Convolution, stride 1: x [batch, height, width, inputs], kernel [h, w, inputs, outputs].
+        """Add a convolution with stride 1.
 
-        `padding` is "SAME" (zeros around) or "VALID".
+        The input is [batch, height, width, inputs], the kernel [height, width, inputs, outputs].
+        `padding` is "SAME" (zeros on all sides) or "VALID".
         """
         batch, height, width, n_inputs = x.shape
         if kernel.shape[2] != n_inputs:
@@ -209,39 +210,39 @@ class Graph:
         return self.op(kind, [a, b], np.broadcast_shapes(a.shape, b.shape), options=options)
 
     def add(self, a: Tensor, b) -> Tensor:
-        """`a + b`; b is a tensor or an array, broadcast as in NumPy."""
+        """Add `a + b`, where b is a tensor or an array, broadcast as in NumPy."""
         return self._binary("ADD", "Add", a, b)
 
     def subtract(self, a: Tensor, b) -> Tensor:
-        """`a - b`; b is a tensor or an array, broadcast as in NumPy."""
+        """Add `a - b`, where b is a tensor or an array, broadcast as in NumPy."""
         return self._binary("SUB", "Sub", a, b)
 
     def multiply(self, a: Tensor, b) -> Tensor:
-        """`a * b`; b is a tensor or an array, broadcast as in NumPy."""
+        """Add `a * b`, where b is a tensor or an array, broadcast as in NumPy."""
         return self._binary("MUL", "Mul", a, b)
 
     def tanh(self, x: Tensor) -> Tensor:
-        """Hyperbolic tangent."""
+        """Add a hyperbolic tangent."""
         return self.op("TANH", [x], x.shape)
 
     def sigmoid(self, x: Tensor) -> Tensor:
-        """`1 / (1 + exp(-x))`."""
+        """Add a sigmoid, `1 / (1 + exp(-x))`."""
         return self.op("LOGISTIC", [x], x.shape)
 
     def relu(self, x: Tensor) -> Tensor:
-        """`max(x, 0)`."""
+        """Add a ReLU, `max(x, 0)`."""
         return self.op("RELU", [x], x.shape)
 
     def leaky_relu(self, x: Tensor, slope: float = 0.2) -> Tensor:
-        """`x` where positive, `slope * x` elsewhere."""
+        """Add a leaky ReLU: `x` where it is positive, `slope * x` elsewhere."""
         return self.op("LEAKY_RELU", [x], x.shape, options="LeakyRelu", alpha=slope)
 
     def rsqrt(self, x: Tensor) -> Tensor:
-        """`1 / sqrt(x)`."""
+        """Add a reciprocal square root, `1 / sqrt(x)`."""
         return self.op("RSQRT", [x], x.shape)
 
     def softmax(self, x: Tensor) -> Tensor:
-        """Softmax over the last axis."""
+        """Add a softmax over the last axis."""
         return self.op("SOFTMAX", [x], x.shape, options="Softmax", beta=1.0)
 
     def _reduce(self, kind: str, x: Tensor, axes: Sequence[int], keep: bool) -> Tensor:
@@ -252,15 +253,15 @@ class Graph:
                        options="Reducer", keepDims=keep)
 
     def mean(self, x: Tensor, axes: Sequence[int], keep: bool = True) -> Tensor:
-        """Mean over some axes, kept with size 1 unless told otherwise."""
+        """Add a mean over some axes, which are kept with size 1 if `keep` is true."""
         return self._reduce("MEAN", x, axes, keep)
 
     def sum(self, x: Tensor, axes: Sequence[int], keep: bool = True) -> Tensor:
-        """Sum over some axes, kept with size 1 unless told otherwise."""
+        """Add a sum over some axes, which are kept with size 1 if `keep` is true."""
         return self._reduce("SUM", x, axes, keep)
 
     def resize_nearest(self, x: Tensor, height: int, width: int) -> Tensor:
-        """Nearest-neighbour scaling of [batch, height, width, channels]."""
+        """Scale an image [batch, height, width, channels] by nearest neighbour."""
         size = self.constant(np.array([height, width], np.int32))
         return self.op("RESIZE_NEAREST_NEIGHBOR", [x, size],
                        (x.shape[0], height, width, x.shape[3]), options="ResizeNearestNeighbor")
@@ -273,7 +274,7 @@ class Graph:
         return self.op("CONCATENATION", tensors, shape, options="Concatenation", axis=axis)
 
     def split(self, x: Tensor, parts: int, axis: int = -1) -> tuple[Tensor, ...]:
-        """Cut into `parts` equal pieces along one axis."""
+        """Split a tensor into `parts` equal parts along one axis."""
         axis %= len(x.shape)
         if x.shape[axis] % parts:
             raise ValueError(f"{x.shape[axis]} does not divide into {parts} parts")
@@ -282,13 +283,13 @@ class Graph:
                        options="Split", numSplits=parts)
 
     def slice(self, x: Tensor, begin: Sequence[int], size: Sequence[int]) -> Tensor:
-        """The block that starts at `begin` and has shape `size` (-1: to the end)."""
+        """Take the slice that starts at `begin` and has shape `size` (-1: to the end)."""
         size = [x.shape[i] - begin[i] if n == -1 else n for i, n in enumerate(size)]
         return self.op("SLICE", [x, self.constant(np.array(begin, np.int32)),
                                  self.constant(np.array(size, np.int32))], size, options="Slice")
 
     def reshape(self, x: Tensor, shape: Sequence[int]) -> Tensor:
-        """The same values in another shape (one -1 allowed)."""
+        """Change the shape of a tensor; one size may be -1."""
         shape = [int(size) for size in shape]
         if -1 in shape:
             known = -int(np.prod(shape))
@@ -297,15 +298,15 @@ class Graph:
                        options="Reshape", newShape=shape)
 
     def build(self) -> bytes:
-        """The model as LiteRT reads it."""
+        """Return the model in LiteRT's format."""
         return build([self])
 
 
 def build(graphs: Sequence[Graph]) -> bytes:
-    """Several graphs as one model, for `runners`.
+    """Return several graphs as one model, for `runners`.
 
-    The weights are laid behind the flatbuffer and referred to by offset (as the format allows
-    for large models), so each is copied once, and let go once copied if nothing else holds it.
+    The weights follow the flatbuffer, which refers to them by offset, as the format allows for
+    large models.  Each array is copied once, and then freed if nothing else refers to it.
     """
     model = schema.ModelT()
     model.version = 3
@@ -364,15 +365,16 @@ def _aligned(size: int) -> int:
     return -(-size // _ALIGNMENT) * _ALIGNMENT
 
 
-# stderr and the warnings' settings are the whole process's: one thread at a time may set them
-# aside, or the last to put them back puts back what another had set.
+# stderr and the warning filters belong to the whole process.  Only one thread at a time may replace
+# them; otherwise one thread would restore the temporary settings of another.
 _ASIDE = threading.RLock()
 
 
 @contextlib.contextmanager
 def silent_stderr() -> Iterator[None]:
-    """Keeps LiteRT's C++ from announcing on stderr that it uses XNNPACK (it has no setting), and
-    Python from warning.
+    """Suppress LiteRT's message on stderr that it uses XNNPACK, and Python's warnings.
+
+    LiteRT has no setting to turn this message off.
     """
     with _ASIDE, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -396,7 +398,7 @@ def _stderr_aside() -> Iterator[None]:
 
 
 class _View:
-    """Lets a NumPy view of LiteRT's memory keep its runner alive."""
+    """A NumPy view of LiteRT's memory that keeps its runner alive."""
 
     def __init__(self, array: np.ndarray, owner: Runner) -> None:
         self.__array_interface__ = array.__array_interface__
@@ -409,16 +411,16 @@ class Runner:
     Parameters
     ----------
     model : bytes
-        From `Graph.build`.
+        Model from `Graph.build`.
     threads : int, optional
-        Threads used within one `invoke`; None: all cores of this process.
+        Number of threads within one `invoke`.  None: all cores of this process.
 
     Attributes
     ----------
     inputs : list of float32 arrays
-        Write here.  LiteRT's own memory, so nothing is copied.
+        Arrays to write the inputs to.  They are views of LiteRT's memory, so nothing is copied.
     outputs : list of float32 arrays
-        Read here; overwritten by the next `invoke`.
+        Arrays to read the outputs from.  The next `invoke` overwrites them.
     """
 
     def __init__(self, model: bytes, threads: int | None = None) -> None:
@@ -428,7 +430,7 @@ class Runner:
 
     def _take(self, interpreter: Any, subgraph: int, inputs: list[int],
               outputs: list[int]) -> None:
-        # The wrapped interpreter reaches all subgraphs; its public face reaches only the first.
+        # The wrapped interpreter can access all subgraphs; the public one only the first.
         inner = interpreter._interpreter
         inner.AllocateTensors(subgraph)
 
@@ -442,9 +444,9 @@ class Runner:
 
 
 def runners(model: bytes, graphs: Sequence[Graph], threads: int | None = None) -> list[Runner]:
-    """A runner for each of several graphs that take turns: they share one team of threads.
+    """Return a runner for each of several graphs that run in turn and share a thread pool.
 
-    `model` is what `build` made of the graphs.
+    `model` is the result of `build` for these graphs.
     """
     interpreter = _load(model, threads)
     result = []
@@ -456,7 +458,7 @@ def runners(model: bytes, graphs: Sequence[Graph], threads: int | None = None) -
 
 
 def _load(model: bytes, threads: int | None) -> Any:
-    # The import itself is quick; what is slow is kept out of `import synths.engines.litert`.
+    # Import it here, so that `import synths.engines.litert` stays fast.
     from ai_edge_litert.interpreter import Interpreter
 
     with silent_stderr():

@@ -1,4 +1,4 @@
-"""TensorFlow's interface of version 1 with the layers of Keras 2, which Magenta's code needs."""
+"""TensorFlow's version 1 API with the layers of Keras 2, which Magenta's code needs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from synths.engines.litert import silent_stderr
 
 
 def load() -> Any:
-    """Import TensorFlow, which takes 5 to 7 s, and return its interface of version 1.
+    """Import TensorFlow, which takes 5 to 7 s, and return its version 1 API.
 
     Returns
     -------

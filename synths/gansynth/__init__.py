@@ -1,4 +1,4 @@
-"""GANSynth: a generative adversarial network that makes four-second notes of random instruments.
+"""GANSynth: a generative adversarial network for four-second notes of random instruments.
 
 Jesse Engel et al., "GANSynth: Adversarial Neural Audio Synthesis", ICLR 2019 (arXiv 1902.08710).
 """

@@ -1,9 +1,13 @@
-"""From a MIDI score to one clip: notes, instruments along time, latent vectors, the final mix.
+"""Turn a MIDI score into one clip: notes, instruments over time, latent vectors and the final mix.
 
-The functions have the names and arguments of ``magenta.models.gansynth.lib.generate_util`` and, on
-ordinary scores, its numbers.  They differ where that code fails: in pieces too short for two
-instruments, where one timbre is held, after the last instrument, where the last note to end is not
-the last one listed, and with silent notes.
+The functions have the names and arguments of ``magenta.models.gansynth.lib.generate_util``.  On
+ordinary scores they also return the same numbers.  They differ where Magenta's code fails:
+
+* in pieces too short for two instruments,
+* between two equal instruments,
+* after the last instrument,
+* if the last note to end is not the last one listed,
+* with silent notes.
 """
 
 from __future__ import annotations
@@ -19,15 +23,15 @@ from synths.gansynth import midi
 from synths.gansynth.model import NoteAudio
 
 MIN_PITCH, MAX_PITCH = 24, 84  # GANSynth was trained on C1 to C6
-MAX_NOTE_LENGTH = 3.0  # seconds that Magenta holds a note at most
-WHOLE_NOTE_LENGTH = 3.7  # seconds that a note can be held before its release reaches the 4 seconds
-RELEASE = 0.3  # seconds of fade-out after a note is let go
+MAX_NOTE_LENGTH = 3.0  # seconds; Magenta cuts longer notes
+WHOLE_NOTE_LENGTH = 3.7  # seconds; with its release, a note of this length lasts 4 seconds
+RELEASE = 0.3  # seconds of fade-out after a note is released
 ATTACK = 0.010  # seconds of fade-in
 MAX_VELOCITY = 127.0
 _BEFORE_START = -0.0001  # Magenta's time of the first instrument: just before the first note
 
-# Seconds of a note between which `lengthen` starts a second take, where it crossfades into it,
-# and for how long.  The notes of NSynth, from which the model learned, are let go after 3 s.
+# Settings of `lengthen`, in seconds: the range in which a second take may start, the start of the
+# crossfade, and its length.  The notes of the NSynth data set are released after 3 s.
 _LOOP_START = (0.5, 1.75)
 _LOOP_END = 2.75
 _CROSSFADE = 0.15
@@ -37,32 +41,32 @@ def load_midi(midi_path: str | Path, min_pitch: int = MIN_PITCH, max_pitch: int 
               pedal: bool = True) -> dict:
     """Read the notes of a MIDI file, in seconds.
 
-    Order and values are those of Magenta's ``generate_util.load_midi`` on files without pedals,
-    drums or damage; `synths.gansynth.midi` tells how it reads the others.  Unlike in Magenta, the
-    lowest octave that GANSynth knows (24 to 35) is kept.
+    For files without pedals, drums or damage, the result is that of Magenta's
+    ``generate_util.load_midi``.  `synths.gansynth.midi` describes how other files are read.
+    Unlike Magenta, this function keeps GANSynth's lowest octave (24 to 35).
 
     Parameters
     ----------
     midi_path : str or Path
         A standard MIDI file.
     min_pitch, max_pitch : int
-        MIDI pitches to keep, both included.
+        Lowest and highest MIDI pitch to keep.
     pedal : bool
-        Whether pedals hold notes, which Magenta ignores.
+        Whether pedals sustain notes.  Magenta ignores pedals.
 
     Returns
     -------
     dict
-        ``pitches`` (int), ``velocities`` (int, 1 to 127), ``start_times`` and ``end_times``
-        (float64, seconds): arrays with one entry per note; and ``report``, a `midi.Report` of
-        what was left out or changed.
+        Arrays with one entry per note: ``pitches`` (int), ``velocities`` (int, 1 to 127),
+        ``start_times`` and ``end_times`` (float64, seconds).  ``report`` is a `midi.Report` of
+        the notes that were left out or changed.
 
     Raises
     ------
     InputError
-        If the file is not MIDI, or no note is left.
+        If the file is not a MIDI file, or no note is left.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     """
     sequence, report = midi.read_notes(midi_path, pedal)
     notes = [note for note in sequence.notes if not note.is_drum]
@@ -81,14 +85,14 @@ def load_midi(midi_path: str | Path, min_pitch: int = MIN_PITCH, max_pitch: int 
 
 
 def summary(notes: dict) -> str:
-    """Return a line about the notes: "210 notes, 28.0 s; pedal held 31 notes longer"."""
+    """Describe the notes in one line: "210 notes, 28.0 s; pedal held 31 notes longer"."""
     count = len(notes["pitches"])
     words = f"{count:,} note{'' if count == 1 else 's'}, {max(notes['end_times']):.1f} s"
     return "; ".join(filter(None, [words, str(notes.get("report", ""))]))
 
 
 def tempo_scale(notes: dict, factor: float) -> dict:
-    """Return the notes played faster (a `factor` over 1) or slower (under 1)."""
+    """Return the notes at a faster (`factor` above 1) or slower (below 1) tempo."""
     return {**notes, "start_times": np.asarray(notes["start_times"]) / factor,
             "end_times": np.asarray(notes["end_times"]) / factor}
 
@@ -99,8 +103,8 @@ def tempo_scale(notes: dict, factor: float) -> dict:
 def slerp(p0: np.ndarray, p1: np.ndarray, t: float) -> np.ndarray:
     """Interpolate along the great circle from `p0` (t = 0) to `p1` (t = 1).
 
-    Magenta's ``generate_util.slerp``, which is 0/0 for vectors of the same direction.  Here those
-    are interpolated in a straight line.
+    This is Magenta's ``generate_util.slerp``, except for vectors of the same direction.  Magenta
+    divides zero by zero there, but this function interpolates linearly.
 
     Parameters
     ----------
@@ -126,25 +130,25 @@ def get_random_instruments(model, total_time: float, secs_per_instrument: float 
                            ) -> tuple[np.ndarray, np.ndarray]:
     """Draw random instruments, evenly spaced in time.
 
-    Magenta's ``generate_util.get_random_instruments``, except that a piece has at least two
+    This is Magenta's ``generate_util.get_random_instruments``, except that a piece has at least two
     instruments (at its start and its end), so that short pieces work.
 
     Parameters
     ----------
     model
-        Anything with ``generate_z(n, rng)``, such as `synths.gansynth.Model`.
+        Object with a method ``generate_z(n, rng)``, such as `synths.gansynth.Model`.
     total_time : float
-        Seconds from the start to the end of the last note to end.
+        Length of the piece in seconds, up to the end of its last note.
     secs_per_instrument : float
-        Seconds from one instrument to the next, about.
+        Approximate time in seconds from one instrument to the next.
     rng : numpy.random.Generator, optional
-        Source of the random numbers; None leaves it to the model.
+        Random number generator.  None: that of the model.
 
     Returns
     -------
     z_instruments : ndarray [k, d]
     t_instruments : ndarray [k]
-        Seconds, from just before 0 to `total_time`.
+        Times in seconds, from just before 0 to `total_time`.
     """
     times = instrument_times(total_time, secs_per_instrument)
     words = (len(times),) if rng is None else (len(times), rng)
@@ -152,7 +156,7 @@ def get_random_instruments(model, total_time: float, secs_per_instrument: float 
 
 
 def instrument_times(total_time: float, secs_per_instrument: float) -> np.ndarray:
-    """Return when random instruments are reached, from just before 0 to `total_time`; [k]."""
+    """Return the times [k] of random instruments, from just before 0 to `total_time`."""
     return np.linspace(_BEFORE_START, total_time, max(2, int(total_time / secs_per_instrument)))
 
 
@@ -160,8 +164,8 @@ def get_z_notes(start_times: np.ndarray, z_instruments: np.ndarray, t_instrument
                 ) -> np.ndarray:
     """Interpolate the instruments' latent vectors at the start of each note.
 
-    Magenta's ``generate_util.get_z_notes``, without its extrapolation: a note before the first
-    instrument or after the last takes that instrument.
+    This is Magenta's ``generate_util.get_z_notes`` without its extrapolation.  A note before the
+    first instrument or after the last one is played on that instrument.
 
     Parameters
     ----------
@@ -194,20 +198,21 @@ def get_z_notes(start_times: np.ndarray, z_instruments: np.ndarray, t_instrument
 
 
 def note_samples(note_length: float, sr: int = 16000) -> int:
-    """Return the samples of a note that is held for `note_length` seconds, then released."""
+    """Return the number of samples of a note held for `note_length` seconds, with its release."""
     return int(sr * max(note_length, 0.0)) + int(sr * RELEASE)
 
 
 def get_envelope(note_length: float, sr: int = 16000) -> np.ndarray:
     """Return the amplitude envelope of a note: attack, sustain, release.
 
-    Magenta's ``generate_util.get_envelope``.  In notes shorter than the attack, where the release
-    there overwrites the attack and the note starts with a click, the two are multiplied.
+    This is Magenta's ``generate_util.get_envelope``, except for notes shorter than the attack.
+    Magenta overwrites the attack with the release there, which causes a click.  This function
+    multiplies the two.
 
     Parameters
     ----------
     note_length : float
-        Seconds that the note is held.
+        Time in seconds for which the note is held.
     sr : int
         Sample rate in Hz.
 
@@ -224,30 +229,30 @@ def get_envelope(note_length: float, sr: int = 16000) -> np.ndarray:
 
 
 def lengthen(audio: np.ndarray, samples: int, sr: int = 16000) -> np.ndarray:
-    """Make a note last longer: crossfade into a second take of it, from after the attack.
+    """Make a note longer by crossfading into a copy of it without the attack.
 
-    The second take starts where its waveform is most like the first one's at the joint, and at
-    the same level.  A note that decays goes on decaying.  Further takes follow in the same way.
+    The copy starts where its waveform best matches the end of the first part, at the same level.
+    A decaying note continues to decay.  More copies follow in the same way.
 
     Parameters
     ----------
     audio : ndarray [n]
-        A note of at least 3 seconds, such as the model's 4.
+        Note of at least 3 seconds.  The model's notes have 4 seconds.
     samples : int
-        Samples that it shall last.
+        Desired number of samples.
     sr : int
         Sample rate in Hz.
 
     Returns
     -------
     float64 ndarray [samples]
-        The first 2.75 seconds are those of `audio`.
+        Longer note.  Its first 2.75 seconds are those of `audio`.
     """
     end, cross = int(sr * _LOOP_END), int(sr * _CROSSFADE)
     earliest, latest = (int(sr * seconds) for seconds in _LOOP_START)
     audio = np.asarray(audio, np.float64)
     first, candidates = audio[end:end + cross], audio[earliest:latest + cross]
-    # Level and likeness of each candidate; a rise in level would add up from take to take.
+    # Level and similarity of each candidate; a rise in level would accumulate from take to take.
     power = np.convolve(candidates**2, np.ones(cross), "valid") + 1e-12
     level = np.sqrt((first @ first + 1e-12) / power)
     likeness = np.correlate(candidates, first, "valid") / (level * power)
@@ -267,39 +272,39 @@ def combine_notes(audio_notes: np.ndarray | Iterable[np.ndarray], start_times: n
                   max_note_length: float | None = None) -> np.ndarray:
     """Mix the notes' audio into one clip.
 
-    Magenta's ``generate_util.combine_notes``: each note is shaped by `get_envelope`, brought to
-    the level of its velocity and added at its time; the clip's highest sample comes to 0.5.  Its
-    length is Magenta's too: the latest end plus 3 s, in whole seconds.
+    This is Magenta's ``generate_util.combine_notes``.  Each note is multiplied by `get_envelope`,
+    scaled by its velocity and added at its start time.  The clip is scaled so that its highest
+    sample is 0.5.  Its length is the latest end plus 3 s, rounded down to whole seconds.
 
-    Levels are set by the highest sample.  Only where that would make the lowest sample louder
-    than twice the level, the lowest counts, so that the clip stays within -1 to 1.  A silent note
-    stays silent, where Magenta divides by zero.
+    Levels are measured by the highest sample, or by half the lowest sample if that is larger in
+    absolute value.  This keeps the clip within -1 to 1.  Silent notes stay silent.  Magenta
+    divides by zero there.
 
     Parameters
     ----------
     audio_notes : NoteAudio, ndarray [n, samples] or iterable of n arrays [samples]
-        The notes' audio.
+        Audio of the notes.
     start_times, end_times : ndarray [n]
-        Seconds.
+        Start and end of each note in seconds.
     velocities : ndarray [n]
-        0 to 127.
+        MIDI velocities, 0 to 127.
     sr : int
         Sample rate in Hz.
     max_note_length : float, optional
-        Seconds that a note is held at most, such as Magenta's 3.  None: as long as it is held;
-        `lengthen` makes the notes that are held for longer than the model's 4 seconds.
+        Maximum time in seconds for which a note is held; 3 in Magenta.  None: no limit.  `lengthen`
+        then extends notes that are longer than the model's 4 seconds.
 
     Returns
     -------
     float32 ndarray [samples]
-        Magenta's is float64.
+        The clip.  Magenta returns float64.
     """
     starts, ends = np.asarray(start_times, np.float64), np.asarray(end_times, np.float64)
     held = ends - starts
     longest = WHOLE_NOTE_LENGTH if max_note_length is None else max_note_length
     longer = (held > WHOLE_NOTE_LENGTH + RELEASE) & (max_note_length is None)
     held[~longer] = np.minimum(held[~longer], longest)
-    if isinstance(audio_notes, NoteAudio):  # they are generated now, each as far as it sounds
+    if isinstance(audio_notes, NoteAudio):  # generate only the audible part of each note
         audio_notes = audio_notes.cut([note_samples(seconds, sr) for seconds in held])
     # A note that ends before it starts still sounds for its release.
     clip = np.zeros(int(np.maximum(starts, ends).max() + MAX_NOTE_LENGTH) * sr)
@@ -318,5 +323,5 @@ def combine_notes(audio_notes: np.ndarray | Iterable[np.ndarray], start_times: n
 
 
 def _level(audio: np.ndarray) -> float:
-    """Return the highest sample, or half the lowest where that is further from zero."""
+    """Return the highest sample, or half the lowest (made positive) if that is larger."""
     return max(float(audio.max(initial=0.0)), -0.5 * float(audio.min(initial=0.0)))

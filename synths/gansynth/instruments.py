@@ -1,4 +1,4 @@
-"""Instruments that a user chooses: by number or from a file, and placed along a score."""
+"""Instruments that the user chooses, by number or from a file, and their times in a score."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from synths.gansynth.generate_util import instrument_times
 
 def choose_instruments(model, chosen: str, total_time: float, rng: np.random.Generator
                        ) -> tuple[np.ndarray, np.ndarray]:
-    """Return instruments as a user names them, placed in time.
+    """Return the instruments that the user chooses, and their times.
 
     Parameters
     ----------
     model
-        Anything with ``generate_z(n, rng)``.
+        Object with a method ``generate_z(n, rng)``.
     chosen : str
-        Numbers of the generator's instruments, counted from 1 in the order in which
-        `generate_util.get_random_instruments` draws them, each with its time in seconds if wanted:
-        "3,7,1@8.0"; or the name of a file from `save_instruments`, whose times are kept.
+        Instrument numbers such as "3,7,1@8.0", where @ gives a time in seconds, or the name of a
+        file from `save_instruments`, whose times are kept.  Numbers count from 1, in the order in
+        which `generate_util.get_random_instruments` draws instruments.
     total_time : float
-        Seconds from the start to the end of the last note to end.
+        Length of the piece in seconds, up to the end of its last note.
     rng : numpy.random.Generator
-        Freshly seeded.
+        Freshly seeded random number generator.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def choose_instruments(model, chosen: str, total_time: float, rng: np.random.Gen
     Raises
     ------
     InputError
-        If `chosen` is neither, or the times do not ascend.
+        If `chosen` is neither, or the times are not in ascending order.
     """
     if Path(chosen).suffix.lower() in (".npz", ".npy"):
         z, saved_times = load_instruments(chosen)
@@ -62,20 +62,21 @@ def choose_instruments(model, chosen: str, total_time: float, rng: np.random.Gen
 
 def place_instruments(z: np.ndarray, times: Sequence[float | None] | np.ndarray | None,
                       total_time: float) -> tuple[np.ndarray, np.ndarray]:
-    """Place chosen instruments at chosen times.
+    """Assign times to the chosen instruments.
 
-    Between two instruments the timbre moves from one to the other; before the first and after the
-    last it stays.  One instrument alone is held for the whole piece.
+    Between two instruments, the timbre changes from one to the other.  Before the first and after
+    the last it does not change.  A single instrument plays the whole piece.
 
     Parameters
     ----------
     z : ndarray [k, d]
         The instruments, in playing order.
     times : sequence of k floats or None, or None
-        Seconds, not decreasing.  Where a time is None the instrument is spaced evenly between its
-        timed neighbours; the first then starts the piece and the last ends it.
+        Times in seconds, not decreasing.  Instruments whose time is None are spaced evenly between
+        their timed neighbours.  By default, the first is at the start of the piece and the last at
+        its end.
     total_time : float
-        Seconds from the start to the end of the last note to end.
+        Length of the piece in seconds, up to the end of its last note.
 
     Returns
     -------
@@ -85,7 +86,7 @@ def place_instruments(z: np.ndarray, times: Sequence[float | None] | np.ndarray 
     Raises
     ------
     InputError
-        If the times do not ascend.
+        If the times are not in ascending order.
     """
     count = len(z)
     placed: list[float | None] = [None] * count if times is None else list(times)
@@ -106,7 +107,7 @@ def place_instruments(z: np.ndarray, times: Sequence[float | None] | np.ndarray 
 
 def save_instruments(path: str | Path, z_instruments: np.ndarray,
                      t_instruments: np.ndarray) -> None:
-    """Save instruments as ``.npz``, so that they can be played again.
+    """Save instruments as an ``.npz`` file, to play them again later.
 
     Parameters
     ----------
@@ -131,14 +132,14 @@ def load_instruments(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     -------
     z_instruments : float64 ndarray [k, d]
     t_instruments : float64 ndarray [k] or None
-        Seconds, if they were saved.
+        Times in seconds, or None if none were saved.
 
     Raises
     ------
     InputError
-        If the file does not hold instruments.
+        If the file does not contain instruments.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     """
     with open(path, "rb") as file:
         try:
@@ -158,12 +159,12 @@ def load_instruments(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def preview_phrase() -> dict:
-    """Return a short phrase to know an instrument by: two octaves of a chord, the last note held.
+    """Return a short phrase for previews: a chord over two octaves, with a long last note.
 
     Returns
     -------
     dict
-        Notes as from `generate_util.load_midi`; 4 seconds.
+        Notes in the format of `generate_util.load_midi`, 4 seconds in total.
     """
     pitches = np.array([48, 55, 60, 64, 67, 72])
     starts = 0.4 * np.arange(len(pitches))

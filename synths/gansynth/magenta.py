@@ -1,8 +1,9 @@
 """Magenta's own GANSynth: its networks as `Model`, and the functions of its `generate_util`.
 
 Magenta's `Model` cannot be built on a current TensorFlow, because it needs tensorflow_gan,
-tf.estimator and the training data set.  `Model` here is built from the same functions of Magenta:
-`network_functions`, `networks` and `SpecgramsHelper`.  Every note has its full four seconds.
+tf.estimator and the training data set.  The `Model` of this module is built from the same Magenta
+functions: `network_functions`, `networks` and `SpecgramsHelper`.  Every note is computed in full,
+which is four seconds.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ def load_midi(midi_path: str | Path, min_pitch: int = model.LOWEST_PITCH, max_pi
               ) -> dict:
     """Read the notes of a MIDI file with Magenta's `load_midi`.
 
-    Magenta's default lowest pitch is 36.  It plays drums as pitches, ignores pedals, and cannot
-    read damaged files.
+    Magenta's default lowest pitch is 36.  Magenta plays drums as pitched notes, ignores pedals, and
+    cannot read damaged files.
     """
     return _generate_util().load_midi(str(midi_path), min_pitch, max_pitch)[1]
 
@@ -70,7 +71,7 @@ def load_midi(midi_path: str | Path, min_pitch: int = model.LOWEST_PITCH, max_pi
 def get_random_instruments(model: Any, total_time: float, secs_per_instrument: float = 2.0,
                            rng: np.random.Generator | None = None
                            ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw random instruments with Magenta's `get_random_instruments`, from a given generator."""
+    """Draw random instruments with Magenta's `get_random_instruments` and a given generator."""
     drawn = SimpleNamespace(generate_z=lambda n: model.generate_z(n, rng))
     return _generate_util().get_random_instruments(drawn, total_time, secs_per_instrument)
 
@@ -83,13 +84,13 @@ def get_z_notes(start_times: np.ndarray, z_instruments: np.ndarray, t_instrument
 
 def combine_notes(audio_notes: np.ndarray, start_times: np.ndarray, end_times: np.ndarray,
                   velocities: np.ndarray, sr: int = 16000) -> np.ndarray:
-    """Mix the notes with Magenta's `combine_notes`; a clip above full scale is scaled down."""
+    """Mix the notes with Magenta's `combine_notes`, and scale the clip down to full scale."""
     clip = _generate_util().combine_notes(audio_notes, start_times, end_times, velocities, sr)
     return np.asarray(clip / max(1.0, float(np.abs(clip).max())), np.float32)
 
 
 class Model:
-    """A GANSynth generator in Magenta's code; `load_from_path` loads one.
+    """A GANSynth generator that runs Magenta's code; use `load_from_path` to load one.
 
     Attributes
     ----------
@@ -106,7 +107,7 @@ class Model:
     @classmethod
     def load_from_path(cls, path: str | Path | None = None, batch_size: int = 16,
                        threads: int | None = None) -> Model:
-        """Load a generator, as `synths.gansynth.Model.load_from_path`.
+        """Load a generator, like `synths.gansynth.Model.load_from_path`.
 
         Parameters
         ----------
@@ -120,9 +121,9 @@ class Model:
         Raises
         ------
         CheckpointError
-            If there are no such weights, or they are damaged.
+            If the weights are missing or damaged.
         InputError
-            If Magenta's code cannot build the network that they are of, or threads are asked for.
+            If Magenta's code cannot build this network, or if `threads` is not None.
         """
         if threads is not None:
             raise InputError("Magenta's own engine always uses all cores: leave out --threads.")
@@ -148,7 +149,7 @@ class Model:
                                  "--engine.") from error
 
     def _build(self, tf: Any, config: dict[str, Any], num_blocks: int) -> None:
-        """Build the graph from pitches and z to waves, as Magenta's `Model`; load the weights."""
+        """Build the graph from pitches and z to waveforms, like Magenta's `Model`; load weights."""
         from magenta.models.gansynth.lib import network_functions
         from magenta.models.gansynth.lib.specgrams_helper import SpecgramsHelper
 
@@ -173,7 +174,7 @@ class Model:
 
     @staticmethod
     def _progress(tf: Any, config: dict[str, Any], num_blocks: int, saved: dict[str, Any]) -> Any:
-        """Return the progress of growing; add the variable that it follows from to `saved`."""
+        """Return how far the network has grown; add the variable that stores this to `saved`."""
         from magenta.models.gansynth.lib import networks
 
         if not config["train_progressive"]:
@@ -202,7 +203,7 @@ class Model:
         n : int
             Number of latent vectors.
         rng : numpy.random.Generator or int, optional
-            Source of the numbers, or a seed; None: different at each call.
+            Random number generator or seed.  None: different vectors at each call.
 
         Returns
         -------
@@ -212,7 +213,7 @@ class Model:
 
     def generate_samples_from_z(self, z: np.ndarray, pitches: Sequence[int] | np.ndarray,
                                 max_audio_length: int = 64000) -> np.ndarray:
-        """Generate notes of given instruments at given pitches, as Magenta's `Model` does.
+        """Generate notes of given instruments at given pitches, like Magenta's `Model`.
 
         Parameters
         ----------
@@ -221,7 +222,7 @@ class Model:
         pitches : sequence of n int
             MIDI pitches.
         max_audio_length : int
-            Greatest length of a note in samples.
+            Maximum length of a note in samples.
 
         Returns
         -------
@@ -230,7 +231,7 @@ class Model:
         Raises
         ------
         InputError
-            If a pitch is not one of the model's.
+            If the model does not have a pitch.
         """
         labels = np.asarray(pitches) - model.LOWEST_PITCH
         if ((labels < 0) | (labels >= _PITCHES)).any():

@@ -1,16 +1,16 @@
-"""Read MIDI files as people have them: with pedals, drums, damage, and notes that never end.
+"""Read real-world MIDI files, with pedals, drums, damage, and notes that never end.
 
-note_seq (through pretty_midi and mido) reads notes alone, and refuses files that players accept.
-This reader yields the same notes, one by one and in the same order, from files without the cases
-below, and puts them into note_seq's own ``NoteSequence``.  Otherwise it follows these rules:
+note_seq (through pretty_midi and mido) reads only the notes, and refuses files that players accept.
+This parser returns note_seq's ``NoteSequence``.  In files without the cases below, its notes and
+their order are those of note_seq.  Otherwise it follows these rules:
 
-* The sustain and sostenuto pedals hold a note until they go up or its key is struck again.
-* If a key is struck again before its note-off, as many note-offs as note-ons pair first in, first
+* The sustain and sostenuto pedals hold a note until they are released or its key is struck again.
+* If a key is struck again before its note-off, note-ons and note-offs are paired first in, first
   out.  If note-offs are missing, the new note ends the old one.
 * A note without a note-off ends at All Notes Off, or at the end of its track.
-* A note of no length lasts one tick, unless another note of its key begins at that moment.
-* Drums are left out by `generate_util.load_midi`: channel 10, and the parts that XG, GM2 and GS
-  make drums.
+* A note of zero length lasts one tick, unless another note of its key begins at the same time.
+* `generate_util.load_midi` leaves out drums: channel 10, and the parts that XG, GM2 or GS messages
+  turn into drums.
 * Volume and expression at a note's start scale its velocity.  Pitch bends are only counted.
 * A damaged file is read as far as possible.
 """
@@ -27,8 +27,8 @@ from typing import Any
 from synths.gansynth import smf
 from synths.gansynth.smf import Event
 
-_MOST_BYTES = 1 << 25  # read from a file: more is no MIDI file
-_LONGEST_TAIL = 60  # seconds at 120 bpm after the last note event in which a note can still sound
+_MOST_BYTES = 1 << 25  # bytes read from a file; larger files are not MIDI files
+_LONGEST_TAIL = 60  # seconds at 120 bpm for which a note can sound after the last note event
 _DRUM_BANKS = (120, 126, 127)  # bank MSB: GM2's drums, XG's effects, XG's drums
 _RESET_ALL = 121  # the controller that resets the others
 _NEVER = float("inf")
@@ -52,7 +52,7 @@ _CHANGES = {  # what a report counts, in words
 
 @dataclass
 class Report:
-    """What reading a file left out or changed: counts by kind, and the parts not read."""
+    """Notes that were left out or changed while reading a file, and parts that were not read."""
 
     counts: Counter = field(default_factory=Counter)
     damage: Counter = field(default_factory=Counter)
@@ -90,23 +90,23 @@ def read_notes(path: str | Path, pedal: bool = True) -> tuple[Any, Report]:
     Parameters
     ----------
     path : str or Path
-        A standard MIDI file, also one inside a RIFF file.
+        Standard MIDI file, which may be inside a RIFF file.
     pedal : bool
-        Whether pedals hold notes.  Magenta ignores them.
+        Whether pedals sustain notes.  Magenta ignores pedals.
 
     Returns
     -------
     sequence : note_seq.NoteSequence
-        The notes, in the order in which note_seq lists them.
+        The notes, in note_seq's order.
     report : Report
-        What was left out or changed.
+        Notes that were left out or changed.
 
     Raises
     ------
     InputError
-        If the file is not MIDI.
+        If the file is not a MIDI file.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     """
     with open(path, "rb") as file:
         data = file.read(_MOST_BYTES)
@@ -152,7 +152,7 @@ def _empty_sequence():
 
 
 def _pair(tracks: list[list[Event]], report: Report) -> list[_Note]:
-    """Pair note-ons with note-offs, in the order of note_seq."""
+    """Pair note-ons with note-offs, and return the notes in note_seq's order."""
     keys: dict[tuple[int, int], dict[int, list]] = defaultdict(lambda: defaultdict(list))
     programs: dict[tuple[int, int], list[tuple[float, int]]] = defaultdict(lambda: [(-1, 0)])
     for number, track in enumerate(tracks):
@@ -211,7 +211,7 @@ def _pair_key(strikes: list[tuple[int, int, Event]], report: Report) -> list[_No
 
 def _one_performance(notes: list[_Note], tracks: list[list[Event]], report: Report
                      ) -> list[_Note]:
-    """Drop the second performance, on channels 13 to 16, of files made for two kinds of devices."""
+    """Drop the second performance (channels 13 to 16) of files made for two kinds of devices."""
     marked = any(event.status == smf.TWO_PERFORMANCES for track in tracks for event in track)
     if not marked or all(note.channel > 11 for note in notes):
         return notes
@@ -221,7 +221,7 @@ def _one_performance(notes: list[_Note], tracks: list[list[Event]], report: Repo
 
 
 def _without_doubles(notes: list[_Note], report: Report) -> list[_Note]:
-    """Drop the notes of no length where another of their key begins at that moment."""
+    """Drop notes of zero length if another note of the same key begins at the same time."""
     begins = Counter((note.channel, note.pitch, note.start) for note in notes)
     kept = []
     for note in notes:
@@ -235,22 +235,22 @@ def _without_doubles(notes: list[_Note], report: Report) -> list[_Note]:
 
 
 class _Line:
-    """A controller of a channel along time."""
+    """The values of a channel's controller over time."""
 
     def __init__(self, value: int) -> None:
         self.ticks, self.values = [-1], [value]
 
     def set(self, tick: int, value: int) -> None:
-        """Add a change; ticks ascend."""
+        """Add a change, which must not be earlier than the last one."""
         self.ticks.append(tick)
         self.values.append(value)
 
     def at(self, tick: int) -> int:
-        """Return the value after all changes up to a tick."""
+        """Return the value at a tick, including changes at that tick."""
         return self.values[bisect.bisect_right(self.ticks, tick) - 1]
 
     def during(self, start: int, end: float) -> list[int]:
-        """Return the value at `start` and those that follow before `end`."""
+        """Return the value at `start` and all later values before `end`."""
         first = bisect.bisect_right(self.ticks, start)
         return self.values[first - 1:bisect.bisect_left(self.ticks, end)]
 
@@ -261,7 +261,7 @@ class _Line:
 
 
 class _Channel:
-    """What happens on a channel besides notes, on all tracks."""
+    """The controllers and other settings of a channel, from all tracks."""
 
     def __init__(self, number: int) -> None:
         self.volume, self.expression, self.level = _Line(100), _Line(127), _Line(100 * 127)
@@ -299,7 +299,7 @@ def _read_channels(tracks: list[list[Event]]) -> list[_Channel]:
 
 
 def _let_go(notes: list[_Note], ends: list[int], channels: list[_Channel], report: Report) -> None:
-    """End notes at All Notes (or Sound) Off and, without a note-off, with their track."""
+    """End notes at All Notes Off or All Sound Off; without a note-off, at the end of the track."""
     for note in notes:
         channel = channels[note.channel]
         stop = min(channel.notes_off.next(note.start), channel.sound_off.next(note.start))
@@ -312,7 +312,7 @@ def _let_go(notes: list[_Note], ends: list[int], channels: list[_Channel], repor
 
 
 def _hold(notes: list[_Note], end_of_piece: int, channels: list[_Channel], report: Report) -> None:
-    """Let the pedals hold notes until they go up, or until the key is struck again."""
+    """Extend notes until the pedals that hold them are released or their key is struck again."""
     sustains = [_presses(channel.sustain, end_of_piece) for channel in channels]
     sostenutos = [_presses(channel.sostenuto, end_of_piece) for channel in channels]
     strikes: dict[tuple[int, int], list[int]] = defaultdict(list)

@@ -1,9 +1,11 @@
-"""GANSynth: notes of random instruments, four seconds of sound from 256 random numbers and a pitch.
+"""The GANSynth generator, which makes a four-second note from 256 random numbers and a pitch.
 
-This is the generator of Magenta's GANSynth (Engel et al. 2019, "GANSynth: Adversarial Neural Audio
-Synthesis", https://arxiv.org/abs/1902.08710; Magenta's ``models/gansynth/lib/networks.py``) and the
-inversion of its spectrograms, without data set, discriminator or TensorFlow.  A checkpoint's
-averaged weights become LiteRT networks, which compute only the audible part of each note.
+This is the generator of Magenta's GANSynth and the inversion of its spectrograms, without data set,
+discriminator or TensorFlow.  A checkpoint's averaged weights become LiteRT networks, which compute
+only the audible part of each note.
+
+Source: Engel et al. 2019, "GANSynth: Adversarial Neural Audio Synthesis",
+https://arxiv.org/abs/1902.08710; Magenta's ``models/gansynth/lib/networks.py``.
 """
 
 from __future__ import annotations
@@ -24,24 +26,24 @@ from synths.weights import checkpoints
 
 __all__ = ["LOWEST_PITCH", "Model", "NoteAudio", "count_distinct"]
 
-# Building a network for another number of frames costs about as much as this many more frames.
+# Building a network for another number of frames takes about as long as computing this many frames.
 _NETWORK_COST = 128
 _NOTES_AT_ONCE = 256  # notes in memory: 65 MB
-_FRAMES_AT_ONCE = 40  # per run of a network: more does not run faster, and takes memory
-_NETWORKS = 4  # networks that run at once, at most; each holds the weights in memory
+_FRAMES_AT_ONCE = 40  # per run of a network; more are not faster and take more memory
+_NETWORKS = 4  # maximum number of networks that run at once; each has its own copy of the weights
 
 
 class NoteAudio(Sequence):
-    """The audio of notes, generated when it is used.
+    """The audio of notes, generated on demand.
 
-    All notes of a score as one array would fill the memory, and most of them are shorter than the
-    model's 4 seconds.  So they are generated some at a time, in order, and only as far as they
-    are needed.  Equal notes are generated once.
+    All notes of a score would take too much memory as one array, and most of them are shorter than
+    the model's 4 seconds.  The notes are therefore generated in small groups, in order, and only as
+    long as needed.  Equal notes are generated once.
 
     Attributes
     ----------
     shape : (int, int)
-        Notes and samples per note: the shape of ``numpy.asarray(notes)``, a float32 array.
+        Number of notes, and samples per note; the shape of ``numpy.asarray(notes)`` (float32).
     """
 
     def __init__(self, model: Model, z: np.ndarray, pitches: np.ndarray, samples: int) -> None:
@@ -67,7 +69,7 @@ class NoteAudio(Sequence):
         return audio if dtype is None else audio.astype(dtype)
 
     def cut(self, samples: Sequence[int]) -> Iterator[np.ndarray]:
-        """Generate the notes in order, of each only its first `samples` (one number per note)."""
+        """Yield the notes in order, each cut to its own number of samples."""
         keys = _keys(self._z, self._pitches)
         first: dict[tuple, int] = {}
         last: dict[tuple, int] = {}
@@ -92,17 +94,17 @@ class NoteAudio(Sequence):
 
 
 def _keys(z: np.ndarray, pitches: np.ndarray) -> list[tuple[bytes, int]]:
-    """Return what two notes must share to be equal."""
+    """Return a key for each note; notes with equal keys sound the same."""
     return [(row.tobytes(), pitch) for row, pitch in zip(z, pitches.tolist())]
 
 
 def count_distinct(z: np.ndarray, pitches: Sequence[int] | np.ndarray) -> int:
-    """Count the notes that differ in instrument or pitch: those that a model has to generate.
+    """Count the notes that differ in instrument or pitch, each of which the model must generate.
 
     Parameters
     ----------
     z : ndarray [n, d]
-        The latent vectors of the notes, as `generate_util.get_z_notes` returns them.
+        Latent vectors of the notes, from `generate_util.get_z_notes`.
     pitches : sequence of n int
         MIDI pitches.
     """
@@ -110,7 +112,7 @@ def count_distinct(z: np.ndarray, pitches: Sequence[int] | np.ndarray) -> int:
 
 
 class Model:
-    """A GANSynth generator.  `load_from_path` makes one.
+    """A GANSynth generator; use `load_from_path` to load one.
 
     Attributes
     ----------
@@ -119,15 +121,15 @@ class Model:
     progress : float
         How far the network had grown: an integer at a stable stage, a fraction in a transition.
     audio_length, sample_rate : int
-        Samples of a whole note; Hz.
+        Length of a whole note in samples; sample rate in Hz.
     latent_size : int
         Length of a latent vector.
     pitches : range
-        MIDI pitches that the model knows.
+        MIDI pitches that the model can play.
     weights : variables.Weights
-        What the networks are built of.
+        Weights of the networks.
     inverter : SpecgramInverter
-        What turns the network's spectrograms into sound.
+        Converter from the network's spectrograms to audio.
     """
 
     @classmethod
@@ -138,17 +140,17 @@ class Model:
         Parameters
         ----------
         path : str, Path or None
-            The folder with ``experiment.json`` and ``stage_*``, or anything else that
-            `synths.weights.checkpoints.find` takes.
+            Folder with ``experiment.json`` and ``stage_*``, or any other form that
+            `synths.weights.checkpoints.find` accepts.
         batch_size : int
-            Upper limit of the notes computed at once.  The sound does not depend on it.
+            Maximum number of notes computed at once.  The sound does not depend on it.
         threads : int, optional
-            Processor cores to use; None: all.
+            Number of processor cores to use.  None: all.
 
         Raises
         ------
         CheckpointError
-            If there are no such weights, they are damaged, or they are of another network.
+            If the weights are missing, damaged, or those of another network.
         """
         return cls(checkpoints.find(path, "gansynth"), batch_size, threads)
 
@@ -168,14 +170,14 @@ class Model:
         self.sample_rate = int(config["sample_rate"])
 
     def generate_z(self, n: int, rng: np.random.Generator | int | None = None) -> np.ndarray:
-        """Draw random instruments: standard normal numbers.
+        """Draw the latent vectors of random instruments from the standard normal distribution.
 
         Parameters
         ----------
         n : int
             Number of instruments.
         rng : numpy.random.Generator or int, optional
-            Source of the numbers, or a seed; None: different at each call.
+            Random number generator or seed.  None: different vectors at each call.
 
         Returns
         -------
@@ -190,22 +192,22 @@ class Model:
         Parameters
         ----------
         z : ndarray [n, latent_size]
-            The latent vector of each note's instrument.
+            Latent vector of each note's instrument.
         pitches : sequence of n int
             MIDI pitches.
         max_audio_length : int
-            Upper limit of the samples per note.
+            Maximum number of samples per note.
 
         Returns
         -------
         NoteAudio
-            The samples of Magenta's ``Model.generate_samples_from_z``, within rounding.  They are
-            computed when they are used: as an array, or note by note.
+            The samples of Magenta's ``Model.generate_samples_from_z``, up to rounding.  They are
+            computed on demand, as an array or note by note.
 
         Raises
         ------
         InputError
-            If the arrays do not fit each other or the model, or the model lacks a pitch.
+            If the shapes of the arrays do not match, or the model does not have a pitch.
         """
         z, notes = np.asarray(z, np.float32), np.asarray(pitches)
         if z.shape != (len(notes), self.latent_size) or not np.isfinite(z).all():
@@ -221,7 +223,7 @@ class Model:
 
     def render(self, z: np.ndarray, pitches: np.ndarray, samples: Sequence[int]
                ) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield the index and the audio of each note, in the order in which they are finished."""
+        """Yield the index and the audio of each note, in the order of completion."""
         frames = np.array([self.inverter.frames_for(int(count)) for count in samples], np.intp)
         for group, group_frames in _groups(frames):
             for rows, waves in self._waves(z[group], pitches[group], group_frames):
@@ -230,10 +232,10 @@ class Model:
 
     def _waves(self, z: np.ndarray, pitches: np.ndarray, frames: int
                ) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yield row numbers and the sound of their first `frames` frames.
+        """Yield row numbers and the audio of their first `frames` frames.
 
-        Notes are spread over the cores, each with a network of its own: notes wait for nothing,
-        whereas the threads of one network would wait for each other after every layer.
+        The notes are distributed over several networks that run in parallel.  The threads of one
+        large network would have to synchronise after every layer.
         """
         from synths.engines.litert import Runner, available_threads
         from synths.gansynth import network
@@ -268,7 +270,7 @@ class Model:
 
 
 def _groups(frames: np.ndarray) -> list[tuple[np.ndarray, int]]:
-    """Group notes by the frames they need, so that building networks and idle frames cost least.
+    """Group notes by length, to minimise the cost of building networks and of unused frames.
 
     Returns
     -------

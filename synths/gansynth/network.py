@@ -1,7 +1,7 @@
-"""GANSynth's generator as LiteRT networks that compute the first frames of a note alone.
+"""GANSynth's generator as LiteRT networks that compute only the first frames of a note.
 
-Each frame depends on a few frames to either side of it, and the phase adds up forward in time, so
-the start of a note does not depend on the rest of it.  A note held for 0.13 s needs 20 of 128
+Each frame depends on a few frames on either side, and the phase is summed forward in time.  The
+start of a note therefore does not depend on the rest.  A note held for 0.13 s needs 20 of 128
 frames, and a few more at the lower resolutions.
 """
 
@@ -17,7 +17,7 @@ _EPSILON = 1e-8  # of the pixel normalisation
 
 
 def rows(weights: Weights, frames: int) -> dict[int, int]:
-    """Return how many frames of each block's output the first `frames` of the whole depend on."""
+    """Return the number of frames of each block that the first `frames` output frames depend on."""
     needed = {}
     factor = weights.scale[0] ** (weights.num_resolutions - weights.num_blocks)
     need = -(-frames // factor)
@@ -36,20 +36,20 @@ def rows(weights: Weights, frames: int) -> dict[int, int]:
 
 
 def build(weights: Weights, batch: int, frames: int) -> bytes:
-    """Build the network from latent vectors and pitches to the first frames of spectrograms.
+    """Build the network that maps latent vectors and pitches to the first spectrogram frames.
 
     Parameters
     ----------
     weights : Weights
     batch : int
-        Notes computed at once.
+        Number of notes computed at once.
     frames : int
-        Frames computed, from the first.
+        Number of frames to compute.
 
     Returns
     -------
     bytes
-        A model for `synths.engines.litert.Runner`.
+        Model for `synths.engines.litert.Runner`.
     """
     graph = Graph()
     needed_rows = rows(weights, frames)
@@ -75,7 +75,7 @@ def build(weights: Weights, batch: int, frames: int) -> bytes:
 
 
 def _grow(graph: Graph, weights: Weights, x: Tensor, block: int, rows: int) -> Tensor:
-    """Scale up, convolve, activate: the first `rows` rows of a block, or one more."""
+    """Scale up, convolve and activate, to get the first `rows` rows of a block, or one more."""
     layer = weights.layers[block, "conv0"]
     if weights.scale == (2, 2) and layer.kernel.shape[:2] == (3, 3):
         return _grow_folded(graph, x, layer, rows)
@@ -85,18 +85,18 @@ def _grow(graph: Graph, weights: Weights, x: Tensor, block: int, rows: int) -> T
 
 
 def _grow_folded(graph: Graph, x: Tensor, layer: Layer, rows: int) -> Tensor:
-    """Scale each pixel up to 2 x 2 and convolve 3 x 3, in one.
+    """Scale each pixel up to 2 x 2 and convolve with a 3 x 3 kernel, in one operation.
 
-    These are four convolutions of 2 x 2, one for each corner, whose results interleave: the
-    same sums with 4/9 of the multiplications.
+    Four 2 x 2 convolutions, one for each corner, are interleaved.  They give the same sums with
+    4/9 of the multiplications.
     """
     batch, low, width, _ = x.shape
     half = -(-rows // 2)
     corners = []
     for below, upright in enumerate(_fold(layer.kernel, axis=0)):
         for right, kernel in enumerate(_fold(upright, axis=1)):
-            # With x cut short, the last row of the lower corners may lack its last input;
-            # it is then one more than asked for, and dropped later.
+            # If x is cut, the last row of the lower corners may lack an input.  It is then
+            # beyond the requested rows, and dropped later.
             padded = _pad(graph, x, 1 - below, half + below - low, 1 - right, right)
             corners.append(_activate(graph, graph.conv2d(padded, kernel, layer.bias,
                                                          padding="VALID")))
@@ -106,7 +106,7 @@ def _grow_folded(graph: Graph, x: Tensor, layer: Layer, rows: int) -> Tensor:
 
 
 def _spectrogram(graph: Graph, weights: Weights, x: Tensor, block: int, frames: int) -> Tensor:
-    """Return a block's part of the spectrogram, at full size."""
+    """Return a block's contribution to the spectrogram, at full size."""
     layer = weights.layers[block, "to_rgb"]
     x = graph.conv2d(x, layer.kernel, layer.bias)
     if weights.to_rgb_activation == "tanh":
@@ -120,7 +120,7 @@ def _spectrogram(graph: Graph, weights: Weights, x: Tensor, block: int, frames: 
 
 
 def _pixel_norm(graph: Graph, x: Tensor) -> Tensor:
-    """Bring each pixel's channels to a mean square of 1 (Magenta's ``layers.pixel_norm``)."""
+    """Normalise each pixel's channels to a mean square of 1 (Magenta's ``layers.pixel_norm``)."""
     power = graph.mean(graph.op("SQUARE", [x], x.shape), [-1])
     return graph.multiply(x, graph.rsqrt(graph.add(power, np.float32(_EPSILON))))
 
@@ -130,7 +130,7 @@ def _activate(graph: Graph, x: Tensor) -> Tensor:
 
 
 def _pad(graph: Graph, x: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
-    """Pad with zeros; a negative bottom cuts rows off."""
+    """Pad with zeros; a negative `bottom` removes rows."""
     if bottom < 0:
         x = _first_rows(graph, x, x.shape[1] + bottom)
         bottom = 0
@@ -142,9 +142,9 @@ def _pad(graph: Graph, x: Tensor, top: int, bottom: int, left: int, right: int) 
 
 
 def _convolve(graph: Graph, x: Tensor, layer: Layer, height: int) -> Tensor:
-    """Convolve as with zeros around an input of `height` rows, of which x has the first ones.
+    """Convolve the first rows (x) of a zero-padded input that has `height` rows in total.
 
-    Rows that depend on missing ones are not computed.
+    Rows that depend on missing input rows are not computed.
     """
     if x.shape[1] == height:
         return graph.conv2d(x, layer.kernel, layer.bias)
@@ -160,6 +160,6 @@ def _first_rows(graph: Graph, x: Tensor, rows: int) -> Tensor:
 
 
 def _fold(kernel: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return a kernel of 3 over doubled pixels as two kernels of 2 over the pixels themselves."""
+    """Fold a kernel of size 3 for doubled pixels into two kernels of size 2 for the pixels."""
     a, b, c = np.split(kernel, 3, axis)
     return np.concatenate([a, b + c], axis), np.concatenate([a + b, c], axis)

@@ -1,4 +1,4 @@
-"""Standard MIDI files as events, also damaged ones, and the clock that turns ticks into seconds."""
+"""Read standard MIDI files (also damaged ones) as events, and convert ticks into seconds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SYSTEM_BYTES = {0xF1: 1, 0xF2: 2, 0xF3: 1}  # data bytes; the other system mess
 
 
 class Event(NamedTuple):
-    """A channel message, or what else matters for notes."""
+    """A channel message, or another event that affects notes."""
 
     tick: int
     status: int  # without the channel, or one of the constants above
@@ -74,7 +74,7 @@ def read_tracks(data: bytes, path: Path, damage: Counter) -> tuple[int, int, lis
 
 
 def _is_chunk(data: bytes, position: int) -> bool:
-    """Whether a chunk begins here, or the file ends."""
+    """Return whether a chunk begins at this position, or the file ends."""
     name = data[position:position + 4]
     length = int.from_bytes(data[position + 4:position + 8], "big")
     return position == len(data) or name in (b"MTrk", b"MThd") or (
@@ -87,9 +87,9 @@ def _find_track(data: bytes, position: int) -> int:
 
 
 def _read_track(data: bytes) -> tuple[list[Event], bool, bool]:
-    """Return a track's events, whether all its data could be read, and whether its end was there.
+    """Return a track's events, whether all its data was read, and whether it had an end event.
 
-    The last event stands for the end.
+    The last event returned marks the end of the track.
     """
     events: list[Event] = []
     tick = position = status = 0
@@ -107,7 +107,7 @@ def _read_track(data: bytes) -> tuple[list[Event], bool, bool]:
                 position += size
                 whole = position <= len(data)
                 ended = (byte, what) == (0xFF, 0x2F)
-            elif byte >= 0xF0:  # undefined, or not meant for files: the running status stays
+            elif byte >= 0xF0:  # undefined or not meant for files; keep the running status
                 position += _SYSTEM_BYTES.get(byte, 0)
             else:
                 status = byte if byte >= 0x80 else status
@@ -117,14 +117,14 @@ def _read_track(data: bytes) -> tuple[list[Event], bool, bool]:
                 events.append(Event(tick, status & 0xF0, status & 0x0F,
                                      min(data[position], 127), second))
                 position += 1 if status & 0xF0 in _ONE_BYTE else 2
-    except IndexError:  # the data end within an event, or begin without a status
+    except IndexError:  # the data ends within an event, or begins without a status byte
         whole = False
     events.append(Event(tick, END, 0, 0, 0))
     return events, whole, ended
 
 
 def _number(data: bytes, position: int) -> tuple[int, int]:
-    """Return a number of variable length (at most 5 bytes) and the position after it."""
+    """Return a variable-length number (at most 5 bytes) and the position after it."""
     value = 0
     for end in range(position, position + 5):
         value = value << 7 | data[end] & 0x7F
@@ -134,7 +134,7 @@ def _number(data: bytes, position: int) -> tuple[int, int]:
 
 
 def _special(tick: int, what: int, content: bytes) -> list[Event]:
-    """Return what matters for notes among meta events and system exclusive messages."""
+    """Return the events of a meta or system exclusive message that affect notes."""
     if what == 0x51 and len(content) >= 3 and any(content[:3]):
         return [Event(tick, TEMPO, 0, int.from_bytes(content[:3], "big"), 0)]
     if what == 0x7F and content[:3] == b"\0\0\x41":  # one for small devices, on channels 13 to 16
@@ -147,10 +147,10 @@ def _special(tick: int, what: int, content: bytes) -> list[Event]:
 
 
 def clock(tracks: list[list[Event]], division: int) -> tuple[Callable[[float], float], int]:
-    """Return the function from ticks to seconds, and the ticks of a second at 120 bpm.
+    """Return a function from ticks to seconds, and the number of ticks per second at 120 bpm.
 
-    The tempo changes of all tracks count.  The arithmetic is pretty_midi's, so that the seconds
-    are the same floating-point numbers.
+    The function uses the tempo changes of all tracks.  Its arithmetic is that of pretty_midi, so
+    the results are the same floating-point numbers.
     """
     if division & 0x8000:  # SMPTE: frames per second, of which 29 stands for 29.97
         frames = 256 - (division >> 8)

@@ -1,9 +1,9 @@
-"""The inversion of GANSynth's spectrograms to sound, as in Magenta's ``SpecgramsHelper``.
+"""Convert GANSynth's spectrograms to audio, like Magenta's ``SpecgramsHelper``.
 
-GANSynth (Engel et al. 2019, https://arxiv.org/abs/1902.08710) generates two channels, frames by
-frequency bins: the logarithm of the magnitude, and the instantaneous frequency (the change of phase
-from one frame to the next, in units of pi radians).  The sum of the second along time is the phase,
-and the inverse Fourier transform of both is the sound.
+GANSynth (Engel et al. 2019, https://arxiv.org/abs/1902.08710) generates two channels of frames by
+frequency bins.  The first is the log magnitude.  The second is the instantaneous frequency: the
+change of phase from one frame to the next, in units of pi radians.  Its cumulative sum is the
+phase.  The inverse Fourier transform of magnitude and phase gives the audio.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ _OVERLAP = 4  # frames that cover each sample: Magenta's overlap of 0.75
 
 
 def linear_to_mel_matrix(bins: int, sample_rate: int) -> np.ndarray:
-    """Return the matrix of GANSynth's training, linear bins to as many mel bands.
+    """Return the matrix that GANSynth's training used to convert linear bins to mel bands.
 
-    It is not a textbook mel filter bank: bands narrower than 1.5 bins are widened, and since the
-    arrays of lower edges, centres and upper edges share their memory in Magenta, widening a band
-    moves its neighbours.  The models have learned exactly this matrix.
+    It is not a textbook mel filter bank.  Bands narrower than 1.5 bins are widened.  In Magenta,
+    the arrays of lower edges, centres and upper edges share memory, so widening one band moves its
+    neighbours.  The models were trained with exactly this matrix.
 
     Parameters
     ----------
     bins : int
-        Frequency bins of a spectrogram, and mel bands.
+        Number of frequency bins of a spectrogram, and of mel bands.
     sample_rate : int
-        Hz.
+        Sample rate in Hz.
 
     Returns
     -------
     ndarray [bins, bins]
-        float64, rows linear, columns mel.  Source: Magenta's
+        Matrix (float64) with linear bins as rows and mel bands as columns.  Source: Magenta's
         ``spectral_ops.linear_to_mel_weight_matrix``.
     """
     nyquist = sample_rate / 2.0
@@ -58,7 +58,7 @@ def linear_to_mel_matrix(bins: int, sample_rate: int) -> np.ndarray:
 
 
 def mel_to_linear_matrix(bins: int, sample_rate: int) -> np.ndarray:
-    """Return the matrix from mel bands to linear bins, as Magenta approximates it.
+    """Return Magenta's approximate matrix to convert mel bands to linear bins.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def mel_to_linear_matrix(bins: int, sample_rate: int) -> np.ndarray:
     Returns
     -------
     ndarray [bins, bins]
-        float64, rows mel, columns linear.  Source: Magenta's
+        Matrix (float64) with mel bands as rows and linear bins as columns.  Source: Magenta's
         ``SpecgramsHelper._mel_to_linear_matrix``.
     """
     forward = linear_to_mel_matrix(bins, sample_rate)
@@ -78,24 +78,25 @@ def mel_to_linear_matrix(bins: int, sample_rate: int) -> np.ndarray:
 
 
 class SpecgramInverter:
-    """The inversion of spectrograms, whole or their first frames alone.
+    """A converter from spectrograms, or only their first frames, to audio.
 
     Parameters
     ----------
     spec_shape : (int, int)
-        Frames and frequency bins of a whole spectrogram; the bins a power of two.
+        Frames and frequency bins of a whole spectrogram.  The number of bins is a power of two.
     audio_length : int
-        Samples of a whole note.
+        Length of a whole note in samples.
     sample_rate : int
-        Hz.
+        Sample rate in Hz.
     data_type : {"mel", "linear", "phase"}
-        The two channels: log mel power and instantaneous frequency of mel bands; log magnitude
-        and instantaneous frequency; log magnitude and phase in units of pi radians.
+        Contents of the two channels.  "mel": log mel power and instantaneous frequency of mel
+        bands.  "linear": log magnitude and instantaneous frequency.  "phase": log magnitude and
+        phase in units of pi radians.
 
     Raises
     ------
     ValueError
-        If the numbers do not fit each other.
+        If the sizes do not match.
     """
 
     DATA_TYPES = ("mel", "linear", "phase")
@@ -111,13 +112,13 @@ class SpecgramInverter:
             raise ValueError(f"frequency bins that are a power of two, not {self.bins}")
         self.frame_length = 2 * self.bins
         self.hop = self.frame_length // _OVERLAP
-        # All of the padding is in front of the note.
+        # All of the padding is before the note.
         self.padding = self.hop * (self.frames - 1) + self.frame_length - audio_length
         if self.padding < 0:
             raise ValueError(f"at most {audio_length + self.padding} samples for {self.frames}"
                              f" frames of {self.bins} bins, not {audio_length}")
         if data_type == "mel":
-            # All but a few entries of the matrix are zero: keep those of each column.
+            # Most entries of the matrix are zero: keep the others of each column.
             matrix = mel_to_linear_matrix(self.bins, sample_rate).astype(np.float32)
             columns, bands = np.nonzero(matrix.T)
             place = np.arange(len(columns)) - np.searchsorted(columns, columns)
@@ -132,34 +133,34 @@ class SpecgramInverter:
         self._window = (hann / np.tile(power, _OVERLAP)).astype(np.float32)
 
     def frames_for(self, samples: int) -> int:
-        """Return how many frames the first `samples` samples depend on."""
+        """Return the number of frames that the first `samples` samples depend on."""
         if samples >= self.audio_length:
             return self.frames
         return min(self.frames, -(-(samples + self.padding) // self.hop))
 
     def samples_from(self, frames: int) -> int:
-        """Return how many samples depend on the first `frames` frames alone."""
+        """Return the number of samples that depend only on the first `frames` frames."""
         if frames >= self.frames:
             return self.audio_length
         return max(0, frames * self.hop - self.padding)
 
     def invert(self, specgrams: np.ndarray) -> np.ndarray:
-        """Return the sound of spectrograms.
+        """Convert spectrograms to audio.
 
         Parameters
         ----------
         specgrams : float32 ndarray [notes, frames, bins, 2]
-            Magnitude and phase as `data_type` says; whole, or cut after any frame.
+            Spectrograms with the two channels of `data_type`, whole or cut after any frame.
 
         Returns
         -------
         float32 ndarray [notes, `samples_from` (frames)]
-            Source: Magenta's ``SpecgramsHelper.melspecgrams_to_waves`` and
+            Audio.  Source: Magenta's ``SpecgramsHelper.melspecgrams_to_waves`` and
             ``specgrams_to_waves``.
         """
         notes, frames = specgrams.shape[:2]
         magnitude, phase = self._polar(specgrams[..., 0], specgrams[..., 1])
-        # The first frames lie in the padding: only their phase counts.
+        # The first frames are in the padding, so only their phase matters.
         silent = min(frames, max(0, (self.padding - self.frame_length) // self.hop + 1))
         magnitude, phase = magnitude[:, silent:], phase[:, silent:]
         stfts = np.zeros((notes, frames - silent, self.bins + 1), np.complex64)
@@ -176,7 +177,7 @@ class SpecgramInverter:
         return waves.reshape(notes, -1)[:, begin:begin + self.samples_from(frames)]
 
     def _polar(self, magnitude: np.ndarray, phase: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return magnitude and phase (radians) of linear frequency bins, float32."""
+        """Return the magnitude and phase (radians) of linear frequency bins as float32."""
         if self.data_type == "phase":
             return np.exp(magnitude), phase * np.float32(np.pi)
         phase = np.cumsum(phase * np.float32(np.pi), axis=1)

@@ -1,7 +1,7 @@
-"""A GANSynth generator's weights, checked and scaled as at run time.
+"""The weights of a GANSynth generator, checked and scaled as at run time.
 
-They are the averaged variables of Magenta's ``models/gansynth/lib/networks.py``, of the blocks that
-the network had grown when the checkpoint was saved.
+They are the averaged variables of Magenta's ``models/gansynth/lib/networks.py``, for the blocks
+that the network had when the checkpoint was saved.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from synths.gansynth.specgrams import SpecgramInverter
 from synths.weights import checkpoints
 from synths.weights.schema import AVERAGE
 
-LOWEST_PITCH = 24  # the model's first label: the lowest note of its data set
+LOWEST_PITCH = 24  # MIDI pitch of the model's first label, the lowest note of its data set
 
-# What Magenta's Model assumes for settings that experiment.json lacks (`model.py`, set_flags).
+# Magenta's defaults for settings that are not in experiment.json (`model.py`, set_flags).
 DEFAULTS = {
     "data_type": "mel",
     "audio_length": 64000,
@@ -44,7 +44,7 @@ DEFAULTS = {
     "to_rgb_activation": "tanh",
 }
 
-_KNOWN = {  # what the settings may be
+_KNOWN = {  # supported values of the settings
     "data_type": SpecgramInverter.DATA_TYPES, "scale_mode": ("ALL", "H"),
     "to_rgb_activation": ("tanh", "linear"), "g_fn": ("specgram",), "simple_arch": (False,),
     "data_normalizer": ("none", "specgrams_prespecified_normalizer", "specgrams_simple_normalizer",
@@ -64,32 +64,32 @@ class Layer:
 
 @dataclass(frozen=True)
 class Weights:
-    """A generator, ready to be built.
+    """The weights and settings of a generator.
 
     Attributes
     ----------
     layers : dict of Layer
-        By block (from 1) and name: "conv0", "conv1", "to_rgb".
+        Layers by block (from 1) and name ("conv0", "conv1" or "to_rgb").
     first : Layer
-        The first block's "conv0": a matrix, since its input is one pixel among zeros.
+        Layer "conv0" of the first block, as a matrix, because its input is a single pixel.
     start : (int, int)
         Frames and frequency bins of the first block's output.
     scale : (int, int)
-        Factors by which each block multiplies them.
+        Factors by which each block increases the frames and the bins.
     blend : dict of float
-        Each block's weight in the spectrogram; at most two neighbours have any.
+        Blend weight of each block in the spectrogram, for one block or two adjacent ones.
     num_resolutions : int
-        Blocks of the fully grown network.
+        Number of blocks of the fully grown network.
     progress : float
-        How far it had grown: an integer at a stable stage, a fraction in a transition.
+        How far the network had grown: an integer at a stable stage, a fraction in a transition.
     latent_size : int
         Length of a latent vector.
     pitches : range
-        MIDI pitches that it knows.
+        MIDI pitches that the model can play.
     to_rgb_activation : str
         "tanh" or "linear".
     normalizer_scale, normalizer_offset : float32 [2] or [frequency bins, 2]
-        Magnitude and phase are ``(output - offset) / scale``.
+        Scale and offset such that magnitude and phase are ``(output - offset) / scale``.
     """
 
     layers: Mapping[tuple[int, str], Layer]
@@ -118,7 +118,7 @@ class Weights:
 
 
 def count_blocks(shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Return the number of blocks whose averaged weights a checkpoint has."""
+    """Return the number of blocks whose averaged weights are in a checkpoint."""
     count = 0
     while f"{SCOPE}{count + 1}/conv1/conv2d/kernel{AVERAGE}" in shapes:
         count += 1
@@ -126,23 +126,23 @@ def count_blocks(shapes: Mapping[str, tuple[int, ...]]) -> int:
 
 
 def load(prefix: Path) -> tuple[Weights, dict]:
-    """Read a generator and the settings that it was trained with.
+    """Read a generator's weights and the settings of its training.
 
     Parameters
     ----------
     prefix : Path
-        From `checkpoints.find`.
+        Checkpoint prefix, from `checkpoints.find`.
 
     Returns
     -------
     weights : Weights
     config : dict
-        The `experiment.json`, with Magenta's defaults for what it lacks.
+        Settings of `experiment.json`, with Magenta's defaults for missing ones.
 
     Raises
     ------
     CheckpointError
-        If the weights are damaged, or of an unknown network.
+        If the weights are damaged, or those of an unknown network.
     """
     config = {**DEFAULTS, **checkpoints.experiment(prefix)}
     for key, values in _KNOWN.items():
@@ -177,16 +177,16 @@ def load(prefix: Path) -> tuple[Weights, dict]:
 
 
 def unusable(prefix: Path, reason: str) -> CheckpointError:
-    """Make the error for a checkpoint that cannot be used."""
+    """Return the error for a checkpoint that cannot be used."""
     return CheckpointError(f"The GANSynth checkpoint {prefix} {reason}: choose another one.")
 
 
 def _layers(prefix: Path, shapes: Mapping[str, tuple[int, ...]], blend: Mapping[int, float],
             ) -> dict[tuple[int, str], Layer]:
-    """Read the layers that are used; kernels are scaled as Magenta does it at run time."""
+    """Read the layers in use, and scale their kernels as Magenta does at run time."""
     names = {(block, layer): f"{SCOPE}{block}/{layer}" for block in range(1, max(blend) + 1)
              for layer in ("conv0", "conv1", "to_rgb") if layer != "to_rgb" or block in blend}
-    inputs = None  # each layer must take what the one before it gives
+    inputs = None  # each layer's inputs must match the outputs of the layer before it
     for (_, layer), scope in names.items():
         name = f"{scope}/conv2d/kernel{AVERAGE}"
         shape = shapes.get(name, ())
@@ -211,7 +211,7 @@ def _layers(prefix: Path, shapes: Mapping[str, tuple[int, ...]], blend: Mapping[
 
 
 def _as_matrix(first: Layer) -> Layer:
-    """Return the first layer as a matrix: its input is one pixel, its kernel turned by 180°."""
+    """Return the first layer as a matrix, since its input is one pixel; rotate its kernel 180°."""
     height, width, inputs = first.kernel.shape[:3]
     return Layer(first.kernel[::-1, ::-1].transpose(2, 0, 1, 3).reshape(inputs, -1),
                  np.tile(first.bias, height * width))
@@ -221,7 +221,7 @@ def _progress(prefix: Path, config: dict, num_blocks: int,
               shapes: Mapping[str, tuple[int, ...]]) -> float:
     """Return how far the network had grown.
 
-    Magenta's ``compute_progress`` and ``compute_progress_from_time``.
+    Source: Magenta's ``compute_progress`` and ``compute_progress_from_time``.
     """
     if not config["train_progressive"]:
         return num_blocks - 1.0
@@ -244,7 +244,7 @@ def _progress(prefix: Path, config: dict, num_blocks: int,
 
 
 def _normalizer(prefix: Path, config: dict) -> tuple[np.ndarray, np.ndarray]:
-    """Return the scale and the offset between the network's output and magnitude and phase."""
+    """Return the scale and the offset that relate the network's output to magnitude and phase."""
     kind = config["data_normalizer"]
     if kind == "none":
         scale, offset = [1.0, 1.0], [0.0, 0.0]

@@ -1,4 +1,4 @@
-"""What an encoding adds to the layers of NSynth's decoder."""
+"""The conditioning of NSynth's decoder: the terms that an encoding adds to its layers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from synths.nsynth.wavenet_variables import Weights
 
 
 class Conditioning:
-    """What an encoding adds to every layer, for one frame of all clips."""
+    """The terms that one encoding frame of each clip adds to every layer."""
 
     def __init__(self, weights: Weights, batch: int) -> None:
         graph = Graph()
@@ -20,7 +20,7 @@ class Conditioning:
         self._runner = Runner(graph.build(), 1)
 
     def __call__(self, encoding: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-        """From an encoding [batch, channels] to the layers' terms, and the output's."""
+        """Return the terms of the layers and of the output for an encoding [batch, channels]."""
         self._runner.inputs[0][:] = encoding
         self._runner.invoke()
         return self._runner.outputs[:-1], self._runner.outputs[-1]

@@ -1,7 +1,7 @@
-"""The WaveNet decoder: encodings to mu-law codes, by the machine code of decoder.c.
+"""The WaveNet decoder, which turns encodings into mu-law codes with compiled C (decoder.c).
 
-decoder.c comes as LLVM bitcode for several processors.  `Decoder` lays out the weights as the C
-code reads them, has LLVM (llvmlite) compile the bitcode for the sizes of a run, and calls it.
+decoder.c is bundled as LLVM bitcode for several processors.  `Decoder` arranges the weights as the
+C code reads them.  LLVM (llvmlite) then compiles the bitcode for the sizes of a run.
 docs/decoder.md explains both.
 """
 
@@ -37,12 +37,12 @@ from synths.nsynth.wavenet_variables import (
 )
 
 BITCODE = Path(__file__).with_name("bitcode")
-_CHANNELS = 32      # the network's widths are padded with zeros to a multiple of these
-_BLOCK_ROWS = 384   # rows of a product of past taps, clips times steps: they stay in the cache
-_STEPS = 64         # time steps between two looks at Ctrl-C; they divide a frame
+_CHANNELS = 32      # the network's widths are padded with zeros to a multiple of this
+_BLOCK_ROWS = 384   # rows (clips times steps) of a product of past taps, which fit in the cache
+_STEPS = 64         # time steps between two checks for Ctrl-C; a frame is a multiple of it
 
 
-# Clips in a group: their ring buffers take no more memory than these bytes.
+# Limits of a group: bytes of the clips' ring buffers, and number of clips.
 _MEMORY, _MOST_CLIPS = 160 << 20, 64
 
 # Targets -------------------------------------------------------------------------------------
@@ -50,17 +50,17 @@ _MEMORY, _MOST_CLIPS = 160 << 20, 64
 
 @dataclass(frozen=True)
 class Target:
-    """A kind of processor that decoder.c is compiled for."""
+    """A type of processor for which decoder.c is compiled."""
 
     machine: str                    # "x86_64" or "aarch64"
-    cpu: str                        # LLVM's name of the least processor
+    cpu: str                        # LLVM's name of the oldest suitable processor
     lanes: int                      # float32 numbers in a register
     features: tuple[str, ...] = ()  # the instructions that the processor must have
 
 
 _AVX2 = ("avx2", "bmi", "bmi2", "lzcnt", "fma")
 _AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
-# The fastest first; decoder.c says what it makes of each.
+# Fastest first; decoder.c describes how it uses each.
 TARGETS = {
     "avx512-vnni": Target("x86_64", "cascadelake", 16, (*_AVX512, "avx512vnni")),
     "avx512": Target("x86_64", "skylake-avx512", 16, _AVX512),
@@ -73,7 +73,7 @@ TARGETS = {
 
 
 def targets() -> list[str]:
-    """Return the names of the targets that this machine can run, the fastest first."""
+    """Return the names of the targets that this machine can run, fastest first."""
     machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(),
                                                           platform.machine().lower())
     has = dict(llvm.get_host_cpu_features())
@@ -84,12 +84,12 @@ def targets() -> list[str]:
 
 
 def default_target() -> str:
-    """Return the fastest target, or the one that the environment variable NSYNTH_TARGET names.
+    """Return the fastest target, or the one named by the environment variable NSYNTH_TARGET.
 
     Raises
     ------
     InputError
-        This machine cannot run it.
+        If this machine cannot run the target.
     """
     possible = targets()
     if not possible:
@@ -106,7 +106,7 @@ def default_target() -> str:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The constants of a run that decoder.c is compiled for."""
+    """The constants of a run for which decoder.c is compiled."""
 
     clips: int
     threads: int
@@ -117,13 +117,13 @@ class Sizes:
 
 
 class Code:
-    """The machine code of decoder.c for a target and the sizes of a run.
+    """The machine code of decoder.c, compiled for a target and the sizes of a run.
 
     Attributes
     ----------
     run : callable
-        Takes the address of a `State`, a thread's number, the first and the last time step, and
-        whether the codes are known.  It runs without Python's lock.
+        Takes the address of a `State`, a thread number, the first and last time step, and
+        whether the codes are known.  It runs without Python's global lock.
     """
 
     def __init__(self, target: str, sizes: Sizes) -> None:
@@ -181,7 +181,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def _zeros(*shape: int, dtype: Any = np.float32) -> np.ndarray:
-    """Return an array that begins at a cache line."""
+    """Return an array of zeros that is aligned to a cache line."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     memory = np.zeros(size + 64, np.uint8)
     begin = -memory.ctypes.data % 64
@@ -189,14 +189,14 @@ def _zeros(*shape: int, dtype: Any = np.float32) -> np.ndarray:
 
 
 class State:
-    """The memory of some clips that are decoded side by side, and the structures that name it.
+    """The memory of clips that are decoded in parallel, and the C structures that point to it.
 
     Attributes
     ----------
     arrays : dict
-        What the fields of `StateStruct` point to, except for the layers.
+        Arrays that the fields of `StateStruct` point to, except for the layers.
     layers : list of dict
-        The same for each `LayerStruct`.
+        Arrays that the fields of each `LayerStruct` point to.
     """
 
     def __init__(self, sizes: Sizes, weights: Arrays, layer_weights: list[Arrays]) -> None:
@@ -233,7 +233,7 @@ class State:
             name: array.ctypes.data for name, array in self.arrays.items()})
 
     def reset(self) -> None:
-        """Return to the silence before the first sample."""
+        """Reset the state to the silence before the first sample."""
         for array in (self.arrays["recent"], self.arrays["barrier"],
                       *(layer["inputs"] for layer in self.layers)):
             array[...] = 0
@@ -243,21 +243,21 @@ class State:
 
 
 def _padded(array: np.ndarray, *sizes: int) -> np.ndarray:
-    """Return the array with zeros behind its last axes, up to these sizes."""
+    """Return the array with its last axes padded with zeros to the given sizes."""
     before = array.ndim - len(sizes)
     return np.pad(array, [(0, 0)] * before + [
         (0, size - had) for size, had in zip(sizes, array.shape[before:])])
 
 
 def _padded_gates(array: np.ndarray, width: int, *before: int) -> np.ndarray:
-    """Return the array, whose last axis has gates and filters, with zeros behind both."""
+    """Return an array of gates and filters (last axis), each padded with zeros."""
     halves = array.reshape(*array.shape[:-1], 2, -1)
     return _padded(halves, *before, 2, width).reshape(*halves.shape[:-2 - len(before)], *before,
                                                       2 * width)
 
 
 def padded(weights: Weights) -> Weights:
-    """Return the weights of the same network with widths that are multiples of 32."""
+    """Return the weights, padded with zeros so that the widths are multiples of 32."""
     width, skip = (-(-n // _CHANNELS) * _CHANNELS for n in (weights.width, weights.skip_width))
     channels = weights.channels
     layers = [Layer(y.dilation, _padded_gates(y.taps, width, width), _padded_gates(y.bias, width),
@@ -273,20 +273,20 @@ def padded(weights: Weights) -> Weights:
 
 
 def _aligned(array: np.ndarray) -> np.ndarray:
-    """Return a copy that begins at a cache line."""
+    """Return a copy that is aligned to a cache line."""
     copy = _zeros(*array.shape, dtype=array.dtype)
     copy[...] = array
     return copy
 
 
 class Layout:
-    """How a target stores the weights of a run: as tiles of two registers of columns.
+    """The layout in which a target stores the weights: tiles, two registers of columns wide.
 
     Attributes
     ----------
     gate_order : int [2 width]
-        The order of the gates' columns: a register of gates, then one of the same channels'
-        filters.
+        Order of the gate columns: one register of gates, then one of the filters of the same
+        channels.
     """
 
     def __init__(self, target: str, width: int, int8: bool) -> None:
@@ -300,7 +300,7 @@ class Layout:
     def tiles(self, matrix: np.ndarray, gates: bool = False) -> np.ndarray:
         """Return a layer's matrix [inputs, outputs] as tiles, in the precision of the run.
 
-        In int8, four inputs are side by side, and a tile ends in its columns' scales and sums.
+        In int8, four inputs are adjacent.  Each tile ends with the scales and sums of its columns.
         """
         order = self.gate_order if gates else slice(None)
         if not self._int8:
@@ -314,7 +314,7 @@ class Layout:
             values.sum(axis=0, dtype=np.int32).reshape(-1, tile).view(np.int8)], axis=1))
 
     def network(self, weights: Weights, temperature: float) -> tuple[Arrays, list[Arrays]]:
-        """Return the arrays of the start and the output, and those of each layer."""
+        """Return the arrays of the first and output layers, and those of each residual layer."""
         inverse = np.float32(1 / temperature)
         ends = {"start": self.floats(np.pad(weights.start / 128, [(0, 1), (0, 0)])),
                 "start_bias": weights.start_bias,
@@ -344,7 +344,7 @@ class Layout:
 
 
 def groups(width: int, layers: int, batch: int) -> list[slice]:
-    """Cut a batch into groups of nearly the same size, each for one `Decoder`."""
+    """Split a batch into groups of nearly equal size, one for each `Decoder`."""
     per_clip = sum(2 * dilation(i) for i in range(layers)) * width * 4    # bytes
     n = -(-batch // min(max(_MEMORY // per_clip, 1), _MOST_CLIPS))
     edges = [batch * i // n for i in range(n + 1)]
@@ -352,17 +352,17 @@ def groups(width: int, layers: int, batch: int) -> list[slice]:
 
 
 class Decoder:
-    """The network set up to decode a fixed number of clips side by side.
+    """A network that decodes a fixed number of clips in parallel.
 
-    The threads share every step of a large network.  A small one's steps are too short for that:
-    there each thread decodes clips of its own.
+    In a large network, the threads share every time step.  In a small one, time steps are too short
+    for that, so each thread decodes its own clips.
 
     Parameters
     ----------
     prefix : Path
-        The checkpoint, from `checkpoints.find` or `checkpoints.resolve`.
+        Checkpoint prefix, from `checkpoints.find` or `checkpoints.resolve`.
     batch : int
-        Clips.
+        Number of clips.
     precision : str
         "float32" or "int8".
     temperature : float
@@ -399,13 +399,12 @@ class Decoder:
         ----------
         encodings : float32 [batch, frames, channels]
         uniforms : float [batch, frames * 512]
-            In [0, 1): sample i of clip b is the first code whose cumulative probability reaches
-            `uniforms[b, i]`, as in Magenta's `fastgen.sample_categorical`.  Only the columns
-            [:, first:last] of each frame are read, in order.
+            Numbers in [0, 1).  Sample i of clip b is the first code whose cumulative probability
+            reaches `uniforms[b, i]`, as in Magenta's `fastgen.sample_categorical`.  The
+            columns [:, first:last] are read frame by frame, in order.
         made : uint8 [batch, frames * 512], optional
-            The mu-law codes of the first frames, from an earlier run: only the frames after them
-            are generated.  The last of them, as many as the receptive field covers, run through
-            the network again.
+            Mu-law codes of the first frames, from an earlier run.  Only later frames are
+            generated.  The known frames within the receptive field run through the network again.
 
         Yields
         ------
@@ -433,7 +432,7 @@ class Decoder:
                                          )[:self.batch]
 
     def _condition(self, encodings: np.ndarray) -> None:
-        """Hand the states what the encodings of a frame add to the layers and the output."""
+        """Copy the conditioning terms of an encoding frame into the states."""
         terms, output = self._conditioning(encodings)
         clips = self._sizes.clips
         for i, state in enumerate(self._states):
@@ -449,7 +448,7 @@ class Decoder:
                                      last, known)
                          for state in self._states for thread in range(self._sizes.threads)]:
                 call.result()
-        except BaseException:   # Ctrl-C: the threads that were started must not wait for the rest
+        except BaseException:   # Ctrl-C: started threads must not wait for the others
             for state in self._states:
                 state.arrays["barrier"][2] = 1
             raise

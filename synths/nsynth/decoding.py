@@ -1,8 +1,8 @@
-"""NSynth: sounds to encodings and back, without TensorFlow.
+"""Encode and decode sounds with NSynth, without TensorFlow.
 
-Stands in for `magenta.models.nsynth.wavenet.fastgen`: the same weights, the same arithmetic, and
-with the same random numbers the same samples.  A clip's samples depend on its own encoding and
-random numbers alone, never on its neighbours.
+This module replaces `magenta.models.nsynth.wavenet.fastgen`.  It uses the same weights and the same
+arithmetic, and produces the same samples from the same random numbers.  A clip's samples depend
+only on its own encoding and random numbers, not on the other clips of the batch.
 
 Source: Engel et al., "Neural Audio Synthesis of Musical Notes with WaveNet Autoencoders" (2017);
 Magenta 2.1.4, `magenta/models/nsynth/wavenet/h512_bo16.py`, `fastgen.py`, `masked.py`, and
@@ -27,30 +27,30 @@ from synths.weights import checkpoints
 SAMPLE_RATE = 16000     # Hz
 PRECISIONS = ("auto", "float32", "int8")
 
-# What int8 may lose before `auto` declines it: nats per sample.
+# Largest NLL difference between int8 and float32 at which "auto" chooses int8, in nats per sample.
 TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How to decode, in addition to Magenta's arguments.
+    """Settings for decoding that Magenta does not have.
 
     Parameters
     ----------
     seed : int
-        The same seed gives the same sounds.
+        Seed of the random numbers.  The same seed gives the same sounds.
     streams : sequence of str, optional
         Key of each clip's random-number stream, so that a clip does not depend on the others.
         None: the clip's index.
     temperature : float
-        Below 1 the likely samples become likelier (less noise, less life).
+        Values below 1 make likely samples even likelier: less noise, but duller sounds.
     precision : str
-        "float32", "int8", or "auto": what `choose_precision` chooses on the reference audio, and
-        float32 without any.
+        "float32", "int8" or "auto".  "auto" is the result of `choose_precision` for the
+        reference audio, or float32 if there is none.
     threads : int, optional
-        None: all cores.
+        Number of threads.  None: all cores.
     fade : float
-        Seconds faded in and out at both ends of each file; 0 leaves the samples as Magenta does.
+        Length in seconds of the fade-in and fade-out of each file.  0: no fades, as in Magenta.
     resume : bool
         Skip finished files and continue unfinished ones from their mu-law codes.
     """
@@ -65,7 +65,7 @@ class Decoding:
 
 
 def progress_bar(label: str, samples: int, done: int = 0) -> tqdm:
-    """Return a progress bar in samples; hidden for the first two seconds of work."""
+    """Return a progress bar that counts samples and stays hidden for the first two seconds."""
     quiet = bool(os.environ.get("TQDM_DISABLE")) or None  # None: hidden off a terminal
     return tqdm(desc=label, total=samples, initial=done, unit=" samples", unit_scale=True, delay=2,
                 leave=False, disable=quiet)
@@ -75,7 +75,7 @@ def progress_bar(label: str, samples: int, done: int = 0) -> tqdm:
 
 
 def mu_law(audio: np.ndarray) -> np.ndarray:
-    """Mu-law codes of samples, as `magenta.models.nsynth.utils.mu_law`.
+    """Return the mu-law codes of samples, like `magenta.models.nsynth.utils.mu_law`.
 
     Parameters
     ----------
@@ -85,8 +85,8 @@ def mu_law(audio: np.ndarray) -> np.ndarray:
     Returns
     -------
     int16 array
-        Codes in -128..127.  (Magenta gives a sample of exactly 1 the code 128, which no output of
-        the network stands for; here it is 127.)
+        Mu-law codes in -128..127.  A sample of exactly 1 gets the code 127.  Magenta gives it 128,
+        which the network cannot output.
     """
     return np.clip(_mu_law(audio), -128, 127).astype(np.int16)
 
@@ -98,17 +98,17 @@ def _mu_law(audio: np.ndarray) -> np.ndarray:
 
 
 def inverse_mu_law(codes: np.ndarray) -> np.ndarray:
-    """Samples of mu-law codes, as `magenta.models.nsynth.utils.inv_mu_law_numpy`.
+    """Return the samples of mu-law codes, like `magenta.models.nsynth.utils.inv_mu_law_numpy`.
 
     Parameters
     ----------
     codes : array of integers
-        In -128..127.
+        Mu-law codes in -128..127.
 
     Returns
     -------
     float32 array
-        Samples in -0.979..0.979: the middle of each code's range, and exactly 0 for code 0.
+        Samples in -0.979..0.979: the centre of each code's interval, but exactly 0 for code 0.
     """
     codes = np.asarray(codes)
     y = (codes.astype(np.float32) + np.float32(0.5)) * np.float32(2) / np.float32(256)
@@ -120,22 +120,23 @@ _SAMPLES = inverse_mu_law(np.arange(256) - 128)
 
 
 def draw_uniforms(seed: int, clips: int | Sequence[str], samples: int) -> np.ndarray:
-    """Random numbers for `decode`: a stream for each clip, so that none depends on the others.
+    """Draw the uniform random numbers for `decode`, from a separate stream for each clip.
 
     Parameters
     ----------
     seed : int
-        At least 0.
+        Seed, at least 0.
     clips : int or sequence of str
-        How many clips, told apart by their place; or what each clip is (its identity), so that the
-        same clip has the same numbers in any batch.
+        Number of clips, whose streams are keyed by index; or a key for each clip, which gives a
+        clip the same numbers in any batch.
     samples : int
+        Number of samples per clip.
 
     Returns
     -------
     float64 [clips, samples]
-        In [0, 1); a row depends on `seed` and on its place or identity alone, and a longer row
-        begins with the shorter.
+        Numbers in [0, 1).  A row depends only on `seed` and on the clip's index or key.  With more
+        `samples`, a row starts with the same numbers.
     """
     streams = _streams(seed, clips)
     return np.array([stream.random(samples) for stream in streams]).reshape(len(streams), samples)
@@ -153,13 +154,13 @@ def _streams(seed: int, clips: int | Sequence[int | str]) -> list[np.random.Gene
 
 
 class Uniforms:
-    """The array of `draw_uniforms`, drawn as it is read: its memory does not grow with the clips.
+    """The array of `draw_uniforms`, drawn piece by piece to save memory.
 
     Parameters
     ----------
     seed : int
     clips : int or sequence of int or str
-        As for `draw_uniforms`; or the places of some clips.
+        As for `draw_uniforms`, or the indices of some of the clips.
     """
 
     def __init__(self, seed: int, clips: int | Sequence[int | str]) -> None:
@@ -167,7 +168,7 @@ class Uniforms:
         self._rows = _streams(seed, clips)
 
     def __getitem__(self, places: tuple[slice, slice]) -> np.ndarray:
-        """The columns [:, first:last], none of them before those that were read last."""
+        """Return the columns [:, first:last].  They must follow the columns of earlier reads."""
         first, last = places[1].start, places[1].stop
         for row in self._rows:
             row.bit_generator.advance(first - self._drawn)  # type: ignore[attr-defined]
@@ -180,30 +181,30 @@ class Uniforms:
 
 def encode(wav_data: np.ndarray, checkpoint_path: str | Path | None = None,
            sample_length: int = 64000, *, threads: int | None = None) -> np.ndarray:
-    """Encode sounds, as Magenta's `fastgen.encode`.
+    """Encode sounds, like Magenta's `fastgen.encode`.
 
     Parameters
     ----------
     wav_data : float [batch, samples] or [samples]
-        Mono, 16 kHz, in -1..1.
+        Mono audio at 16 kHz, in -1..1.
     checkpoint_path : str, Path or None
-        A checkpoint of NSynth: whatever `checkpoints.find` takes.
+        NSynth checkpoint, in any form that `checkpoints.find` accepts.
     sample_length : int
-        At most this many samples are encoded; rounded down to a multiple of 512.
+        Maximum number of samples to encode, rounded down to a multiple of 512.
     threads : int, optional
-        None: all cores.
+        Number of threads.  None: all cores.
 
     Returns
     -------
     float32 [batch, frames, channels]
-        One vector (16 channels in the official weights) for each 512 samples.
+        One vector (16 channels in the official weights) for every 512 samples.
 
     Raises
     ------
     InputError
-        The audio has another shape, is shorter than 512 samples, or is not finite.
+        If the audio has another shape, is shorter than 512 samples, or is not finite.
     CheckpointError
-        The checkpoint cannot be used.
+        If the checkpoint cannot be used.
     """
     from synths.nsynth import wavenet_encoder
 
@@ -238,7 +239,7 @@ def _check_audio(wav_data: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Block:
-    """A stretch of sound that `decode_blocks` has finished."""
+    """A block of audio that `decode_blocks` has finished."""
 
     clips: slice                # rows of the batch
     samples: slice
@@ -246,27 +247,27 @@ class Block:
 
     @property
     def audio(self) -> np.ndarray:
-        """The sound, float32 [clips, samples]."""
+        """The audio, float32 [clips, samples]."""
         return sound_of(self.codes)
 
 
 def sound_of(codes: np.ndarray) -> np.ndarray:
-    """Samples, float32, of mu-law codes counted from 0."""
+    """Return the float32 samples of mu-law codes in 0..255."""
     return _SAMPLES[codes]
 
 
 def decode_blocks(encodings: np.ndarray, checkpoint_path: str | Path | None,
                   uniforms: np.ndarray, precision: str = "float32", *, temperature: float = 1.0,
                   threads: int | None = None) -> Iterator[Block]:
-    """As `decode`, a block of 512 samples of some clips at a time.
+    """Decode like `decode`, but yield blocks of 512 samples of some of the clips.
 
-    Arguments are checked at once; the sound is made as the iterator is read.  Large batches are cut
-    into groups of clips, decoded one after the other.
+    The arguments are checked at once, but the audio is generated as the iterator is read.  Large
+    batches are split into groups of clips, which are decoded one after the other.
 
     Yields
     ------
     Block
-        In order of time within each group of clips.
+        The blocks of each group of clips, in order of time.
     """
     encodings = check_encodings(encodings)
     uniforms = _check_uniforms(uniforms, encodings)
@@ -277,21 +278,21 @@ def decode_blocks(encodings: np.ndarray, checkpoint_path: str | Path | None,
 def stream(encodings: np.ndarray, checkpoint_path: str | Path | None,
            uniforms: Callable[[slice], np.ndarray | Uniforms], precision: str, temperature: float,
            threads: int | None, made: np.ndarray | None = None) -> Iterator[Block]:
-    """As `decode_blocks`, for encodings that are checked.
+    """Decode like `decode_blocks`, but take encodings that have been checked already.
 
     Parameters
     ----------
     encodings, checkpoint_path, precision, temperature, threads
         As for `decode_blocks`.
     uniforms : callable
-        Takes a group of clips; returns its random numbers.
+        Function that takes a group of clips and returns its random numbers.
     made : uint8 [clips, frames * 512], optional
-        Mu-law codes of the clips' beginnings: the blocks after them are yielded.
+        Mu-law codes of the first frames of all clips.  Only the blocks after them are yielded.
 
     Raises
     ------
     InputError
-        An argument's value is not as above.
+        If an argument is not as described above.
     """
     if precision not in PRECISIONS[1:]:
         raise InputError(f"The precision must be float32 or int8, not {precision!r}.")
@@ -329,34 +330,34 @@ def decode(encodings: np.ndarray, checkpoint_path: str | Path | None, uniforms: 
     Parameters
     ----------
     encodings : float [batch, frames, channels] or [frames, channels]
-        From `encode`, or mixes of such.
+        Encodings from `encode`, or mixes of them.
     checkpoint_path : str, Path or None
-        A checkpoint of NSynth: whatever `checkpoints.find` takes.
+        NSynth checkpoint, in any form that `checkpoints.find` accepts.
     uniforms : float [batch, frames * 512]
-        Random numbers in [0, 1) that choose the samples, such as `draw_uniforms` gives.
+        Random numbers in [0, 1) that choose the samples, for example from `draw_uniforms`.
     precision : str
-        "float32": Magenta's samples, as far as float32 goes (where a random number comes within
-        about 1e-6 of the edge between two codes, rounding decides, here as there, and from that
-        sample on two runs of the two programs may differ).  "int8": several times faster on large
-        networks.  "auto": see `choose_precision`; float32 where there is no `reference_audio`.
+        "float32" gives Magenta's samples, up to rounding.  If a random number is within about 1e-6
+        of the boundary between two codes, rounding decides, and later samples may differ.  "int8"
+        is several times as fast on large networks.  "auto" chooses with `choose_precision`, or
+        uses float32 if there is no `reference_audio`.
     temperature : float
-        Below 1 the likely samples become likelier (less noise, less life).
+        Values below 1 make likely samples even likelier: less noise, but duller sounds.
     threads : int, optional
-        None: all cores.
+        Number of threads.  None: all cores.
     reference_audio : float [batch, samples], optional
-        The sounds that were encoded, for "auto" to judge by.
+        The sounds that were encoded, on which "auto" compares int8 with float32.
 
     Returns
     -------
     float32 [batch, frames * 512]
-        16 kHz, in -0.979..0.979.
+        Audio at 16 kHz, in -0.979..0.979.
 
     Raises
     ------
     InputError
-        An argument's shape or values are not as above.
+        If the shape or values of an argument are not as described above.
     CheckpointError
-        The checkpoint cannot be used.
+        If the checkpoint cannot be used.
     """
     encodings = check_encodings(encodings)
     uniforms = _check_uniforms(uniforms, encodings)
@@ -377,7 +378,7 @@ def check_encodings(encodings: np.ndarray) -> np.ndarray:
     Raises
     ------
     InputError
-        They are of another shape, or not finite.
+        If they have another shape or are not finite.
     """
     try:
         encodings = np.asarray(encodings, np.float32)
@@ -421,7 +422,7 @@ def _threads(threads: int | None) -> int:
 
 @dataclass(frozen=True)
 class Choice:
-    """What `choose_precision` found."""
+    """The result of `choose_precision`."""
 
     precision: str                  # "float32" or "int8"
     reason: str                     # a sentence
@@ -431,10 +432,10 @@ class Choice:
 
 def choose_precision(wav_data: np.ndarray, checkpoint_path: str | Path | None, *,
                      threads: int | None = None, samples: int = 2048) -> Choice:
-    """The precision for decoding sounds: int8 only where it proves itself on them.
+    """Choose int8 for decoding sounds if it is about as accurate as float32 on them.
 
-    The loudest stretch of every sound is scored under its own encoding (see `nll`) in both
-    precisions; int8 is chosen if the means differ by at most `TOLERANCE` nats per sample.
+    The NLL of the loudest section of every sound is computed in both precisions (see `nll`).  If
+    the means differ by at most `TOLERANCE` nats per sample, int8 is chosen.
 
     Parameters
     ----------
@@ -443,7 +444,7 @@ def choose_precision(wav_data: np.ndarray, checkpoint_path: str | Path | None, *
     checkpoint_path : str, Path or None
     threads : int, optional
     samples : int
-        The length of a stretch, rounded up to a multiple of 512.
+        Length of a section, rounded up to a multiple of 512.
     """
     wav_data = _check_audio(wav_data)
     prefix = checkpoints.find(checkpoint_path, "nsynth")
@@ -469,12 +470,12 @@ def choose_precision(wav_data: np.ndarray, checkpoint_path: str | Path | None, *
 
 
 def settle(precision: str, checkpoint_path, reference_audio, threads) -> str:
-    """What "auto" stands for: see `choose_precision`.
+    """Return the precision to use, after resolving "auto" with `choose_precision`.
 
     Raises
     ------
     InputError
-        There is no such precision.
+        If there is no such precision.
     """
     if precision not in PRECISIONS:
         raise InputError(f"The precision must be {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}, "
@@ -490,28 +491,28 @@ def nll(wav_data: np.ndarray, checkpoint_path: str | Path | None, precision: str
         threads: int | None = None) -> np.ndarray:
     """Return the negative log-likelihood (NLL) of sounds, given their own encodings.
 
-    Teacher forced: every sample is predicted from the true samples before it.
+    The network is teacher-forced: it predicts every sample from the true samples before it.
 
     Parameters
     ----------
     wav_data : float [batch, samples] or [samples]
-        Mono, 16 kHz, in -1..1; trimmed to a multiple of 512 samples.
+        Mono audio at 16 kHz, in -1..1, trimmed to a multiple of 512 samples.
     checkpoint_path : str, Path or None
-        A checkpoint of NSynth: whatever `checkpoints.find` takes.
+        NSynth checkpoint, in any form that `checkpoints.find` accepts.
     precision : str
-        "float32" or "int8", for the decoder.
+        Precision of the decoder: "float32" or "int8".
     threads : int, optional
-        None: all cores.
+        Number of threads.  None: all cores.
 
     Returns
     -------
     float64 [batch]
-        Mean nats per sample; guessing evenly among 256 codes would give ln 256 = 5.545.
+        Mean NLL in nats per sample.  The uniform baseline is ln 256 = 5.545.
 
     Raises
     ------
     InputError
-        An argument's value is not as above.
+        If an argument is not as described above.
     """
     wav_data = _check_audio(wav_data)
     if precision not in PRECISIONS[1:]:

@@ -1,7 +1,8 @@
-"""Magenta's own NSynth behind the functions of `synths.nsynth.fastgen`.
+"""Magenta's own NSynth, with the interface of `synths.nsynth.fastgen`.
 
-`magenta.models.nsynth.wavenet.fastgen` computes everything.  Magenta's source holds the sizes of
-the official network; here they are read from the checkpoint, so that the bundled model plays too.
+`magenta.models.nsynth.wavenet.fastgen` does all the computation.  Magenta's source hard-codes the
+sizes of the official network.  Here they are read from the checkpoint, so that the bundled model
+works too.
 """
 
 from __future__ import annotations
@@ -51,19 +52,20 @@ def synthesize(encodings: np.ndarray, save_paths: Sequence[str | Path],
     Parameters
     ----------
     encodings, save_paths, checkpoint_path, samples_per_save, decoding
-        As for `synths.nsynth.synthesize`.  The same seed and streams draw the same numbers.
+        As for `synths.nsynth.synthesize`.  The same seed and streams give the same random numbers.
     reference_audio
         Not used: Magenta decodes in float32.
 
     Raises
     ------
     InputError
-        If `decoding` asks for what Magenta cannot do: a temperature, int8, threads or resuming.
+        If `decoding` has a setting that Magenta does not support: a temperature, int8, threads or
+        resuming.
 
     Notes
     -----
-    Magenta writes 32-bit files that are silent at first.  They are written into a temporary
-    folder, converted to 16 bits, and then take their names.
+    Magenta writes 32-bit files that are silent at first.  They are written to a temporary folder,
+    converted to 16 bits and then moved to `save_paths`.
     """
     import soundfile
 
@@ -104,7 +106,7 @@ def _fastgen(prefix: Path) -> Iterator:
 
 
 def _sizes(prefix: Path) -> dict[str, int]:
-    """Return the numbers that Magenta's configurations have in their source, of a checkpoint."""
+    """Return the network sizes of a checkpoint, which Magenta's configurations hard-code."""
     shapes = checkpoints.shapes(prefix)
 
     def layers(scope: str) -> int:
@@ -118,7 +120,7 @@ def _sizes(prefix: Path) -> dict[str, int]:
 
 
 def _resized(function: Callable, sizes: dict[str, int]) -> Callable:
-    """Return one of Magenta's functions with other sizes in place of the numbers in its source."""
+    """Return a copy of one of Magenta's functions with its hard-coded sizes replaced."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):

@@ -1,4 +1,4 @@
-"""Mixing weights, and one sound that becomes another over time."""
+"""Mixing weights, and the crossfade from one sound to another over time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def crossfade(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     Returns
     -------
     float32 [frames, 16]
-        The weights are the halves of a Hann window, as in the NSynth notebook; they sum to one.
+        Mix with the halves of a Hann window as weights, as in the NSynth notebook; they sum to 1.
     """
     weight = 0.5 - 0.5 * np.cos(np.linspace(0, np.pi, len(first), dtype=np.float32))[:, None]
     return (1 - weight) * first + weight * second

@@ -1,6 +1,6 @@
-"""Sounds of encodings as files; what was made of a clip that is not finished is kept beside it.
+"""Decode encodings into files, and keep unfinished clips so that a later run can resume them.
 
-Memory holds the codes of the clips that are being decoded, and no others.
+Only the mu-law codes of the clips that are being decoded are held in memory.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from synths.weights import checkpoints
 _MAGIC = b"NSynth codes 1\n\0"
 _HEADER = len(_MAGIC) + hashlib.sha256().digest_size
 _RECORD = HOP_LENGTH + 4    # bytes: a frame's codes and their checksum
-# Clips that differ by no more frames than these go on together, from the least of them.
+# Clips whose progress differs by at most this many frames resume together, from the earliest.
 _TOGETHER = 16
 
 
@@ -38,37 +38,36 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
                checkpoint_path: str | Path | None = None, samples_per_save: int = 10000, *,
                decoding: Decoding = Decoding(), reference_audio: np.ndarray | None = None,
                ) -> None:
-    """Decode encodings into WAV files, as Magenta's `fastgen.synthesize`: 16-bit PCM, 16 kHz.
+    """Decode encodings into 16-bit WAV files at 16 kHz, like Magenta's `fastgen.synthesize`.
 
-    A clip that is not finished is saved under a name that says so (`partial_path`), as long as what
-    has been made of it: first after `samples_per_save` samples, then after every as many more (of a
-    long clip, a quarter more), and when interrupted (KeyboardInterrupt).  Its codes are kept beside
-    it (`codes_path`, 16 kB for each second), frame by frame, so that a later call can go on where
-    this one was stopped or killed.  Both go when the clip takes its own name.  (Magenta writes
-    files of full length and silence from the start.)
+    The samples generated so far of an unfinished clip are saved to `partial_path`.  This happens
+    after every `samples_per_save` samples (in a long clip, whenever it has grown by a quarter), and
+    after a KeyboardInterrupt.  The mu-law codes are saved frame by frame to `codes_path`, 16 kB per
+    second, so that a later call can resume.  Both files are removed when the clip is finished.
+    Magenta, in contrast, starts with silent files of full length.
 
     Parameters
     ----------
     encodings : float [batch, frames, channels] or [frames, channels]
     save_paths : iterable of str or Path
-        One file for each clip; its folder must exist.
+        One file for each clip.  The folders must exist.
     checkpoint_path : str, Path or None
-        A checkpoint of NSynth: whatever `checkpoints.find` takes.
+        NSynth checkpoint, in any form that `checkpoints.find` accepts.
     samples_per_save : int
-        How often a clip that is not finished is saved; at least 512 in effect.
+        Number of samples between two saves of an unfinished clip.  Values below 512 act like 512.
     decoding : Decoding
         Seed, random streams, temperature, precision, threads, fade and resume.  A resumed call
         gives the same files as an uninterrupted one.
     reference_audio : float [sounds, samples], optional
-        The sounds that were encoded, on which the precision "auto" tries int8.
+        The sounds that were encoded, on which the precision "auto" compares int8 with float32.
 
     Raises
     ------
     InputError
-        As for `decode`; or the paths are not as many as the encodings, or not all different; or a
-        file cannot be written.
+        As for `decode`.  Also if there is not one path per encoding, if two paths are equal, or if
+        a folder does not exist.
     CheckpointError
-        The checkpoint cannot be used.
+        If the checkpoint cannot be used.
     """
     encodings = check_encodings(encodings)
     paths = _checked_paths(save_paths, len(encodings))
@@ -100,7 +99,7 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
             functools.partial(numbers, together),
             precision, decoding.temperature, decoding.threads,
             np.stack([clips[i].codes[:made] for i in together]) if made else None)))
-    for i, clip in enumerate(clips):    # all that can be wrong has been seen
+    for i, clip in enumerate(clips):    # all arguments are checked by now
         clip.begin(new=i in todo and not clip.kept)
     done = length * (len(clips) - len(todo)) + sum(
         min(clip.kept for clip in rows) * len(rows) for rows, _ in runs)
@@ -118,7 +117,7 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
 
 
 def _checked_paths(save_paths: Iterable[str | Path], clips: int) -> list[Path]:
-    """One path for each clip, all different, in folders that are there."""
+    """Return the paths, one per clip, after checking that they differ and their folders exist."""
     if isinstance(save_paths, (str, Path)):
         save_paths = [save_paths]
     paths = [Path(path) for path in save_paths]
@@ -134,7 +133,7 @@ def _checked_paths(save_paths: Iterable[str | Path], clips: int) -> list[Path]:
 
 
 def _groups(kept: Sequence[int]) -> Iterator[list[int]]:
-    """Clips of which about as much is kept: those that went side by side go on side by side."""
+    """Yield groups of clips with about the same number of saved samples, to resume together."""
     group: list[int] = []
     for i in sorted(range(len(kept)), key=lambda i: kept[i]):
         if group and (kept[i] - kept[group[0]] > _TOGETHER * HOP_LENGTH
@@ -147,14 +146,14 @@ def _groups(kept: Sequence[int]) -> Iterator[list[int]]:
 
 
 class _Clip:
-    """A clip on its way to its file.
+    """A clip that is being decoded, and its files.
 
     Attributes
     ----------
     kept : int
-        Samples whose codes are on disk.
-    codes : uint8 [samples] or None
-        Those made so far, in memory from the first to the last.
+        Number of samples whose codes are on disk.
+    codes : uint8 [samples]
+        Mu-law codes in memory, from the first generated frame until the clip is finished.
     """
 
     def __init__(self, path: Path, length: int, fade: float, every: int, made_of: list) -> None:
@@ -170,7 +169,7 @@ class _Clip:
         self.codes: np.ndarray = np.zeros(0, np.uint8)
 
     def load(self) -> None:
-        """Read what an earlier call has kept, up to where it is whole."""
+        """Read the codes that an earlier call saved, up to the first damaged frame."""
         try:
             data = codes_path(self._path).read_bytes()
         except OSError:
@@ -188,7 +187,7 @@ class _Clip:
         self.kept = self._made = len(self.codes)
 
     def begin(self, new: bool) -> None:
-        """Remove what is of no use: of a new clip all, of another what is not whole."""
+        """Remove the files of earlier calls; of a resumed clip, only the damaged frames."""
         if not self.kept:
             partial_path(self._path).unlink(missing_ok=True)
             codes_path(self._path).unlink(missing_ok=True)
@@ -202,7 +201,7 @@ class _Clip:
                                        self.codes[first:first + HOP_LENGTH].tobytes()))
 
     def add(self, first: int, codes: np.ndarray) -> None:
-        """Take the next frame; save what is due."""
+        """Add the next frame, and save the clip if it is time to."""
         if len(self.codes) != self._length:
             self.codes = np.concatenate([self.codes,
                                          np.zeros(self._length - len(self.codes), np.uint8)])
@@ -223,7 +222,7 @@ class _Clip:
                 self.save()
 
     def save(self) -> None:
-        """Save what is made of a clip that is not finished, under a name that says so."""
+        """Save the samples generated so far to `partial_path`."""
         if self._saved < self._made < self._length:
             files.write_wav(partial_path(self._path),
                             faded(sound_of(self.codes[:self._made]), self._fade))
@@ -241,18 +240,18 @@ def _record(frame: int, codes: bytes) -> bytes:
 
 
 def partial_path(path: str | Path) -> Path:
-    """Return the file of a clip that is not finished: bass.partial.wav for bass.wav."""
+    """Return the path of an unfinished clip: bass.partial.wav for bass.wav."""
     path = Path(path)
     return path.with_name(f"{path.stem}.partial{path.suffix}")
 
 
 def codes_path(path: str | Path) -> Path:
-    """Return the file of the codes that are made of a clip: bass.partial.codes for bass.wav."""
+    """Return the path of an unfinished clip's mu-law codes: bass.partial.codes for bass.wav."""
     return partial_path(path).with_suffix(".codes")
 
 
 def faded(audio: np.ndarray, seconds: float) -> np.ndarray:
-    """A copy with `seconds` (at most half of it) faded in at the beginning and out at the end."""
+    """Return a copy with a fade-in and a fade-out of `seconds`, at most half of the audio each."""
     audio, length = audio.copy(), min(round(seconds * SAMPLE_RATE), audio.size // 2)
     ramp = np.arange(length, dtype=np.float32) / max(1, length)
     audio[:length] *= ramp

@@ -1,9 +1,9 @@
-"""The network of NSynth's decoder on XNNPACK, to score given samples.
+"""NSynth's decoder network on XNNPACK, which computes the likelihood of given samples.
 
 The network is Magenta's `h512_bo16.FastGenerationConfig` (Engel et al., "Neural Audio Synthesis
 of Musical Notes with WaveNet Autoencoders", 2017), for any widths and number of layers.
-`synths.nsynth.decoder` computes the same network step by step; in int8, both quantise every row of
-activations and every output channel of the weights with a scale of its own.
+`synths.nsynth.decoder` computes the same network step by step.  In int8, both use a separate scale
+for every row of activations and for every output channel of the weights.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from synths.nsynth.wavenet_variables import GROUP, HOP_LENGTH, Layer, Weights, l
 
 def _product(graph: Graph, x: Tensor, matrix: np.ndarray, bias: np.ndarray | None,
              precision: str) -> Tensor:
-    """Return `x @ matrix + bias`, one of the products that take the network's time."""
+    """Return `x @ matrix + bias`, one of the products that take most of the time."""
     if precision == "int8":
         matrix, scale = quantise(matrix)
         return graph.fully_connected(x, matrix, bias, scale=scale)
@@ -27,7 +27,7 @@ def _product(graph: Graph, x: Tensor, matrix: np.ndarray, bias: np.ndarray | Non
 
 
 def _gated(graph: Graph, gates: Tensor) -> Tensor:
-    """Return the gated activation units; `activation` in decoder.c is the same."""
+    """Return the gated activation units, like `activation` in decoder.c."""
     gate, filter = graph.split(gates, 2)
     return graph.multiply(graph.sigmoid(gate), graph.tanh(filter))
 
@@ -36,7 +36,7 @@ def _probabilities(graph: Graph, weights: Weights, start: Tensor, gated: list[Te
                    condition: Tensor, precision: str) -> Tensor:
     """Return the probabilities of the 256 codes.
 
-    The skips of GROUP layers are one product over their activations side by side.
+    The skip outputs of GROUP layers are one product over their concatenated activations.
     """
     skips = graph.fully_connected(start, weights.skip_start, weights.skip_start_bias)
     for i in range(0, len(gated), GROUP):
@@ -62,9 +62,9 @@ def _gates(graph: Graph, layer: Layer, line: Tensor, x: Tensor, condition: Tenso
 
 
 class Scorer:
-    """The network set up to compute how likely given samples are, a frame at a time.
+    """A network that computes the NLL of given samples, frame by frame.
 
-    The products are the decoder's own, row for row, so int8 loses here what it loses there.
+    It computes the same products as the decoder, so int8 has the same rounding errors here.
     """
 
     def __init__(self, prefix: Path, precision: str = "float32", threads: int = 1) -> None:
@@ -92,7 +92,7 @@ class Scorer:
         self._runner = Runner(model, threads)
 
     def nll(self, codes: np.ndarray, encoding: np.ndarray) -> np.ndarray:
-        """Return the negative log probability of every sample, given all samples before it.
+        """Return the NLL of every sample, given all samples before it.
 
         Parameters
         ----------
@@ -103,7 +103,7 @@ class Scorer:
         Returns
         -------
         float64 [frames * 512]
-            In nats.
+            NLL in nats.
         """
         recent, output_condition, *rest = self._runner.inputs
         probabilities, *new = self._runner.outputs
@@ -123,6 +123,6 @@ class Scorer:
             for memory, update in zip(old, new):
                 memory[:] = update
             chosen = probabilities[np.arange(HOP_LENGTH), codes[now]].astype(np.float64)
-            # The smallest float32 stands for probabilities that round to zero.
+            # The smallest float32 replaces probabilities that round to zero.
             result[now] = -np.log(np.maximum(chosen, np.finfo(np.float32).tiny))
         return result

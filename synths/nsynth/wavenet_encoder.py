@@ -1,8 +1,8 @@
-"""The encoder of NSynth's WaveNet autoencoder: from mu-law samples to encodings.
+"""The encoder of NSynth's WaveNet autoencoder, which turns mu-law samples into encodings.
 
 The network is the "non-causal temporal encoder" of Magenta's `h512_bo16.Config`, for any widths
-and number of layers.  Long sounds go through it in overlapping chunks; the overlap is all that
-the network sees to either side, so the result is that of the whole.
+and number of layers.  Long sounds are encoded in overlapping chunks.  The overlap covers the
+receptive field, so the result is the same as for the whole sound.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from synths.nsynth.wavenet_variables import (
 )
 from synths.weights import checkpoints
 
-_CHUNK_FRAMES = 32      # kept of each chunk
+_CHUNK_FRAMES = 32      # frames kept of each chunk
 
 
 @dataclass
@@ -42,14 +42,14 @@ class Encoder:
             y = graph.conv2d(graph.relu(x), kernel, bias, dilation=(1, dilation(i)),
                              activation="relu")
             x = graph.add(x, graph.conv2d(y, res, res_bias))
-        # The mean over a frame and the last layer, which is linear, change places.
+        # The mean over a frame comes before the last layer, which is linear.
         x = graph.reshape(x, [1, frames, HOP_LENGTH, x.shape[-1]])
         x = graph.mean(x, [2])
         graph.output(graph.conv2d(x, *self.bottleneck))
         return graph.build()
 
     def _network(self, frames: int, threads: int) -> Callable[[np.ndarray], np.ndarray]:
-        """From samples [frames * 512] to encodings [frames, channels]."""
+        """Return a function from samples [frames * 512] to encodings [frames, channels]."""
         runner = Runner(self._graph(frames), threads)
 
         def run(samples: np.ndarray) -> np.ndarray:
@@ -60,13 +60,13 @@ class Encoder:
 
     @property
     def _overlap(self) -> int:
-        """Frames that the network sees to either side of a frame."""
+        """The frames of the receptive field on either side of a frame."""
         samples = 1 + sum(dilation(i) for i in range(len(self.layers)))
         return -(-samples // HOP_LENGTH)
 
     def encode(self, samples: np.ndarray, threads: int,
                bar: tqdm) -> np.ndarray:
-        """From mu-law samples [batch, frames * 512] to encodings [batch, frames, channels]."""
+        """Return the encodings [batch, frames, channels] of samples [batch, frames * 512]."""
         batch, length = samples.shape
         frames = length // HOP_LENGTH
         overlap = self._overlap
@@ -93,12 +93,12 @@ def load(prefix: Path) -> Encoder:
     Parameters
     ----------
     prefix : Path
-        From `checkpoints.find` or `checkpoints.resolve`.
+        Checkpoint prefix, from `checkpoints.find` or `checkpoints.resolve`.
 
     Raises
     ------
     CheckpointError
-        A variable is missing or its shape does not fit the others'.
+        If a variable is missing or its shape does not match the others.
     """
     shapes = checkpoints.shapes(prefix)
     n_layers = max(count_layers(shapes, "ae_dilatedconv_"), 1)

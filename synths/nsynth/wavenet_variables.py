@@ -1,6 +1,6 @@
-"""The variables of NSynth's WaveNet autoencoder, and what its networks are called by.
+"""The variables and constants of NSynth's WaveNet autoencoder.
 
-Read as Magenta's `fastgen` does it: the variables themselves, not their moving averages.
+Like Magenta's `fastgen`, this module reads the variables themselves, not their moving averages.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from synths import CheckpointError
 from synths.weights import checkpoints
 
 HOP_LENGTH = 512    # samples per frame of an encoding
-STAGES = 10         # dilations 1, 2, ... 512, over and over
+STAGES = 10         # dilations 1, 2, ... 512, repeated
 CODES = 256         # mu-law codes 0..255 stand for -128..127
 GROUP = 5           # layers whose skips are one product in int8: as many as XNNPACK concatenates
 # Up to this width a network is small: its steps are too short to share among threads.
@@ -71,12 +71,14 @@ class Weights:
 
 
 def sizes(prefix: Path) -> tuple[int, int, int]:
-    """Width, layers and channels of the encoding of a checkpoint's decoder, all shapes checked.
+    """Return the width, the number of layers and the encoding channels of a checkpoint's decoder.
+
+    All shapes are checked.
 
     Raises
     ------
     CheckpointError
-        A variable is missing or its shape does not fit the others'.
+        If a variable is missing or its shape does not match the others.
     """
     shapes = checkpoints.shapes(prefix)
     check_layers(prefix, shapes, _expected(shapes))
@@ -85,7 +87,7 @@ def sizes(prefix: Path) -> tuple[int, int, int]:
 
 
 def _expected(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """The shapes that the decoder's kernels must have, by layer."""
+    """Return the shapes that the decoder's kernels must have, by layer."""
     width, skip, channels = (shapes[name][axis] if len(shapes.get(name, ())) == 4 else 0
                              for name, axis in (("startconv/W", 3), ("skip_start/W", 3),
                                                 ("cond_map_out1/W", 2)))
@@ -101,12 +103,12 @@ def _expected(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...
 
 
 def dilation(layer: int) -> int:
-    """Of a layer, counted from 0, in steps."""
+    """Return the dilation of a layer (counted from 0) in time steps."""
     return 2 ** (layer % STAGES)
 
 
 def context_frames(layers: int) -> int:
-    """Return the frames that the receptive field of so many layers covers."""
+    """Return the number of frames that the receptive field of `layers` layers covers."""
     return -(-(2 + sum(2 * dilation(layer) for layer in range(layers))) // HOP_LENGTH)
 
 
@@ -118,12 +120,12 @@ def load(prefix: Path) -> Weights:
     Parameters
     ----------
     prefix : Path
-        From `checkpoints.find` or `checkpoints.resolve`.
+        Checkpoint prefix, from `checkpoints.find` or `checkpoints.resolve`.
 
     Raises
     ------
     CheckpointError
-        A variable is missing or its shape does not fit the others'.
+        If a variable is missing or its shape does not match the others.
     """
     shapes = checkpoints.shapes(prefix)
     variables = read_layers(prefix, shapes, _expected(shapes))
@@ -144,7 +146,7 @@ def load(prefix: Path) -> Weights:
 
 
 def count_layers(shapes: Mapping[str, tuple[int, ...]], scope: str) -> int:
-    """How many layers `<scope>1`, `<scope>2`, ... a checkpoint has."""
+    """Count the layers `<scope>1`, `<scope>2`, ... of a checkpoint."""
     n = 0
     while f"{scope}{n + 1}/W" in shapes:
         n += 1
@@ -153,12 +155,12 @@ def count_layers(shapes: Mapping[str, tuple[int, ...]], scope: str) -> int:
 
 def check_layers(prefix: Path, shapes: Mapping[str, tuple[int, ...]],
                  expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Compare shapes of variables with those expected of kernels, by layer.
+    """Check that the variables of each layer have the expected shapes.
 
     Raises
     ------
     CheckpointError
-        A variable is missing, or has another shape.
+        If a variable is missing or has another shape.
     """
     for name, kernel in expected.items():
         for variable, shape in ((f"{name}/W", kernel), (f"{name}/biases", kernel[-1:])):
@@ -174,7 +176,7 @@ def check_layers(prefix: Path, shapes: Mapping[str, tuple[int, ...]],
 def read_layers(prefix: Path, shapes: Mapping[str, tuple[int, ...]],
                 expected: Mapping[str, tuple[int, ...]],
                 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Kernels and biases by layer, after `check_layers`."""
+    """Check the layers with `check_layers`, and return their kernels and biases."""
     check_layers(prefix, shapes, expected)
     arrays = checkpoints.read(prefix, [f"{name}/{part}" for name in expected
                                        for part in ("W", "biases")])
@@ -182,7 +184,7 @@ def read_layers(prefix: Path, shapes: Mapping[str, tuple[int, ...]],
 
 
 def quantise(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A matrix [inputs, outputs] as int8 and one scale for each output channel."""
+    """Return a matrix [inputs, outputs] as int8, and one scale for each output channel."""
     scale = np.abs(matrix).max(axis=0) / np.float32(127)
     scale[scale == 0] = 1
     return np.rint(matrix / scale).astype(np.int8), scale

@@ -1,7 +1,7 @@
 """Load model weights, by name or path, as arrays.
 
-Behind it are `names` (the models that have a name), `paths` (finds checkpoints), `tensor_bundle`
-(TensorFlow's format), `schema` (what a model's files must hold) and `downloads`.
+This module combines `names` (the known models), `paths` (finding checkpoints), `tensor_bundle`
+(TensorFlow's format), `schema` (the variables and settings of a model) and `downloads`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["CHECKPOINTS", "CHECKPOINTS_DIR", "Checkpoint", "check", "describe", 
 
 
 def download(name: str, target_dir: str | Path | None = None) -> Path:
-    """Download an official model, unless it is there, and return its prefix.
+    """Download an official model if it is missing, and return its prefix.
 
-    Parameters and errors are those of `downloads.fetch_weights`.
+    The parameters and errors are those of `downloads.fetch_weights`.
     """
-    from synths.weights import downloads  # a tenth of a second that only a download needs
+    from synths.weights import downloads  # takes a tenth of a second, so import it only here
 
     return downloads.fetch_weights(name, target_dir)
 
@@ -36,11 +36,11 @@ def describe(prefix: str | Path, model: str,
     Parameters
     ----------
     prefix : Path
-        As `find` returns it.
+        Checkpoint prefix, from `find`.
     model : str
         "nsynth" or "gansynth".
     target_dir : str or Path, optional
-        Holds the downloads.  None: the folder `checkpoints` of this project.
+        Folder of the downloads.  None: the folder `checkpoints` of this project.
     """
     prefix = Path(prefix)
     parameters = {name.removesuffix(schema.AVERAGE): math.prod(shape)
@@ -54,7 +54,7 @@ def describe(prefix: str | Path, model: str,
 
 
 def name_of(prefix: str | Path, target_dir: str | Path | None = None) -> str | None:
-    """Return the name of a bundled or downloaded model, by its folder; None of others.
+    """Return the name of a bundled or downloaded model; None for other checkpoints.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Download files and models.
 
-A file takes its name once it is complete and verified.  Set the environment variable
-`SYNTHS_MIRROR` to the base address of a mirror, such as `http://127.0.0.1:8000`, to download
-everything from there: the path of each address stays.
+A file gets its final name only when it is complete and verified.  To download everything from a
+mirror, set the environment variable `SYNTHS_MIRROR` to its base address, such as
+`http://127.0.0.1:8000`.  The path of each URL stays the same.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from synths.weights import names, schema
 from synths.weights.paths import resolve
 from synths.weights.tensor_bundle import check
 
-# The book's four sounds, in its public repository, with their SHA-256.
+# The book's four sounds in its public repository, and their SHA-256 digests.
 BOOK_URL = ("https://raw.githubusercontent.com/PacktPublishing/"
             "hands-on-music-generation-with-magenta/master/Chapter05/sounds/")
 BOOK_SOUNDS = {
@@ -45,30 +45,30 @@ BOOK_SOUNDS = {
     "427567__maria-mannone__flute__crop.wav":
         "c87f0759b8593abc7ed2d1c0829d4be61e4cf45951529ba7831561cb012f3955",
 }
-_PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before each further try
-_TRY_AGAIN = (408, 416, 429)  # client errors (RFC 9110) after which another try can succeed
+_PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before each retry
+_TRY_AGAIN = (408, 416, 429)  # client errors (RFC 9110) after which a retry can succeed
 
 
 def fetch(url: str, target: str | Path, sha256: str | None = None, timeout: float = 30) -> Path:
-    """Download one file, or continue a download that was cut.
+    """Download one file, or resume an interrupted download.
 
-    The bytes go to `<target>.part`.  The complete file is verified by `sha256`, otherwise by the
-    `x-goog-hash` that Google Cloud Storage sends, and then takes its name.
+    The bytes are written to `<target>.part`.  The complete file is verified against `sha256`, or
+    against the `x-goog-hash` header of Google Cloud Storage, and then renamed to `target`.
 
     Parameters
     ----------
     url : str
     target : str or Path
-        A complete file of this name is kept.
+        Output file.  If it is complete already, it is kept.
     sha256 : str, optional
-        In hexadecimal.
+        Expected digest in hexadecimal.
     timeout : float
-        Seconds without an answer after which a connection counts as lost.
+        Time in seconds without an answer after which the connection counts as lost.
 
     Raises
     ------
     InputError
-        If the server cannot be reached, does not have the file, or sends another one.
+        If the server cannot be reached, does not have the file, or sends a different one.
     """
     target, part = Path(target), Path(f"{target}.part")
     if target.is_file() and not _mismatch(target, sha256, []):
@@ -84,7 +84,7 @@ def fetch(url: str, target: str | Path, sha256: str | None = None, timeout: floa
             code = getattr(error, "code", 500)
             if code == 416:  # the part is longer than the file
                 part.unlink(missing_ok=True)
-            if part.exists() and part.stat().st_size > before:  # it brought something: patience
+            if part.exists() and part.stat().st_size > before:  # progress: start the pauses again
                 pauses, before = iter(_PAUSES), part.stat().st_size
             pause = next(pauses, None)
             if pause is None or 400 <= code < 500 and code not in _TRY_AGAIN:
@@ -101,7 +101,7 @@ def fetch(url: str, target: str | Path, sha256: str | None = None, timeout: floa
 
 
 def _receive(url: str, part: Path, timeout: float) -> list[str]:
-    """Append what the server has and the part lacks; return its `x-goog-hash` headers."""
+    """Append the missing bytes to the partial file; return the `x-goog-hash` headers."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     with urllib.request.urlopen(request, timeout=timeout, context=_certificates()) as answer:
@@ -120,7 +120,7 @@ def _receive(url: str, part: Path, timeout: float) -> list[str]:
 
 
 def _mismatch(path: Path, sha256: str | None, hashes: list[str]) -> str:
-    """Return how a file differs from what it should be; "" if it does not."""
+    """Return the digest of a file if it differs from the expected one; otherwise ""."""
     if sha256 is not None:
         found = _digest(path, hashlib.sha256())
         return "" if found == sha256.lower() else f"SHA-256 {found}"
@@ -141,7 +141,7 @@ def _digest(path: Path, digest) -> str:
 
 
 def _certificates() -> ssl.SSLContext:
-    """Return the system's authorities and certifi's: some Pythons have none of their own."""
+    """Return the certificates of the system and of certifi, since some Pythons have none."""
     context = ssl.create_default_context()
     try:
         import certifi
@@ -157,19 +157,19 @@ def _mirrored(url: str) -> str:
 
 
 def fetch_weights(name: str, target_dir: str | Path | None = None) -> Path:
-    """Download and unpack an official model, unless it is there; return its prefix.
+    """Download and unpack an official model if it is missing; return its prefix.
 
     Parameters
     ----------
     name : str
-        One of `CHECKPOINTS` that has an address.
+        Name of a model in `CHECKPOINTS` that has a URL.
     target_dir : str or Path, optional
-        The model is unpacked into a folder of its name in it.  None: the folder `checkpoints`.
+        Folder in which the model gets a subfolder of its name.  None: the folder `checkpoints`.
 
     Raises
     ------
     CheckpointError
-        If there is no official model of that name, or the archive does not hold it.
+        If there is no official model of that name, or the archive does not contain it.
     InputError
         If the download fails.
     """
@@ -206,16 +206,16 @@ def _complete(folder: Path, model: str) -> Path:
 
 
 def unpack(archive: Path, folder: Path, check: Callable[[Path], object]) -> None:
-    """Unpack a tar, tar.gz or zip archive into a new folder, which replaces an earlier one.
+    """Unpack a tar, tar.gz or zip archive into a folder, and replace an existing one.
 
     Raises
     ------
     CheckpointError
-        If it is damaged, holds paths that lead outside, or `check` refuses what it holds.
+        If the archive is damaged, has paths outside the folder, or `check` refuses its contents.
     """
     fresh = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(fresh, ignore_errors=True)
-    # Python's filter refuses links and paths that lead outside; zipfile never follows them.
+    # Python's filter refuses links and paths outside the folder; zipfile never follows them.
     tar = archive.name.endswith((".tar", ".tar.gz")) and hasattr(tarfile, "data_filter")
     options: dict[str, Any] = {"filter": "data"} if tar else {}
     try:
@@ -238,6 +238,6 @@ def unpack(archive: Path, folder: Path, check: Callable[[Path], object]) -> None
 
 def fetch_book_sounds(target_dir: str | Path, sounds: Mapping[str, str] = BOOK_SOUNDS,
                       base_url: str = BOOK_URL) -> list[Path]:
-    """Download the book's four sounds, those that are not there yet; return their paths."""
+    """Download those of the book's four sounds that are missing; return the paths of all four."""
     return [fetch(base_url + name, Path(target_dir) / name, sha256)
             for name, sha256 in sounds.items()]

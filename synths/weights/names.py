@@ -1,4 +1,4 @@
-"""The models that have a name, and their addresses."""
+"""The names of the bundled and official models, and their URLs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TITLES = {"nsynth": "NSynth", "gansynth": "GANSynth"}
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model that has a name, which is also that of its folder."""
+    """A known model; its name is also the name of its folder."""
 
     name: str
     model: str  # "nsynth" or "gansynth"
@@ -37,10 +37,10 @@ CHECKPOINTS: dict[str, Checkpoint] = {
 
 
 def of_model(model: str) -> list[Checkpoint]:
-    """Return the models of "nsynth" or "gansynth", in order of preference."""
+    """Return the known models for "nsynth" or "gansynth", in order of preference."""
     return [known for known in CHECKPOINTS.values() if known.model == model]
 
 
 def listed(model: str) -> str:
-    """Return their names, for a message."""
+    """Return the names of these models, for a message."""
     return ", ".join(known.name for known in of_model(model))

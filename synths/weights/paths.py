@@ -1,7 +1,8 @@
 """Find checkpoints.
 
-A checkpoint is known by its prefix, as in TensorFlow: `checkpoints/wavenet-ckpt/model.ckpt-200000`
-stands for the files `model.ckpt-200000.index` and `model.ckpt-200000.data-00000-of-00001`.
+As in TensorFlow, a checkpoint is identified by its prefix.  For example,
+`checkpoints/wavenet-ckpt/model.ckpt-200000` stands for the files `model.ckpt-200000.index` and
+`model.ckpt-200000.data-00000-of-00001`.
 """
 
 from __future__ import annotations
@@ -17,23 +18,22 @@ from synths.weights.tensor_bundle import check
 
 def find(name_or_path: str | Path | None, model: str, *,
          target_dir: str | Path | None = None) -> Path:
-    """Return the prefix of a checkpoint, which is complete and of the right model.
+    """Return the prefix of a checkpoint, after checking that it is complete and of this model.
 
     Parameters
     ----------
     name_or_path : str, Path or None
-        A name in `CHECKPOINTS`, a path as for `resolve`, or the name of a folder in `target_dir`.
-        None: an official model if one is there, in the order of `CHECKPOINTS`, otherwise the
-        bundled one.
+        Name in `CHECKPOINTS`, path as for `resolve`, or name of a folder in `target_dir`.  None:
+        the first official model in `CHECKPOINTS` that is downloaded, otherwise the bundled one.
     model : str
         "nsynth" or "gansynth".
     target_dir : str or Path, optional
-        Holds the downloads.  None: the folder `checkpoints` of this project.
+        Folder of the downloads.  None: the folder `checkpoints` of this project.
 
     Raises
     ------
     CheckpointError
-        If there is no such checkpoint, it is incomplete, or it is of another model.
+        If the checkpoint is missing, incomplete, or one of another model.
     """
     target_dir = Path(target_dir or names.CHECKPOINTS_DIR)
     prefix = resolve(_folder(name_or_path, model, target_dir))
@@ -48,7 +48,7 @@ def find(name_or_path: str | Path | None, model: str, *,
 
 
 def _folder(name_or_path: str | Path | None, model: str, target_dir: Path) -> Path:
-    """Return where a checkpoint should be."""
+    """Return the path at which a checkpoint is expected."""
     if name_or_path is None:
         there = [known for known in names.of_model(model)
                  if known.url is None or (target_dir / known.name).is_dir()]
@@ -67,14 +67,14 @@ def _folder(name_or_path: str | Path | None, model: str, target_dir: Path) -> Pa
 
 
 def resolve(path: str | Path) -> Path:
-    """Return the prefix of the checkpoint to which a path leads.
+    """Return the prefix of the checkpoint at a path.
 
     Parameters
     ----------
     path : str or Path
-        A prefix, its index file, a folder of checkpoints (the one that its state file
-        `checkpoint` names, otherwise the one with the highest step), a GANSynth folder with
-        `stage_*` (the last one), or a folder that holds one such folder.
+        Prefix, index file or folder.  In a folder of checkpoints, this function takes the one named
+        in the state file `checkpoint`, otherwise the one with the highest step.  In a GANSynth
+        folder with `stage_*`, it takes the last stage.  A folder may also contain one such folder.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def _in_folder(folder: Path) -> Path | None:
         int((re.findall(r"-(\d+)\.index$", index.name) or ["-1"])[0]), index.name))
     prefixes = [index.with_suffix("") for index in indexes]
     state = folder / "checkpoint"
-    if state.is_file():  # its path may be that of another machine: only the last part counts
+    if state.is_file():  # its path may be from another machine, so use only the last part
         named = re.findall(r'^model_checkpoint_path: "(?:.*[/\\])?(.+)"',
                            state.read_text("utf-8", "replace"))
         prefixes += [prefix for prefix in prefixes if [prefix.name] == named]

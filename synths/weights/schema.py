@@ -1,4 +1,4 @@
-"""What the files of a model must hold: its variables and its settings."""
+"""Check the files of a model: its variables and its settings."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from synths.weights import tensor_bundle
 
 AVERAGE = "/ExponentialMovingAverage"
 
-# Axes of a parameter, by how its name ends.
+# Number of axes of a parameter, by the end of its name.
 _AXES = {"/W": 4, "/biases": 1, "/kernel": 4, "/bias": 1}
 
-# The least and the most of the numbers in experiment.json.  Official values are in Magenta's
+# Minimum and maximum of the numbers in experiment.json.  Official values are in Magenta's
 # `models/gansynth/configs/mel_prog_hires.py` and in `gansynth/lib/model.py`.
 _WHOLE = {
     "total_num_images": (0, 10**12), "stable_stage_num_images": (1, 10**12),
@@ -37,7 +37,7 @@ _MOST_CELLS = 1 << 22  # of the largest spectrogram; the official ones have 1 <<
 
 
 def kind(prefix: str | Path) -> str | None:
-    """Return the model that a checkpoint is of, by its variables: "nsynth", "gansynth" or None."""
+    """Identify the model of a checkpoint by its variables: "nsynth", "gansynth" or None."""
     names = tensor_bundle.shapes(prefix)
     if any(name.startswith("ae_bottleneck/") for name in names):
         return "nsynth"
@@ -47,7 +47,7 @@ def kind(prefix: str | Path) -> str | None:
 
 
 def is_parameter(name: str, model: str) -> bool:
-    """Return whether a variable is a model's parameter, not one of an optimiser."""
+    """Return whether a variable is a parameter of the model, not of the optimiser."""
     name = name.removesuffix(AVERAGE)
     if model == "nsynth":
         return name.endswith(("/W", "/biases"))
@@ -55,12 +55,14 @@ def is_parameter(name: str, model: str) -> bool:
 
 
 def check_variables(prefix: str | Path, model: str) -> None:
-    """Check, by the index alone, that a model's parameters are floats of the right axes.
+    """Check that a model's parameters are floats with the right number of axes.
+
+    This reads only the index.
 
     Raises
     ------
     CheckpointError
-        If one of them is not.
+        If a parameter has another type or number of axes.
     """
     for name, (dtype, shape) in tensor_bundle.variables(prefix).items():
         if not is_parameter(name, model):
@@ -74,16 +76,16 @@ def check_variables(prefix: str | Path, model: str) -> None:
 
 
 def read(prefix: str | Path, wanted: Iterable[str]) -> dict[str, np.ndarray]:
-    """Read a model's variables, as `tensor_bundle.read`; those of floats must be finite.
+    """Read a model's variables with `tensor_bundle.read`, and check that they are finite.
 
     Raises
     ------
     CheckpointError
-        As `tensor_bundle.read`; or if a value is NaN or infinite.
+        As for `tensor_bundle.read`, and if a value is NaN or infinite.
     """
     arrays = tensor_bundle.read(prefix, wanted)
     for name, array in arrays.items():
-        # NaN comes through both; two passes over the values, and no array of booleans in memory
+        # Minimum and maximum both propagate NaN, and need no array of booleans in memory
         if array.dtype.kind == "f" and array.size and not (
                 math.isfinite(array.max()) and math.isfinite(array.min())):
             raise CheckpointError(f"The variable {name} of the checkpoint {prefix} has values that "
@@ -92,17 +94,17 @@ def read(prefix: str | Path, wanted: Iterable[str]) -> dict[str, np.ndarray]:
 
 
 def experiment(prefix: str | Path) -> dict[str, Any]:
-    """Return the settings of a GANSynth checkpoint, from its `experiment.json`.
+    """Return the settings in the `experiment.json` of a GANSynth checkpoint.
 
     Returns
     -------
     dict
-        Settings that are known here have a type and a size that can be used.
+        Settings.  The types and values of known settings have been checked.
 
     Raises
     ------
     CheckpointError
-        If there is no such file, it is not a JSON object, or a setting cannot be used.
+        If the file is missing or not a JSON object, or a setting has an unusable value.
     """
     file = experiment_file(prefix)
     try:
@@ -135,12 +137,12 @@ def _unusable(file: Path, key: str, value: object, known: str) -> CheckpointErro
 
 
 def experiment_file(prefix: str | Path) -> Path:
-    """Return the `experiment.json` of a GANSynth checkpoint: above its stage's folder, or in it.
+    """Return the path of a GANSynth's `experiment.json`, above its stage folder or in it.
 
     Raises
     ------
     CheckpointError
-        If there is none.
+        If there is no such file.
     """
     folder = Path(prefix).resolve().parent
     for file in (folder.parent / "experiment.json", folder / "experiment.json"):

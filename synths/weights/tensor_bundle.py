@@ -1,9 +1,9 @@
 """Read TensorFlow checkpoints (version 2, "tensor bundles") without TensorFlow.
 
-A checkpoint `model.ckpt-7` is an index, `model.ckpt-7.index`, and the tensors' bytes in one or
-more files `model.ckpt-7.data-00000-of-00001`.  The index is a sorted table in LevelDB's format
-(blocks of prefix-compressed keys, each with a checksum).  Its values are small protocol buffers:
-under the empty key a `BundleHeaderProto`, under each variable's name a `BundleEntryProto`.
+A checkpoint `model.ckpt-7` has an index, `model.ckpt-7.index`, and one or more data files,
+`model.ckpt-7.data-00000-of-00001`, with the bytes of the tensors.  The index is a sorted table in
+LevelDB's format: blocks of prefix-compressed keys, each with a checksum.  Its values are small
+protocol buffers.  The empty key has a `BundleHeaderProto`, each variable name a `BundleEntryProto`.
 
 Source: TensorFlow's `tensor_bundle.h`, `tensor_bundle.proto`, `tensor_slice.proto`, and LevelDB's
 `doc/table_format.md`.
@@ -29,8 +29,8 @@ _MAGIC = 0xDB4775248B80FB57
 _DTYPES = {1: "float32", 2: "float64", 3: "int32", 4: "uint8", 5: "int16", 6: "int8", 7: "string",
            8: "complex64", 9: "int64", 10: "bool", 14: "bfloat16", 17: "uint16", 18: "complex128",
            19: "float16", 22: "uint32", 23: "uint64"}  # DataType in types.proto
-_VERIFIED = 32 << 20  # bytes: larger models take seconds, and were verified when downloaded
-_MOST_AXES = 32  # of NumPy 1
+_VERIFIED = 32 << 20  # bytes; larger models would take seconds, and were verified when downloaded
+_MOST_AXES = 32  # limit of NumPy 1
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,17 @@ class _Entry:
 
 
 def masked(crc: int) -> int:
-    """Return the form in which TensorFlow and LevelDB store a CRC (`crc32c.h`, Mask)."""
+    """Return a CRC in the masked form that TensorFlow and LevelDB store (`crc32c.h`, Mask)."""
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def variables(prefix: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Return the type ("float32") and the shape of all variables of a checkpoint, by name.
+    """Return the type (such as "float32") and shape of every variable of a checkpoint, by name.
 
     Raises
     ------
     CheckpointError
-        If the index is missing, damaged or of another format.
+        If the index is missing, damaged or in another format.
     """
     with _explained(Path(prefix)):
         return {key.decode(): (entry.dtype, entry.shape)
@@ -65,29 +65,29 @@ def variables(prefix: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 def shapes(prefix: str | Path) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of all variables of a checkpoint, by name; raise as `variables`."""
+    """Return the shape of every variable of a checkpoint, by name; errors are as in `variables`."""
     return {name: shape for name, (_, shape) in variables(prefix).items()}
 
 
 def read(prefix: str | Path, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Read variables of a checkpoint; of the data files, only their bytes are read.
+    """Read some variables of a checkpoint, without reading the rest of the data files.
 
     Parameters
     ----------
     prefix : str or Path
-        The checkpoint's files without `.index` and `.data-...`.
+        Path of the checkpoint's files without `.index` and `.data-...`.
     names : iterable of str
-        The variables to read.
+        Names of the variables to read.
 
     Returns
     -------
     dict of str to ndarray
-        In the variables' own types; bfloat16, which NumPy lacks, as float32.
+        Variables in their own types.  NumPy has no bfloat16, so it becomes float32.
 
     Raises
     ------
     CheckpointError
-        If a variable is missing or not numeric, or a file is missing, cut short or damaged.
+        If a variable is missing or not numeric, or a file is missing, truncated or damaged.
     """
     prefix, names = Path(prefix), list(names)
     with _explained(prefix), contextlib.ExitStack() as stack:
@@ -114,12 +114,12 @@ def read(prefix: str | Path, names: Iterable[str]) -> dict[str, np.ndarray]:
 
 
 def check(prefix: str | Path) -> None:
-    """Check by their lengths that a checkpoint's files are complete, without reading tensors.
+    """Check that a checkpoint's files have their full lengths, without reading tensors.
 
     Raises
     ------
     CheckpointError
-        If a file is missing, cut short or of another format.
+        If a file is missing, truncated or in another format.
     """
     prefix = Path(prefix)
     with _explained(prefix):
@@ -134,7 +134,7 @@ def check(prefix: str | Path) -> None:
 
 @contextlib.contextmanager
 def _explained(prefix: Path) -> Iterator[None]:
-    """Turn what damaged files lead to into a CheckpointError."""
+    """Turn the errors that damaged files cause into a CheckpointError."""
     try:
         yield
     except CheckpointError:
@@ -155,7 +155,7 @@ def _data_file(prefix: Path, shard: int, shards: int) -> Path:
 def _index(prefix: Path) -> tuple[int, dict[bytes, _Entry]]:
     """Return the number of data files, and the entries by name.
 
-    The pieces of partitioned variables have keys that begin with a zero byte.
+    The keys of the pieces of partitioned variables begin with a zero byte.
     """
     table = dict(_table(prefix.with_name(f"{prefix.name}.index").read_bytes()))
     header = _fields(table.pop(b""))  # num_shards, endianness, version
@@ -178,7 +178,7 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _block(data: bytes, handle: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield keys and values of the block to which a handle, offset and size, points."""
+    """Yield the keys and values of a block, given its handle (offset and size)."""
     offset, position = _varint(handle, 0)
     size, _ = _varint(handle, position)
     end = offset + size
@@ -237,7 +237,7 @@ def _fields(data: bytes) -> dict[int, list]:
 
 
 def _last(fields: Mapping[int, list], number: int, default):
-    """Return the value of a field that counts, which must be of the type of its default."""
+    """Return the last value of a field, which overrides earlier ones; its type must be right."""
     value = fields.get(number, [default])[-1]
     if type(value) is not type(default):
         raise ValueError("a field is of another type")
@@ -260,13 +260,13 @@ def _entry(data: bytes) -> _Entry:
 
 
 def _pieces(key: bytes, index: Mapping[bytes, _Entry]) -> list[tuple[tuple[slice, ...], _Entry]]:
-    """Return the entries that hold a variable's bytes, each with the part of it that it is."""
+    """Return the entries of a variable's pieces, each with its slices of the variable."""
     entry = index[key]
     if not entry.slices:
         return [((), entry)]
-    # A piece's key is 0, the name, the rank, and start and length of each axis, in a code that
-    # sorts as the numbers do (TensorFlow's `saved_tensor_slice_util.cc`): the sorted keys are the
-    # sorted pieces.
+    # A piece's key is 0, the name, the rank, and the start and length of each axis, in an encoding
+    # that preserves their order (TensorFlow's `saved_tensor_slice_util.cc`).  The sorted keys
+    # therefore match the sorted pieces.
     keys = sorted(name for name in index if name.startswith(b"\0" + key + b"\0\1"))
     pieces = [(tuple(slice(first, first + length) if length >= 0 else slice(None)
                      for first, length in extents), index[name])
@@ -281,7 +281,7 @@ def _tensor(file: BinaryIO, name: str, entry: _Entry, verify: bool) -> np.ndarra
         raise ValueError(f"the variable {name} is not numeric")
     bfloat16 = entry.dtype == "bfloat16"
     stored = np.dtype("uint16" if bfloat16 else entry.dtype).newbyteorder("<")
-    # Checked before memory is asked for: a damaged entry may claim any size.
+    # Check this before allocating memory, since a damaged entry may state any size.
     if math.prod(entry.shape) * stored.itemsize != entry.size or not (
             0 <= entry.offset <= os.fstat(file.fileno()).st_size - entry.size):
         raise ValueError(f"the variable {name} is cut short")
