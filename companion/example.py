@@ -1,4 +1,4 @@
-"""What stands around the book's calls: a run has a folder, a seed, a record and a results page."""
+"""Run the book's examples, each with a folder, a seed, a record and a results page."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from synths.weights import checkpoints
 
 RUN_FILE = "run.json"
 SAMPLE_RATE = 16000  # Hz
-MOST_CLIPS, MOST_SECONDS = 500, 3600  # of work; more needs --yes
+MOST_CLIPS, MOST_SECONDS = 500, 3600  # limits without --yes: clips, and seconds of work
 # Nats per sample above which a sound is far from what the bundled NSynth knows: of 18 sounds below
 # 2.75, 13 came back with at least half of their frames in tune; of 21 above 2.85, two.
 UNKNOWN = 2.8
@@ -47,7 +47,7 @@ _JUDGED = 4096  # samples of each sound
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will make, settled before any work starts.
+    """The plan of a run, which is complete before any work starts.
 
     Parameters
     ----------
@@ -55,16 +55,16 @@ class Plan:
         All clips, source sounds included.
     checkpoint : Path
     settings : mapping
-        The options that change what is made, in the order to show them.
+        Options that affect the results, in the order in which they are shown.
     files : sequence of Path
-        The sounds or scores.
+        Sounds or scores.
     output : Path
-        The folder that was asked for.
+        Folder that the user asked for.
     seed : int
     folder : Path, optional
-        The folder of the stopped run that this one continues.
+        Folder of the stopped run that this run continues.
     resume : str
-        The command that continues this run if it is stopped; "": none can.
+        Command that continues this run if it is stopped.  Empty: the run cannot be continued.
     labels : bool
         Whether plots have axes.
     """
@@ -80,7 +80,7 @@ class Plan:
     labels: bool = False
 
     def record(self) -> dict[str, Any]:
-        """Return what tells this run from another one, but for its seed."""
+        """Return the data that identify this run, except for its seed."""
         return {"options": dict(self.settings),
                 "weights": weights_name(self.checkpoint),
                 "digests": [_digest(path) for path in (
@@ -89,18 +89,18 @@ class Plan:
 
 
 class Run:
-    """A run: `with Run(plan) as run` makes its folder, and at the end its results page.
+    """A run; `with Run(plan) as run` creates its folder, and at the end its results page.
 
     Parameters
     ----------
     plan : Plan
     extras : callable, optional
-        Returns what the page shows of clips besides their WAV files and plots, by name.
+        Returns what else the page shows of each clip, by name: more than its WAV file and plot.
 
     Attributes
     ----------
     output_dir : Path
-        Within the block, the folder of this run alone.
+        Folder of this run, available within the block.
     """
 
     output_dir: Path
@@ -142,7 +142,7 @@ class Run:
             file.write(json.dumps(record, indent=1).encode("ascii"))
 
     def _write_page(self, made: Sequence[Clip]) -> None:
-        """Draw what is made, and write the overview and the page."""
+        """Plot the finished clips, and write the overview and the page."""
         gansynth = made[0].kind in ("score", "preview")
         draw = (audio_utils.save_spectrogram_plot if gansynth else
                 audio_utils.save_rainbowgram_plot)
@@ -166,7 +166,7 @@ class Run:
 
 
 class NSynthRun(Run):
-    """A run of NSynth, which stands in for `fastgen` in the chapter's functions.
+    """A run of NSynth, which replaces `fastgen` in the chapter's functions.
 
     Parameters
     ----------
@@ -174,11 +174,11 @@ class NSynthRun(Run):
     names : sequence of str
         Short names of the sounds.
     fastgen : module
-        Ours or Magenta's.
+        This project's `fastgen` or Magenta's.
     decoding : mapping, optional
         Fields of `Decoding` that the chapter does not set.
     judge : bool
-        Whether to print which sounds are far from what the bundled model knows.
+        Whether to print which sounds are unlike the bundled model's training data.
     """
 
     def __init__(self, plan: Plan, names: Sequence[str], fastgen,
@@ -195,7 +195,7 @@ class NSynthRun(Run):
 
     def encode(self, wav_data: np.ndarray, checkpoint_path=None, sample_length: int = 64000,
                ) -> np.ndarray:
-        """Save the source sounds, and encode them by `fastgen.encode`."""
+        """Save the source sounds, and encode them with `fastgen.encode`."""
         files = [path for path in self.plan.files if path.suffix != ".npy"]
         names = [name for name, path in zip(self.names, self.plan.files) if path.suffix != ".npy"]
         for name, audio in zip(names, wav_data):
@@ -211,7 +211,7 @@ class NSynthRun(Run):
     def synthesize(self, encodings: np.ndarray, save_paths: Sequence[str | Path],
                    checkpoint_path=None, samples_per_save: int = 10000, *,
                    decoding: nsynth.Decoding, reference_audio: np.ndarray | None = None) -> None:
-        """Decode by `fastgen.synthesize`, each clip with the random numbers of its stream."""
+        """Decode with `fastgen.synthesize`, using the random stream of each clip."""
         streams = {clip.name: clip.stream for clip in self.plan.clips}
         self._fastgen.synthesize(
             encodings, save_paths, checkpoint_path, samples_per_save,
@@ -227,9 +227,9 @@ class Example1(NSynthRun):
     ----------
     options : argparse.Namespace
     default : sequence of str
-        The bundled sounds.
+        Bundled sounds.
     fastgen : module
-        Ours or Magenta's.
+        This project's `fastgen` or Magenta's.
     """
 
     def __init__(self, options, default: Sequence[str], fastgen) -> None:
@@ -276,7 +276,7 @@ class Example2(Run):
 
 
 def use_engine(engine: str, names: dict[str, Any]) -> None:
-    """Replace the functions that a script imports by Magenta's own, if `engine` is "magenta".
+    """Replace a script's imported functions with Magenta's own if `engine` is "magenta".
 
     Parameters
     ----------
@@ -317,18 +317,18 @@ def gansynth_engine(engine: str) -> ModuleType:
 
 
 def new_seed(seed: int | None) -> int:
-    """Return the seed that was asked for, or a new one."""
+    """Return the given seed, or a new one."""
     return secrets.randbelow(10**6) if seed is None else seed
 
 
 def output_folder(options) -> Path:
-    """Return the folder that --output names; the default is in the project's folder."""
+    """Return the folder given by --output; the default is in the project's folder."""
     path = Path(options.output)
     return HERE / path if path.parent == Path("output") else path
 
 
 def new_folder(wanted: Path) -> Path:
-    """Make a folder for one run: the wanted one, or that with -2, -3 ... if it exists."""
+    """Create the folder of a run; if it exists, add -2, -3, ... to its name."""
     wanted = Path(os.path.abspath(wanted))
     wanted.parent.mkdir(parents=True, exist_ok=True)
     folder, count = wanted, 1
@@ -350,12 +350,12 @@ def read_runs(output: Path) -> list[tuple[Path, dict[str, Any]]]:
 
 
 def continued(plan: Plan, seed: int | None) -> Plan:
-    """Return the plan with the folder and the seed of the stopped run that it continues.
+    """Return the plan with the folder and seed of the stopped run that it continues.
 
     Raises
     ------
     InputError
-        If no stopped run would make the same clips.
+        If no stopped run has the same clips.
     """
     wanted = plan.record()
     for folder, run in read_runs(plan.output):
@@ -387,7 +387,7 @@ def command_line(seed: int) -> str:
 
 
 def with_resume_line(plan: Plan) -> Plan:
-    """Return a plan of NSynth with the command that continues it, which is `workshop mix`."""
+    """Return a plan for NSynth with the `workshop mix` command that continues it."""
     if Path(sys.argv[0]).name == "__main__.py":
         line = f"{command_line(plan.seed)} --resume"
     else:
@@ -399,7 +399,7 @@ def with_resume_line(plan: Plan) -> Plan:
 
 
 def same_length(encodings: Collection[np.ndarray]) -> Collection[np.ndarray]:
-    """Return the encodings, checked to have the same number of frames.
+    """Check that encodings have the same number of frames, and return them.
 
     Raises
     ------
@@ -413,12 +413,12 @@ def same_length(encodings: Collection[np.ndarray]) -> Collection[np.ndarray]:
 
 
 def quoted(words: Sequence[str], system: str = os.name) -> str:
-    """Join words to a command line, quoted for the system's shell."""
+    """Join words into a command line, quoted for the system's shell."""
     return subprocess.list2cmdline(words) if system == "nt" else shlex.join(words)
 
 
 def chosen(options, *names: str) -> dict[str, Any]:
-    """Return the named options that are not at a neutral value."""
+    """Return those of the named options that do not have a neutral value."""
     values = {name: getattr(options, name) for name in names}
     return {name: value for name, value in values.items()
             if value not in (None, False, 1.0, "auto")}
@@ -428,7 +428,7 @@ def chosen(options, *names: str) -> dict[str, Any]:
 
 
 def check_size(count: int, seconds: float, remedy: str, yes: bool = False) -> None:
-    """Refuse a job of over `MOST_CLIPS` clips or `MOST_SECONDS` unless it is confirmed.
+    """Refuse a job of more than `MOST_CLIPS` clips or `MOST_SECONDS`, unless `yes` is true.
 
     Raises
     ------
@@ -440,7 +440,7 @@ def check_size(count: int, seconds: float, remedy: str, yes: bool = False) -> No
 
 
 def decoding_seconds(checkpoint: Path, count: int, seconds: float) -> float:
-    """Estimate the time to decode clips, within a factor of two or so."""
+    """Estimate the time needed to decode clips, to within a factor of about two."""
     weights = sum(math.prod(shape) for name, shape in checkpoints.shapes(checkpoint).items()
                   if name.endswith("/W") and not name.startswith("ae_"))
     step = math.ceil(count / 12) * (1e-4 + 4 * weights / 20e9) + count * 2 * weights / 100e9
@@ -459,13 +459,13 @@ def in_words(seconds: float) -> str:
 
 
 def quiet_bars() -> bool | None:
-    """Return tqdm's `disable`: hidden with --quiet, and where stderr is not a terminal."""
+    """Return tqdm's `disable`: hide the bars with --quiet, or if stderr is not a terminal."""
     return bool(os.environ.get("TQDM_DISABLE")) or None
 
 
 def print_unknown(names: Sequence[str], files: Sequence[Path], audios: np.ndarray,
                   checkpoint: Path) -> None:
-    """Print the sounds that are far from what the bundled model knows, and how to fine-tune it."""
+    """Print which sounds are unlike the bundled model's training data, and how to fine-tune it."""
     bundled = {HERE / "sounds" / f"{name}.wav" for name in ("bass", "metal", "meow", "flute")}
     audible = [index for index, audio in enumerate(audios) if audio.any()]
     judged = [index for index in audible if files[index].resolve() not in bundled]
@@ -488,7 +488,7 @@ def print_unknown(names: Sequence[str], files: Sequence[Path], audios: np.ndarra
 
 
 def loudest(audio: np.ndarray) -> np.ndarray:
-    """Return the loudest quarter of a second of a sound, or all of a shorter one."""
+    """Return the loudest quarter of a second of a sound, or all of a shorter sound."""
     energy = np.cumsum(np.pad(np.float64(audio) ** 2, (1, 0)))
     size = min(_JUDGED, len(audio))
     start = int(np.argmax(energy[size:] - energy[:len(energy) - size]))
