@@ -1,8 +1,8 @@
-"""What a worker does: a batch of about a dozen clips, from their names to files in the bank.
+"""The tasks of a worker, each of which makes about a dozen clips of a bank.
 
-A task is a small dict (names, shares, settings); sounds and encodings never pass through the
-scheduler.  Networks are loaded once a process and kept.  A clip's samples depend on its record
-alone: not on its batch, worker or turn.
+A task is a small dict of names, mixing weights and settings.  Sounds and encodings never pass
+through the scheduler.  Each process loads the networks once.  A clip's samples depend only on its
+record, not on its batch, worker or position.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from synths.weights import checkpoints
 from workshop.bank import manifest
 from workshop.bank.store import Store, StoreError
 
-# Clips of a task: what the decoder likes.  Larger batches gain little and are lost whole.
+# Clips per task.  Larger batches are hardly faster, and more is lost if one fails.
 CLIPS = 12
-FADE = 0.005  # seconds at both ends of a clip, so that nothing clicks
-PEAK = 10 ** (-1 / 20)  # of every clip: -1 dBFS
-SILENCE = 1e-3  # of the peak, -60 dB: what follows the last louder sample is cut
+FADE = 0.005  # seconds of fade-in and fade-out of a clip, to prevent clicks
+PEAK = 10 ** (-1 / 20)  # peak of every clip: -1 dBFS
+SILENCE = 1e-3  # relative to the peak (-60 dB); samples after the last louder one are cut
 SAMPLE_RATE = 16000  # Hz
 
 MARK = ".bank"
 PROBE = 2.0  # seconds
 
-# One batch at a time in a process: its network holds the state of its clips.
+# A process runs one batch at a time, because the network has the state of the clips.
 _LOCK = threading.Lock()
 
 
 def run(task: dict) -> dict:
-    """Do a task.
+    """Run a task.
 
     Parameters
     ----------
     task : dict
-        ``kind`` ("encode", "nsynth", "gansynth" or "probe"), ``bank`` (address), ``mark`` (from
-        `mark`), ``checkpoint`` (prefix), ``weights`` (their digest), ``threads``, ``name``, and
-        ``sources`` or ``clips``, records as in the manifest.
+        Task with ``kind`` ("encode", "nsynth", "gansynth" or "probe"), ``bank`` (address), ``mark``
+        (from `mark`), ``checkpoint`` (prefix), ``weights`` (digest), ``threads`` and ``name``.
+        It also has ``sources``, or ``clips`` with records as in the manifest.
 
     Returns
     -------
     dict
-        ``done``: the finished records (of sources, their names); ``failed``: name -> reason;
-        ``stop``: why nothing more can be written, or None.
+        ``done``: the finished records, or the names of finished sources.  ``failed``: reasons by
+        name.  ``stop``: the reason why nothing more can be written, or None.
     """
     result: dict = {"name": task["name"], "done": [], "failed": {}, "stop": None}
     try:
@@ -59,7 +59,7 @@ def run(task: dict) -> dict:
             _WORK[task["kind"]](task, Store(task["bank"]), result)
     except StoreError as error:
         result["stop"] = str(error)
-    except Exception as error:  # one of its clips cannot be made: which?
+    except Exception as error:  # one of the clips cannot be made: find out which
         if task["kind"] == "probe":
             raise
         parts = singles(task)
@@ -74,19 +74,19 @@ def run(task: dict) -> dict:
 
 
 def singles(task: dict) -> list[dict]:
-    """A task as tasks of one clip, or one source, each."""
+    """Split a task into tasks with one clip or one source each."""
     part = "sources" if task["kind"] == "encode" else "clips"
     return [{**task, "name": f"{task['name']}-{place}", part: [each]}
             for place, each in enumerate(task[part])]
 
 
 def name_of(task: dict) -> str:
-    """What a task of one clip, or of one source, makes."""
+    """Return the name of the file or source that a task with one clip or source makes."""
     return task["sources"][0] if task["kind"] == "encode" else task["clips"][0]["file"]
 
 
 def mark(store: Store) -> str:
-    """The bank's mark, by which a worker knows that it sees the same folder; made once."""
+    """Return the bank's token, which shows a worker that it sees the same folder."""
     found = store.read(MARK)
     if not found:
         found = secrets.token_hex(16).encode()
@@ -95,9 +95,9 @@ def mark(store: Store) -> str:
 
 
 def lack(task: dict) -> str | None:
-    """Return what this worker lacks, in words; None if it has the weights and sees the bank.
+    """Return what this worker lacks, as text; None if it has the weights and sees the bank.
 
-    A folder of the same name on another disk is not the bank: what is written there is lost.
+    A folder of the same name on another disk is not the bank, and files written there are lost.
     """
     prefix = task["checkpoint"]
     if not Path(f"{prefix}.index").is_file() or weights_digest(prefix) != task["weights"]:
@@ -109,7 +109,7 @@ def lack(task: dict) -> str | None:
 
 
 def weights_digest(prefix: str | Path) -> str:
-    """A digest of a checkpoint: of its index, which holds the checksum of every tensor."""
+    """Return the digest of a checkpoint's index, which has the checksum of every tensor."""
     return manifest.digest(Path(f"{prefix}.index").read_bytes())
 
 
@@ -117,12 +117,12 @@ def weights_digest(prefix: str | Path) -> str:
 
 
 def load_array(store: Store, name: str) -> np.ndarray:
-    """An array that lies in the bank.
+    """Load an array from the bank.
 
     Raises
     ------
     InputError
-        If it is missing or damaged.
+        If the array is missing or damaged.
     """
     data = store.read(name)
     if data is None:
@@ -135,7 +135,7 @@ def load_array(store: Store, name: str) -> np.ndarray:
 
 
 def is_encoding(store: Store, name: str) -> bool:
-    """Whether there is an encoding of that name, whole and of finite numbers."""
+    """Return whether the bank has an encoding of this name that is complete and finite."""
     try:
         array = load_array(store, name)
     except StoreError:
@@ -146,7 +146,7 @@ def is_encoding(store: Store, name: str) -> bool:
 
 
 def save_array(store: Store, name: str, array: np.ndarray) -> None:
-    """Put an array into the bank."""
+    """Save an array in the bank."""
     file = io.BytesIO()
     np.save(file, array, allow_pickle=False)
     store.write(name, file.getvalue())
@@ -165,7 +165,7 @@ def _encode(task: dict, store: Store, result: dict) -> None:
             result["done"].append(source)
         except StoreError:
             raise
-        except Exception as error:  # whatever a poisoned sound does, its neighbours go on
+        except Exception as error:  # an unusable sound must not affect the others
             result["failed"][source] = reason(error)
 
 
@@ -217,7 +217,7 @@ def _gansynth(task: dict, store: Store, result: dict) -> None:
 
 
 def wav_bytes(audio: np.ndarray) -> bytes:
-    """Return a 16-bit WAV file, normalised to `PEAK`, without the silence at its end."""
+    """Return a 16-bit WAV file, normalised to `PEAK`, without trailing silence."""
     import soundfile
 
     loudest = float(np.abs(audio).max(initial=0.0))
@@ -232,7 +232,7 @@ def wav_bytes(audio: np.ndarray) -> bytes:
 
 
 def cents_off(audio: np.ndarray, pitch: int) -> float | None:
-    """Return how far a clip is from its pitch in cents; None if it has no steady pitch."""
+    """Return a clip's deviation from its pitch in cents, or None if it has no steady pitch."""
     from companion.page.pitch import pitch_of
 
     found = pitch_of(audio)
@@ -240,7 +240,7 @@ def cents_off(audio: np.ndarray, pitch: int) -> float | None:
 
 
 def level(audio: np.ndarray) -> float:
-    """How loud a sound is: the RMS of its loudest half second, in dB of full scale."""
+    """Return the level of a sound: the RMS of its loudest half second, in dBFS."""
     span = min(SAMPLE_RATE // 2, audio.size)
     spans = np.asarray(audio[:audio.size // span * span], np.float64).reshape(-1, span)
     return round(10 * float(np.log10(max(np.square(spans).mean(axis=1).max(), 1e-12))), 2)
@@ -265,7 +265,7 @@ def _save(task: dict, store: Store, result: dict, clips: list[dict], sounds: lis
 
 
 def reason(error: Exception) -> str:
-    """An error in a line."""
+    """Return the message of an error on one line."""
     return " ".join((str(error) or type(error).__name__).split())
 
 
@@ -273,7 +273,7 @@ def reason(error: Exception) -> str:
 
 
 def _probe(task: dict, _: Store, result: dict) -> None:
-    """Make random clips for two seconds or more: how many seconds of sound in a second."""
+    """Make random clips for at least two seconds, to measure the seconds of audio per second."""
     if task["of"] == "gansynth":
         model = _model(task["checkpoint"], task["threads"])
         z = model.generate_z(1, 0)
