@@ -303,7 +303,7 @@ def render(sounds: Mapping[str, np.ndarray], seconds: float,
     seconds : float
         Their length.
     progress : callable, optional
-        Called with steps done and steps in all.
+        Called with the number of steps done and in total.
 
     Returns
     -------
