@@ -404,6 +404,7 @@ def same_length(encodings: Collection[np.ndarray]) -> Collection[np.ndarray]:
     Raises
     ------
     InputError
+        If their numbers of frames differ.
     """
     frames = sorted({len(encoding) for encoding in encodings})
     if len(frames) > 1:
@@ -433,6 +434,7 @@ def check_size(count: int, seconds: float, remedy: str, yes: bool = False) -> No
     Raises
     ------
     InputError
+        If the job is too large.
     """
     if not yes and (count > MOST_CLIPS or seconds > MOST_SECONDS):
         raise InputError(f"This makes {count:,} clips in about {in_words(seconds)} (limit "

@@ -48,6 +48,7 @@ def find_magenta() -> None:
     Raises
     ------
     InputError
+        If one of them is missing.
     """
     if not (importlib.util.find_spec("magenta") and importlib.util.find_spec("tensorflow")):
         raise InputError("--engine magenta needs Magenta and TensorFlow (Python 3.13 or earlier): "

@@ -90,6 +90,7 @@ def check_packages() -> None:
     Raises
     ------
     InputError
+        If one of them is missing.
     """
     if importlib.util.find_spec("torch") is None:
         raise InputError("Fine-tuning needs PyTorch, which is not installed. Type this first: "
@@ -105,6 +106,7 @@ def prepare(options: argparse.Namespace):
     Raises
     ------
     InputError
+        If an option or a sound cannot be used.
     """
     import hashlib
 
