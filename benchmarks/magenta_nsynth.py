@@ -21,7 +21,7 @@ OFFICIAL = {"width": 512, "skip_width": 256, "num_layers": 30, "num_z": 16,
 
 
 def random_weights(sizes, seed=0):
-    """Variables by name: lively, with odds spread over many codes (about 4 nats)."""
+    """Return random variables by name, whose probabilities spread over many codes (4 nats)."""
     rng = np.random.default_rng(seed)
     width, skip, z = sizes["width"], sizes["skip_width"], sizes["num_z"]
     ae_width, layers = sizes["ae_width"], sizes["num_layers"]

@@ -1,1 +1,1 @@
-"""What stands around a run of the examples: options, inputs, progress, results, the page."""
+"""Support for running the examples: options, inputs, progress, results and the results page."""

@@ -1,4 +1,4 @@
-"""The clips of a run, planned once: names, titles, mixing weights and random-stream keys."""
+"""Plan the clips of a run: names, titles, mixing weights and random-stream keys."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from synths import InputError
 from synths.nsynth import mixing
 from synths.sounds import EXTENSIONS
 
-# Those of the mix in chapter_05_example_01.py, (encoding1 + encoding2 / 2.0) / 1.5.
+# Weights of the mix in chapter_05_example_01.py, (encoding1 + encoding2 / 2.0) / 1.5.
 CHAPTER_WEIGHTS = mixing.WEIGHTS["lean"]
 _EXTENSIONS = (*EXTENSIONS, ".npy", ".mid", ".midi")
-_LONGEST = 80  # bytes of a name, so that two of them and a step fit into a file name
+_LONGEST = 80  # maximum bytes of a name, so that two names and a step fit into a file name
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One sound of a run.
+    """One audio clip of a run.
 
     Parameters
     ----------
     name : str
-        File name without extension: "bass_flute".
+        File name without extension, such as "bass_flute".
     title : str
-        The same in words: "bass, flute".
+        Title for people, such as "bass, flute".
     kind : str
-        "source", "reconstruction", "mix", "step", "crossfade", "score", "preview" or "bank".
+        One of "source", "reconstruction", "mix", "step", "crossfade", "score", "preview", "bank".
     sources : tuple of str
         Names of the source sounds.
     weights : tuple of float
@@ -55,9 +55,10 @@ class Clip:
 
 
 def short_names(filenames: Sequence[str | Path]) -> list[str]:
-    """Return a name for each file, all different: the stem, or the first word of Freesound's title.
+    """Return a different short name for each file.
 
-    Names given again come back unchanged.
+    The name is the stem, or the first word of the title in a Freesound file name.  Short names
+    are returned unchanged.
 
     >>> short_names(["83249__zgump__bass-0205__crop.wav", "a/Flute 1.wav", "b/flute-1.flac"])
     ['bass', 'Flute-1', 'flute-1-2']
@@ -76,7 +77,7 @@ def _short_name(path: PurePath) -> str:
 
 
 def numbered(names: Sequence[str]) -> list[str]:
-    """Return the names with a number if one occurs again, in upper or lower case.
+    """Return the names, with a number added to repeated ones; upper and lower case are equal.
 
     >>> numbered(["a", "b", "A"])
     ['a', 'b', 'A-2']
@@ -100,12 +101,12 @@ def pairs(names: Sequence[str], both_orders: bool = True) -> list[tuple[str, str
 
 def chosen_pairs(words: Sequence[str], names: Sequence[str],
                  filenames: Sequence[str | Path]) -> list[tuple[str, str]]:
-    """Return the pairs that a user names as "a+b", by short names or file names.
+    """Return the pairs that the user gives as "a+b", with short names or file names.
 
     Raises
     ------
     InputError
-        If a word is not two different sounds joined by "+".
+        If a word does not name two different sounds joined by "+".
     """
     known = {}
     for name, path in zip(names, map(PurePath, filenames)):
@@ -125,18 +126,18 @@ def chosen_pairs(words: Sequence[str], names: Sequence[str],
 
 
 def source(name: str) -> Clip:
-    """Return the clip of a source sound itself."""
+    """Return the clip of a source sound."""
     return Clip(f"source_{name}", name, "source", (name,), (1.0,))
 
 
 def reconstruction(name: str) -> Clip:
-    """Return the clip of a sound that is encoded and decoded."""
+    """Return the clip of a sound's reconstruction, which is encoded and decoded."""
     return Clip(f"{name}_reconstructed", f"{name}, reconstructed", "reconstruction", (name,),
                 (1.0,), _stream((name,), (1.0,)))
 
 
 def mix(pair: tuple[str, str], weights: tuple[float, float] = CHAPTER_WEIGHTS) -> Clip:
-    """Return the mix of two sounds."""
+    """Return the clip of a mix of two sounds."""
     return Clip("_".join(pair), ", ".join(pair), "mix", pair, weights, _stream(pair, weights))
 
 
@@ -164,7 +165,7 @@ def _stream(names: Sequence[str], weights: Sequence[float]) -> str:
 
 
 def encoding_of(clip: Clip, encodings: dict[str, np.ndarray]) -> np.ndarray:
-    """Return the encoding of a clip [frames, 16], from those of the sources."""
+    """Compute the encoding [frames, 16] of a clip from the encodings of its sources."""
     parts = [encodings[name] for name in clip.sources]
     if clip.kind == "crossfade":
         return mixing.crossfade(*parts)
@@ -173,5 +174,5 @@ def encoding_of(clip: Clip, encodings: dict[str, np.ndarray]) -> np.ndarray:
 
 def scores(paths: Sequence[Path]) -> list[Clip]:
     """Return the clips of scores."""
-    names = short_names(["overview", *paths])[1:]  # overview.png is a file of the run
+    names = short_names(["overview", *paths])[1:]  # overview.png is taken
     return [Clip(name, name, "score") for name in names]

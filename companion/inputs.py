@@ -1,4 +1,4 @@
-"""The files of a run: model, sounds and scores."""
+"""Find the files of a run: model, sounds and scores."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from synths.weights import checkpoints, downloads
 
 
 def find_checkpoint(name: str | None, model: str) -> Path:
-    """Return the checkpoint to use, and print which: the official one if it is there.
+    """Find the checkpoint to use, and print its name.
 
     Parameters
     ----------
     name : str or None
-        Name or path; None: the official model if downloaded, otherwise the bundled one.
+        Name or path.  None: the official model if downloaded, otherwise the bundled one.
     model : str
         "nsynth" or "gansynth".
 
@@ -48,6 +48,7 @@ def find_magenta() -> None:
     Raises
     ------
     InputError
+        If one of them is missing.
     """
     if not (importlib.util.find_spec("magenta") and importlib.util.find_spec("tensorflow")):
         raise InputError("--engine magenta needs Magenta and TensorFlow (Python 3.13 or earlier): "
@@ -58,9 +59,9 @@ def find_magenta() -> None:
 
 def choose_sounds(words: Sequence[str] | None, default: Sequence[str], download: bool,
                   saved: bool = False) -> list[Path]:
-    """Return the sounds to use: those named, or the book's if they are there, or the bundled ones.
+    """Return the sounds to use: the named ones, the book's if downloaded, or the bundled ones.
 
-    In a folder, files that cannot be read are left out and printed.
+    Unreadable files in a folder are left out, and their names are printed.
 
     Parameters
     ----------
@@ -76,7 +77,7 @@ def choose_sounds(words: Sequence[str] | None, default: Sequence[str], download:
     Raises
     ------
     InputError
-        If a file does not exist or cannot be read, or a folder holds no sound.
+        If a file does not exist or cannot be read, or a folder contains no sounds.
     """
     folder = HERE / "sounds"
     if download:
@@ -96,7 +97,7 @@ def choose_sounds(words: Sequence[str] | None, default: Sequence[str], download:
 
 
 def _in_folder(folder: Path, known: Sequence[str]) -> list[Path]:
-    """Return the readable sounds of a folder, and print what is left out."""
+    """Return the readable sounds of a folder, and print which files are left out."""
     inside, left_out = find_sounds(folder, known)
     for path in inside:
         _check(path)
@@ -110,7 +111,7 @@ def _in_folder(folder: Path, known: Sequence[str]) -> list[Path]:
 
 
 def _check(path: Path) -> None:
-    """Check that a sound can be read, and print it if its channels cancel each other."""
+    """Check that a sound can be read, and print a note if its channels cancel each other."""
     if path.suffix.lower() != ".npy" and opposite_channels(path):
         print(f"The channels of {path.name} cancel each other, so one of them is used", flush=True)
 
@@ -121,7 +122,7 @@ def existing(path: Path, folder: Path) -> Path:
     Raises
     ------
     InputError
-        If it does not, with the nearest name there or in `folder`.
+        If it does not exist.  The message has the most similar name there or in `folder`.
     """
     if not os.path.exists(path):
         names = [entry.name for place in (path.parent, folder) if place.is_dir()
@@ -133,17 +134,17 @@ def existing(path: Path, folder: Path) -> Path:
 
 
 def sound_path(filename: str | Path) -> Path:
-    """Return a path as it is, or the file of that name in sounds/."""
+    """Return an existing path unchanged, or the file of that name in sounds/."""
     return _here_or_in(filename, HERE / "sounds")
 
 
 def score_path(filename: str | Path) -> Path:
-    """Return a path as it is, or the file of that name in midi/.
+    """Return an existing path unchanged, or the file of that name in midi/.
 
     Raises
     ------
     InputError
-        If there is neither.
+        If neither file exists.
     """
     path = existing(_here_or_in(filename, HERE / "midi"), HERE / "midi")
     if not path.is_file():
@@ -157,7 +158,7 @@ def _here_or_in(filename: str | Path, folder: Path) -> Path:
 
 
 def shown(path: str | Path) -> str:
-    """Return a path as short as possible, relative to the current folder if it is below."""
+    """Return a path for display, relative to the current folder if it is inside."""
     path = os.path.abspath(path)
     try:
         relative = os.path.relpath(path)

@@ -1,4 +1,4 @@
-"""The options of both scripts, and what the workshop's commands share with them."""
+"""The options of both scripts, and those that the workshop's commands share with them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WORKSHOP = ("More options (pairs, steps, crossfades, tempo, instruments, banks):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that names the nearest option if one is unknown."""
+    """A parser that suggests the most similar option if one is unknown."""
 
     def error(self, message: str):
         """Exit with one sentence."""
@@ -27,7 +27,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def number(kind: type, low: float, high: float, unit: str = "") -> Callable[[str], float]:
-    """Return an argparse type: a number in [low, high]."""
+    """Return an argparse type for numbers in [low, high]."""
     def parse(text: str):
         try:
             value = kind(text)
@@ -42,13 +42,13 @@ def number(kind: type, low: float, high: float, unit: str = "") -> Callable[[str
 
 
 def formatter(prog: str) -> argparse.HelpFormatter:
-    """Return the help formatter of all commands; it keeps the line breaks of the examples."""
+    """Return the help formatter of all commands, which keeps the line breaks of the examples."""
     return argparse.RawDescriptionHelpFormatter(
         prog, max_help_position=34, width=min(100, shutil.get_terminal_size().columns - 2))
 
 
 def add_run_options(parser: argparse.ArgumentParser, output: str, checkpoints: str) -> None:
-    """Add the options that mean the same everywhere."""
+    """Add the options that all commands share."""
     parser.add_argument("--checkpoint", metavar="NAME|PATH",
                         help=f"model: {checkpoints}, or a path (default: the official one if "
                              "downloaded, otherwise the bundled one)")

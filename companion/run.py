@@ -1,4 +1,4 @@
-"""The handler of everything that ends a run early: one sentence and an exit code."""
+"""Handle everything that ends a run early, with one sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ FAILED, STOPPED = 1, 130  # exit codes; argparse exits with 2
 
 
 def run(app: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
-    """Parse the options and run `app`; exit with one sentence if the user can help it.
+    """Parse the options and run `app`; exit with one sentence for errors that the user can fix.
 
-    Anything but an `InputError`, an `OSError` or a stop is a bug, with an ordinary traceback.
+    An `InputError`, an `OSError` or a stop is handled here.  Anything else is a bug and prints an
+    ordinary traceback.
     """
     options = parser.parse_args()
     catch_stops()
@@ -25,7 +26,7 @@ def run(app: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPars
         with _quiet(getattr(options, "quiet", False)):
             app(options)
             sys.stdout.flush()
-    except BrokenPipeError:  # as in `| head`: nobody reads on
+    except BrokenPipeError:  # as in `| head`: the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
     except (InputError, OSError, KeyboardInterrupt) as error:
@@ -35,7 +36,7 @@ def run(app: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPars
 
 
 def catch_stops() -> None:
-    """Treat SIGTERM and a closed terminal as Ctrl-C, unless `nohup` keeps the latter off."""
+    """Treat SIGTERM and a closed terminal as Ctrl-C, except for a terminal closed under `nohup`."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         which = getattr(signal, name, None)
         if which is not None and (name != "SIGHUP" or signal.getsignal(which) != signal.SIG_IGN):
@@ -44,7 +45,7 @@ def catch_stops() -> None:
 
 @contextlib.contextmanager
 def _quiet(quiet: bool):
-    """Print nothing within the block if `quiet`."""
+    """Suppress printing within the block if `quiet` is true."""
     if not quiet:
         yield
         return
@@ -53,7 +54,7 @@ def _quiet(quiet: bool):
 
 
 def explained(error: BaseException) -> tuple[int, str]:
-    """Return the exit code and the sentence for what ended a run."""
+    """Return the exit code and the message for the error that ended a run."""
     if isinstance(error, KeyboardInterrupt):
         return STOPPED, "\nstopped; finished clips are kept"
     if isinstance(error, InputError):
@@ -64,6 +65,6 @@ def explained(error: BaseException) -> tuple[int, str]:
 
 
 def _one_line(text: object) -> str:
-    """Return a sentence on one line, without the control characters of foreign names."""
+    """Return a sentence on one line, without control characters, which file names may contain."""
     line = "".join(char if char.isprintable() else " " for char in str(text))
     return line if len(line) <= 500 else f"{line[:250]} ... {line[-240:]}"

@@ -1,4 +1,4 @@
-"""The overview of a run: all its plots on one sheet; scores above their sound; axes for a plot."""
+"""Draw the overview of a run: all plots on one sheet, or piano rolls above spectrograms."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from companion.page import note_name
 from companion.page.rolls import instrument_colours, note_colours
 from synths.files import writing
 
-warnings.filterwarnings("ignore", "Glyph .* missing")  # titles in other scripts have boxes
+warnings.filterwarnings("ignore", "Glyph .* missing")  # missing characters are drawn as boxes
 FRAMES = {"source": "#ff7f0e", "reconstruction": "#56b4e9"}
 _CELL, _CAPTION, _GAP = (240, 180), 18, 8  # pixels
 
@@ -59,7 +59,7 @@ def _fitted(words: str, font: ImageFont.FreeTypeFont, width: int) -> str:
 
 
 def _square(made: Sequence[Clip]) -> list[list[Clip | None]]:
-    """Return all mixes by main sound and second sound, sources on the diagonal; [] if not all."""
+    """Return a square of all mixes with the sources on the diagonal, or [] if a mix is missing."""
     mixes = {clip.sources: clip for clip in made if clip.kind == "mix"}
     names = list(dict.fromkeys(name for pair in mixes for name in pair))
     alone = {clip.sources[0]: clip for clip in made
@@ -72,7 +72,7 @@ def _square(made: Sequence[Clip]) -> list[list[Clip | None]]:
 
 
 def _rows(made: Sequence[Clip]) -> list[list[Clip | None]]:
-    """Return one row for each pair, or lines of single clips."""
+    """Return one row of clips for each pair, or rows of single clips if there are no pairs."""
     pairs: dict[tuple[str, ...], list[Clip]] = {}
     for clip in made:
         if clip.kind in ("mix", "step", "crossfade"):
@@ -87,7 +87,7 @@ def _rows(made: Sequence[Clip]) -> list[list[Clip | None]]:
 
 def scores(path: Path, made: Sequence[Clip], images: Mapping[str, Image.Image],
            scores: Mapping) -> None:
-    """Save scores as piano rolls in the colours of their instruments, each above its sound."""
+    """Save scores as piano rolls in the colours of the instruments, above their spectrograms."""
     figure = Figure((12, 7.5 if len(made) == 1 else 5 * len(made)), dpi=100, layout="constrained")
     axes = figure.subplots(2 * len(made), 1, squeeze=False)[:, 0]
     for index, clip in enumerate(made):
@@ -121,14 +121,14 @@ def _draw_roll(axes, score) -> None:
 
 
 def show(axes, image: Image.Image, seconds: float, octaves: int) -> None:
-    """Show a plot on Matplotlib's axes: seconds, and notes from C2 on."""
+    """Show a plot on Matplotlib axes that are labelled with seconds and notes from C2."""
     axes.imshow(np.asarray(image), aspect="auto", extent=(0, seconds, 0, octaves))
     axes.set_yticks(range(octaves), [f"C{octave + 2}" for octave in range(octaves)])
     axes.set_xlabel("seconds")
 
 
 def label(path: Path, image: Image.Image, octaves: int) -> None:
-    """Save a plot again, with axes: seconds, notes and hertz."""
+    """Save a plot again with axes in seconds, notes and hertz."""
     figure = Figure((6.4, 4.8), dpi=200, layout="constrained")
     axes = figure.subplots()
     show(axes, image, _seconds(path.with_suffix(".wav")), octaves)

@@ -1,4 +1,4 @@
-"""Steps before a script's slow imports: handlers for stops, and missing packages."""
+"""Prepare a script before its slow imports: handle stops, and check for missing packages."""
 
 from __future__ import annotations
 

@@ -97,9 +97,10 @@ def read_abc(text: str) -> Score:
 
 
 def to_midi(score: Score) -> mido.MidiFile:
-    """A MIDI file of format 1: the first track has title, tempo, meter and key, the second plays.
+    """Return a MIDI file of format 1, with title, tempo, meter and key in the first track.
 
-    Each note ends one tick before the next begins, so that a repeated one is struck anew.
+    The second track has the notes.  Each note ends one tick before the next begins, so that a
+    repeated note is struck again.
     """
     conductor = mido.MidiTrack([
         mido.MetaMessage("track_name", name=score.title),

@@ -108,7 +108,7 @@ def test_render_has_every_pair_rehearsal_and_held_out_notes(rendered):
     loud = made["audio"][made["own"][2] - 1]
     assert np.abs(loud).max() > 0.89 * 32767
     pairs = {tuple(pair) for pair in made["morph_sources"]}
-    assert len(pairs) == 6 + 4                              # and the quiet one's anew
+    assert len(pairs) == 6 + 4                              # and the quiet one's again
     ordered = {(a, b) for a in made["own"] for b in made["own"] if a != b}
     assert ordered <= pairs
     for pair in pairs:

@@ -14,7 +14,7 @@ from companion import clips
 from synths import InputError
 from synths.nsynth import Decoding, fastgen
 
-BOOK = {  # the arguments in print
+BOOK = {  # the arguments in the book
     example_01.download_checkpoint: ["checkpoint_name", "target_dir"],
     example_01.encode: ["wav_filenames", "checkpoint", "sample_length", "sample_rate"],
     example_01.mix_encoding_pairs: ["encodings", "encodings_name"],

@@ -91,7 +91,7 @@ def test_samples_are_magentas(which, request):
     expected = case["samples"]
     audio = decode(case)
     np.testing.assert_allclose(audio[:, :expected.shape[1]], expected, rtol=1e-6, atol=1e-9)
-    assert len(np.unique(expected)) > 100       # the odds are spread out: chance had a say
+    assert len(np.unique(expected)) > 100       # the probabilities are spread out
 
 
 def test_likelihood_is_magentas_loss(small):
@@ -171,7 +171,7 @@ def test_lengths(small):
 
 
 def test_low_temperature_prefers_the_likely(small):
-    # The most likely code holds the middle of the cumulated odds if it is more likely than not.
+    # A code with a probability above 0.5 contains the median of the distribution.
     cold = decode(small, 0, temperature=1e-4)
     other = nsynth.decode(small["given"][:1], small["prefix"],
                           np.full([1, 2048], 0.5), "float32", temperature=1e-4)
@@ -372,7 +372,7 @@ def test_synthesize_kept_codes_are_used_as_far_as_they_are_whole(small, tmp_path
     assert len(kept) < 1536 * 1.02 + 100    # 16 kB for each second
 
     def first(data, seed=1):
-        """How far the first block of a run is that goes on with such a file; its result."""
+        """Return the progress at the first block of a run resumed from this file; its result."""
         codes.write_bytes(data)
         path.unlink(missing_ok=True)
         calls = stopped_at(small, [path], 1e9, seed=seed, resume=True)

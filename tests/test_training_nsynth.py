@@ -488,7 +488,7 @@ def test_crops_with_wobble_keep_the_true_pitch_in_the_encoding(monkeypatch):
         for _ in range(40):
             drawn = crops()
             target, (source,) = drawn.audio, drawn.sources
-            assert drawn.past is target     # a note has no relatives to stray to
+            assert drawn.past is target     # a note has no related sounds
             if np.ptp(source.pitch) > 0.01:     # a glide
                 continue
             off[share].append(np.abs(target - source.audio).max())

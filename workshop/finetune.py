@@ -90,6 +90,7 @@ def check_packages() -> None:
     Raises
     ------
     InputError
+        If one of them is missing.
     """
     if importlib.util.find_spec("torch") is None:
         raise InputError("Fine-tuning needs PyTorch, which is not installed. Type this first: "
@@ -100,11 +101,12 @@ def check_packages() -> None:
 
 
 def prepare(options: argparse.Namespace):
-    """Return the job, with everything checked that the user gave.
+    """Check the options, and return the job.
 
     Raises
     ------
     InputError
+        If an option or a sound cannot be used.
     """
     import hashlib
 
@@ -142,12 +144,12 @@ def prepare(options: argparse.Namespace):
 
 
 def check_name(name: str) -> None:
-    """Check that a checkpoint may have this name.
+    """Check that this name is allowed for a new checkpoint.
 
     Raises
     ------
     InputError
-        If it is no name of a folder, or that of a bundled or official model.
+        If it is not a valid folder name, or the name of a bundled or official model.
     """
     from synths.weights import checkpoints
 
@@ -159,7 +161,7 @@ def check_name(name: str) -> None:
 
 
 def audible(paths: Sequence[Path], seconds: float) -> dict:
-    """Return path -> float64 [samples] of each file once; print those that are silent."""
+    """Return the audio (float64) of each audible file, by path; print which files are silent."""
     import numpy as np
 
     from synths.sounds import load_audio

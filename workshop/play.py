@@ -10,7 +10,7 @@ EXAMPLES = """examples:
   python -m workshop play --midi song.mid --tempo 1.2
   python -m workshop play --midi song.mid --instruments 3,7,1@8.0 --seed 5
   python -m workshop play --instruments 7,3        (of the last preview)"""
-NOTE_SECONDS = 0.03  # of work for each note that differs from the others
+NOTE_SECONDS = 0.03  # seconds of work for each different note
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add what `play` and `preview` share."""
+    """Add the options that `play` and `preview` share."""
     parser.add_argument("--threads", type=number(int, 1, 1024), metavar="N",
                         help="processor threads (default: all cores)")
     parser.add_argument("--labels", action="store_true", help="plots with axes")
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def prepare(options: argparse.Namespace):
-    """Download the model if asked to; return the engine and the checkpoint."""
+    """Download the model if requested; return the engine and the checkpoint."""
     import chapter_05_example_02 as chapter
     from companion import example, inputs
 
@@ -102,7 +102,7 @@ def load_model(engine, checkpoint, threads: int | None):
 
 
 def preview_seed(options: argparse.Namespace, checkpoint) -> int | None:
-    """Return --seed, or for instruments by number the seed of the last preview, and print it."""
+    """Return --seed, or for numbered instruments the last preview's seed, which is printed."""
     from companion import example
 
     if options.seed is not None or options.instruments is None or options.instruments.endswith(
@@ -118,7 +118,7 @@ def preview_seed(options: argparse.Namespace, checkpoint) -> int | None:
 
 
 def instruments(options: argparse.Namespace, engine, model, notes: dict, seed: int):
-    """Return the latent vectors of a score's instruments, their times and their numbers."""
+    """Return the latent vectors, times and numbers of a score's instruments."""
     import numpy as np
 
     from synths.gansynth import choose_instruments

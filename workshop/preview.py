@@ -23,7 +23,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Play a phrase on each of a seed's first instruments."""
+    """Play a phrase on each of the first instruments of a seed."""
     import numpy as np
     from tqdm import tqdm
 
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def without_tail(audio):
-    """Return a sound without the silence at its end."""
+    """Return a sound without its trailing silence."""
     import numpy as np
 
     audible = np.flatnonzero(np.abs(audio) > 1e-3)

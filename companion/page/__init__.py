@@ -1,10 +1,11 @@
-"""The results page: one HTML file that holds every sound and picture of a run.
+"""The results page: one HTML file with every sound and plot of a run.
 
-It needs no server and no other file, so it can be opened from disk or sent to somebody.
-`page.html.j2` is its skeleton, `page.css` its style and `page.js` its behaviour.
+It needs no server and no other files, so it can be opened from disk or sent to others.
+`page.html.j2` is its template, `page.css` its style and `page.js` its behaviour.
 
-The file holds each sound and each picture once.  A sound is inside a `noscript` element: without
-JavaScript the browser shows a player, with it the text is read when the sound is first played.
+The file contains each sound and each plot once.  Each sound is inside a `noscript` element.
+Without JavaScript, the browser shows a player.  With JavaScript, the page reads the data when the
+sound is first played.
 """
 
 from __future__ import annotations
@@ -32,37 +33,37 @@ _NAMES = ("C", "C sharp", "D", "D sharp", "E", "F", "F sharp", "G", "G sharp", "
 
 @dataclass(frozen=True)
 class Sound:
-    """A sound of the page: its cell, its entry in the list, and its notes on the keyboard.
+    """A sound of the page, with its cell, its list entry and its notes on the keyboard.
 
     Parameters
     ----------
     clip : Clip
-        Its name and title differ from those of every other sound.
+        Clip of the sound.  Every sound has a different name and title.
     flac : bytes
     seconds : float
     gain : float
-        Factor on the sound in loudness-matched playback.
+        Gain in loudness-matched playback.
     note : str
-        A line under the title.
+        Line under the title.
     caption : str
         One or two words on the cell.
     sources : tuple of int
-        Indices of the sounds that it is compared with, at most two.
+        Indices of the sounds to compare with, at most two.
     picture : bytes
-        WebP; the sound lasts from its left edge to its right edge.  Empty: none.
+        Plot as a WebP file, whose width is the length of the sound.  Empty: no plot.
     size : (int, int)
-        Width and height of the picture in pixels.
+        Width and height of the plot in pixels.
     keys : tuple of (float or None, bytes)
         Notes for the keyboard: MIDI pitch (None: no steady pitch) and FLAC file (empty: the sound
         itself).
     colour : str
-        CSS colour of a cell without a picture.
+        CSS colour of a cell without a plot.
     sfz : str
-        Name of the SFZ file that loads it into a sampler.
+        Name of the SFZ file that loads the sound into a sampler.
     roll : Markup
-        The score that it plays, as SVG.
+        Score of the sound, as SVG.
     marks : tuple of (float, str, str, str)
-        Where each instrument begins: seconds, name, CSS colour and CSS class.
+        Start of each instrument: seconds, name, CSS colour and CSS class.
     """
 
     clip: Clip
@@ -83,18 +84,18 @@ class Sound:
 
 @dataclass(frozen=True)
 class Panel:
-    """Cells to play, in rows.
+    """A panel of playable cells, in rows.
 
     Parameters
     ----------
     title, text : str
     rows : sequence of sequences of int, str or None
-        An index into `Page.sounds`, the words of a heading, or an empty cell.
+        Contents of each cell: an index into `Page.sounds`, the text of a heading, or nothing.
     layout : str
         "matrix" (the first row and column are headings), "grid", "strip", "time" (one time axis
-        for all cells), "cells" (as many to a line as fit) or "score".
+        for all cells), "cells" (as many per line as fit) or "score".
     slider : bool
-        Whether a slider moves between the inner cells of each row.
+        Whether each row has a slider that selects one of its inner cells.
     choose : bool
         Whether each cell has a check box.
     """
@@ -109,7 +110,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Page:
-    """A page, complete.
+    """The contents of a results page.
 
     Parameters
     ----------
@@ -117,19 +118,19 @@ class Page:
     sounds : sequence of Sound
     panels : sequence of Panel
     settings : mapping
-        What the run was made with, in the order to show it.
+        Settings of the run, in the order in which they are shown.
     command : str
-        Repeats the run, or continues it.
+        Command that repeats or continues the run.
     notes, hints : sequence of str
-        Sentences for the top and for the bottom; `code` in backticks.
+        Sentences for the top and for the bottom, with `code` in backticks.
     commands : sequence of (str, str)
-        What a command does, and the command, with {} for the selected instruments.
+        Descriptions and commands, with {} for the selected instruments.
     octaves : sequence of str
-        Names of the octaves that the pictures show, from the lowest.
+        Names of the octaves in the plots, from the lowest.
     stopped : bool
         Whether `command` continues a run.
     runs : sequence of mapping
-        For the list of runs: "link", "title", "when", "folder", "options" and "stopped".
+        Entries of the list of runs: "link", "title", "when", "folder", "options" and "stopped".
     """
 
     title: str
@@ -183,7 +184,7 @@ def clips_of(run: Mapping[str, Any]) -> list[Clip]:
 
 
 def run_title(clips: Sequence[Clip]) -> str:
-    """Return what a run mixed or played: "bass, flute: 5 steps"; "" without clips."""
+    """Describe the clips of a run: "bass, flute: 5 steps"; "" if there are none."""
     count = Counter(clip.kind for clip in clips)
     words = {"step": "step", "crossfade": "crossfade", "mix": "mix", "score": "score",
              "preview": "instrument", "bank": "bank", "reconstruction": "reconstruction"}
@@ -207,7 +208,7 @@ def counted(number: int, what: str) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Return "4.4 s", or from a minute on "27:54"."""
+    """Format a time as "4.4 s", or as "27:54" if it is a minute or longer."""
     return (f"{seconds:.1f} s" if seconds < 59.95 else
             f"{round(seconds) // 60}:{round(seconds) % 60:02d}")
 
@@ -218,7 +219,7 @@ def note_name(pitch: float) -> str:
 
 
 def webp(image: Any, size: tuple[int, int]) -> bytes:
-    """Return a Pillow image as a WebP file of that size."""
+    """Return a Pillow image as a WebP file of the given size."""
     content = io.BytesIO()
     image.resize(size).save(content, "WEBP", quality=80, method=4)
     return content.getvalue()
@@ -245,19 +246,19 @@ def render(page: Page) -> Iterator[bytes]:
 
 
 def _code(text: str) -> Markup:
-    """Return a sentence with its `code` marked, and no line break within an --option."""
+    """Return a sentence as HTML with its `code` marked up and no line breaks in --options."""
     marked = re.sub("`(.*?)`", r"<code>\1</code>", str(escape(text)))
     return Markup(re.sub(r"--[\w-]+", r"<span>\g<0></span>", marked))
 
 
 def _words(value: object) -> str:
-    """Return the value of an option as a reader writes it."""
+    """Return the value of an option as the user would type it."""
     return "yes" if value is True else ", ".join(map(str, value)) if isinstance(
         value, (list, tuple)) else str(value)
 
 
 def _moment(started: float | str | None) -> str:
-    """Return when a run started, given in seconds since the epoch or as words."""
+    """Format the start time of a run, given in seconds since the epoch or as text."""
     if isinstance(started, (int, float)):
         started = datetime.fromtimestamp(started).isoformat()
     return (started or "").replace("T", " ")

@@ -1,4 +1,4 @@
-"""The pitch of a sound."""
+"""Estimate the pitch of a sound."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ def pitch_of(audio: np.ndarray, sample_rate: int = 16000) -> float | None:
     """Estimate the pitch of a sound.
 
     `librosa.yin` (de Cheveigne and Kawahara, "YIN, a fundamental frequency estimator", 2002) gives
-    a frequency for every frame, of noise too.  A frame counts if it is within 20 dB of the loudest
-    and repeats itself after one period (normalised autocorrelation over 0.8).
+    a frequency for every frame, even for noise.  Only frames within 20 dB of the loudest and with a
+    normalised autocorrelation over 0.8 at one period are used.
 
     Parameters
     ----------
     audio : float32 [samples]
         The first four seconds are used.
     sample_rate : int
-        In Hz.
+        Sample rate in Hz.
 
     Returns
     -------
     float or None
-        MIDI pitch; None if fewer than half of the loud frames are periodic or the pitch glides.
+        MIDI pitch.  None if fewer than half of the loud frames are periodic, or the pitch glides.
     """
     import librosa
 

@@ -44,21 +44,21 @@ _SAMPLER = ("To play an instrument in a music program, load its SFZ file into a 
 
 @dataclass(frozen=True)
 class Run:
-    """What the page prints about a run.
+    """The information about a run on its page.
 
     Parameters
     ----------
     command : str
-        Repeats the run.
+        Command that repeats the run.
     settings : mapping
-        What was asked for, in the order to show it.
+        Settings of the run, in the order in which they are shown.
     seed : int
     bundled : bool
         Whether the small bundled model made the sounds.
     notes : sequence of str
-        Sentences for the top of the page; `code` in backticks.
+        Sentences for the top of the page, with `code` in backticks.
     resume : str
-        Continues the run if clips are missing; empty: nothing can.
+        Command that continues the run if clips are missing.  Empty: it cannot be continued.
     """
 
     command: str
@@ -78,9 +78,9 @@ class Score:
     notes : mapping
         "pitches" and "velocities" (MIDI), "start_times" and "end_times" (seconds).
     names : sequence of str
-        The instruments' numbers.
+        Numbers of the instruments.
     times : sequence of float
-        Seconds at which each begins.
+        Start of each instrument in seconds.
     """
 
     notes: Mapping[str, Any]
@@ -90,16 +90,16 @@ class Score:
 
 @dataclass(frozen=True)
 class Extra:
-    """What the page shows of a clip in addition to its title and WAV file.
+    """The contents of a clip on the page, in addition to its title and WAV file.
 
     Parameters
     ----------
     image : PIL.Image.Image, optional
-        A picture without axes; the sound lasts from its left edge to its right edge.
+        Plot without axes, whose width is the length of the sound.
     audio : float32 [samples], optional
-        None: the WAV file in the folder.
+        Audio of the clip.  None: the WAV file in the folder.
     keys : sequence of (int, float32 [samples])
-        Of a preview, notes for the keyboard: MIDI pitch and sound.
+        Notes for the keyboard of a preview: MIDI pitch and audio.
     score : Score, optional
     """
 
@@ -111,18 +111,18 @@ class Extra:
 
 def page_of(folder: Path, clips: Sequence[Clip], run: Run,
             extras: Mapping[str, Extra] | None = None) -> Page:
-    """Build the page of a run in which at least one clip is finished.
+    """Build the page of a run that has at least one finished clip.
 
     Parameters
     ----------
     folder : Path
-        Holds `<name>.wav` of each clip, unless its `Extra` has the sound.
+        Folder with `<name>.wav` of each clip whose `Extra` has no audio.
     clips : sequence of Clip
-        All that the run planned, sources included; those without a sound are reported as missing.
-        All clips of an instrument in a bank share a title, and have a weight for each corner.
+        All planned clips, including the sources.  The page reports clips without audio as missing.
+        All clips of an instrument in a bank have the same title, and a weight for each corner.
     run : Run
     extras : mapping, optional
-        `Extra` of a clip, by the clip's name.
+        Further contents of clips, by the clip's name.
     """
     extras = extras or {}
     made = [clip for clip in clips if (folder / f"{clip.name}.wav").is_file()
@@ -157,7 +157,7 @@ def page_of(folder: Path, clips: Sequence[Clip], run: Run,
 
 
 def encoded(audio: np.ndarray) -> bytes:
-    """Return a sound, int16 or float32 [samples] in [-1, 1], as a FLAC file of 16 bits."""
+    """Encode audio, int16 or float32 [samples] in [-1, 1], as a 16-bit FLAC file."""
     import soundfile
 
     if audio.dtype != np.int16:
@@ -172,7 +172,7 @@ def encoded(audio: np.ndarray) -> bytes:
 
 @dataclass(frozen=True)
 class _Builder:
-    """Make the sounds of a page: where the clips are, and how large pictures and notes may be."""
+    """A builder of a page's sounds, with the clips' folder and the limits on plots and notes."""
 
     folder: Path
     extras: Mapping[str, Extra]
@@ -226,13 +226,13 @@ def _as_float(audio: np.ndarray) -> np.ndarray:
 
 
 def _gain(audio: np.ndarray) -> float:
-    """Return the factor that brings a sound to `LOUDNESS`, but its peak at most to `PEAK`."""
+    """Return the gain that brings a sound to `LOUDNESS` without exceeding `PEAK`."""
     rms, peak = float(np.sqrt(np.mean(np.square(audio)))), float(np.abs(audio).max())
     return min(LOUDNESS / rms, PEAK / peak) if rms > 1e-4 else 1.0
 
 
 def _faded(audio: np.ndarray, seconds: float) -> np.ndarray:
-    """Return the beginning of a note, faded out, at a peak of one half."""
+    """Return the beginning of a note with a fade-out, normalised to a peak of 0.5."""
     note = _as_float(audio)[:round(seconds * SAMPLE_RATE)]
     note = note / max(2 * float(np.abs(note).max()), 1e-6)
     ramp = min(len(note), SAMPLE_RATE // 10)
@@ -240,7 +240,7 @@ def _faded(audio: np.ndarray, seconds: float) -> np.ndarray:
 
 
 def _pitch(note: Clip) -> float:
-    """Return the MIDI pitch of a bank's clip, which has one."""
+    """Return the MIDI pitch of a clip in a bank; all of them have one."""
     assert note.pitch is not None
     return note.pitch
 
@@ -255,7 +255,7 @@ def _spread(notes: Sequence[Clip]) -> list[Clip]:
 
 
 def _compared(clip: Clip, shown: Sequence[Clip]) -> tuple[int, ...]:
-    """Return the indices of the sounds that a clip is made of, or of their reconstructions."""
+    """Return the indices of a clip's source sounds, or of their reconstructions."""
     if clip.kind in ("source", "bank"):
         return ()
     found = (_alone(name, shown) for name in clip.sources)
@@ -263,7 +263,7 @@ def _compared(clip: Clip, shown: Sequence[Clip]) -> tuple[int, ...]:
 
 
 def _alone(name: str, shown: Sequence[Clip]) -> int | str:
-    """Return the index of a source sound, else of its reconstruction, else its name."""
+    """Return the index of a source sound or its reconstruction; if neither is shown, its name."""
     for kind in ("source", "reconstruction"):
         for index, clip in enumerate(shown):
             if clip.kind == kind and clip.sources == (name,):
@@ -277,7 +277,7 @@ def _percent(clip: Clip) -> str:
 
 
 def _description(clip: Clip) -> list[str]:
-    """Return what the line under a title says first: what the clip is made of."""
+    """Return the start of the line under a title, which lists the sources of the clip."""
     if clip.kind == "crossfade":
         return [f"from {clip.sources[0]} to {clip.sources[-1]} over time"]
     words = {"source": "source sound", "reconstruction": "encoded and decoded",
@@ -286,7 +286,7 @@ def _description(clip: Clip) -> list[str]:
 
 
 def _caption(clip: Clip) -> str:
-    """Return a word or two for the cell."""
+    """Return the caption of a cell, one or two words."""
     if clip.kind == "preview":
         return clip.title.removeprefix("instrument ")
     if clip.kind == "bank" and 1 in clip.weights:
@@ -298,7 +298,7 @@ def _caption(clip: Clip) -> str:
 
 
 def _colour(weights: Sequence[float]) -> str:
-    """Return the colour of an instrument in a bank, blended from those of the corners."""
+    """Return the colour of an instrument in a bank, blended from the colours of the corners."""
     return css_colour(np.array(weights) @ _COLOURS[:len(weights)]) if weights else ""
 
 
@@ -323,7 +323,7 @@ def _introduction(shown: Sequence[Clip]) -> str:
 
 
 def _missing(missing: Sequence[Clip], total: int) -> str:
-    """Return what the page of a stopped run lacks, in a sentence."""
+    """Return a sentence about the clips that are missing from a stopped run."""
     if not missing:
         return ""
     which = ": " + "; ".join(clip.title for clip in missing) if len(missing) <= _MOST_NAMED else ""
@@ -337,7 +337,7 @@ def _commands(seed: int) -> list[tuple[str, str]]:
 
 
 def _panels(shown: Sequence[Clip]) -> list[Panel]:
-    """Arrange the sounds, which are indices of `shown`, in panels."""
+    """Arrange the sounds, given as indices into `shown`, in panels."""
     everything = list(range(len(shown)))
     kind = shown[-1].kind
     if kind == "score":

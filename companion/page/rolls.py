@@ -1,4 +1,4 @@
-"""A score on the page: notes in the colours of their instruments, as SVG."""
+"""Draw a score for the page as SVG, with notes in the colours of their instruments."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _WIDTH = 10000  # units across
 
 
 def instrument_colours(names: Sequence[str]) -> np.ndarray:
-    """Return a colour for each name, the same for the same name: [names, 3], 0 to 255."""
+    """Return a colour [names, 3] in 0 to 255 for each name; equal names have equal colours."""
     known = list(dict.fromkeys(names))
     return np.array([PALETTE[known.index(name) % len(PALETTE)] for name in names]).reshape(-1, 3)
 
 
 def note_colours(starts: np.ndarray, times: Sequence[float], names: Sequence[str]) -> np.ndarray:
-    """Return a colour for each note, blended in eighths between two instruments: [notes, 3]."""
+    """Return a colour [notes, 3] for each note, blended in eighths between two instruments."""
     at = np.round(8 * np.interp(starts, times, np.arange(len(times)))) / 8
     colours, first = instrument_colours(names), at.astype(int)
     second = np.minimum(first + 1, len(times) - 1)
@@ -31,13 +31,13 @@ def note_colours(starts: np.ndarray, times: Sequence[float], names: Sequence[str
 
 
 def css_colour(colour: np.ndarray) -> str:
-    """Return a colour as CSS writes it."""
+    """Return a colour in CSS notation."""
     return "#" + np.rint(colour).astype(np.uint8).tobytes().hex()
 
 
 def instrument_marks(times: Sequence[float], names: Sequence[str], seconds: float,
                      ) -> tuple[tuple[float, str, str, str], ...]:
-    """Return where each instrument begins: seconds, name, colour and how much of it has room."""
+    """Return the start of each instrument: seconds, name, colour and how much of it to show."""
     kept = [index for index in range(len(names)) if not index or names[index] != names[index - 1]]
     colours = instrument_colours(names)
     ends = [times[index] for index in kept[1:]] + [seconds]
@@ -56,7 +56,7 @@ def piano_roll(notes: Mapping, times: Sequence[float], names: Sequence[str], sec
     notes : mapping
         "pitches" and "velocities" (MIDI), "start_times" and "end_times" (seconds).
     times : sequence of float
-        Seconds at which each instrument begins, ascending.
+        Start of each instrument in seconds, in ascending order.
     names : sequence of str
     seconds : float
         Length of the clip.

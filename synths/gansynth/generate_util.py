@@ -170,10 +170,10 @@ def get_z_notes(start_times: np.ndarray, z_instruments: np.ndarray, t_instrument
     Parameters
     ----------
     start_times : ndarray [n]
-        Seconds.
+        Start of each note in seconds.
     z_instruments : ndarray [k, d]
     t_instruments : ndarray [k]
-        Seconds, not decreasing.
+        Times of the instruments in seconds, not decreasing.
 
     Returns
     -------

@@ -22,9 +22,9 @@ def choose_instruments(model, chosen: str, total_time: float, rng: np.random.Gen
     model
         Object with a method ``generate_z(n, rng)``.
     chosen : str
-        Instrument numbers such as "3,7,1@8.0", where @ gives a time in seconds, or the name of a
-        file from `save_instruments`, whose times are kept.  Numbers count from 1, in the order in
-        which `generate_util.get_random_instruments` draws instruments.
+        Instrument numbers such as "3,7,1@8.0", or the name of a file from `save_instruments`.  The
+        @ gives a time in seconds.  Numbers count from 1, in the order in which
+        `generate_util.get_random_instruments` draws instruments.  The times in a file are kept.
     total_time : float
         Length of the piece in seconds, up to the end of its last note.
     rng : numpy.random.Generator
@@ -114,7 +114,7 @@ def save_instruments(path: str | Path, z_instruments: np.ndarray,
     path : str or Path
     z_instruments : ndarray [k, d]
     t_instruments : ndarray [k]
-        Seconds.
+        Times of the instruments in seconds.
     """
     with writing(Path(path)) as file:
         np.savez(file, allow_pickle=False, z=z_instruments,

@@ -17,7 +17,7 @@ _EPSILON = 1e-8  # of the pixel normalisation
 
 
 def rows(weights: Weights, frames: int) -> dict[int, int]:
-    """Return the number of frames of each block that the first `frames` output frames depend on."""
+    """Return the number of frames that each block needs for the first `frames` output frames."""
     needed = {}
     factor = weights.scale[0] ** (weights.num_resolutions - weights.num_blocks)
     need = -(-frames // factor)

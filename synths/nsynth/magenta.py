@@ -54,7 +54,7 @@ def synthesize(encodings: np.ndarray, save_paths: Sequence[str | Path],
     encodings, save_paths, checkpoint_path, samples_per_save, decoding
         As for `synths.nsynth.synthesize`.  The same seed and streams give the same random numbers.
     reference_audio
-        Not used: Magenta decodes in float32.
+        Ignored, because Magenta always decodes in float32.
 
     Raises
     ------

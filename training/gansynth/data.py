@@ -174,7 +174,7 @@ def build(path: Path, progress: Callable[[int, int], None] | None = None) -> Pat
         The data file (NumPy ``.npz``, about 5 MB): ``levels [harmonics of all pitches, 24, 128]``
         in bytes, ``LEVEL_STEP`` dB each from ``LEVEL_FLOOR``; every note has its peak at 0.9.
     progress : callable, optional
-        Called with instruments done and in all.
+        Called with the number of instruments done and in total.
 
     Returns
     -------

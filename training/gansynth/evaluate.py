@@ -184,9 +184,9 @@ def evaluate(prefix: Path, seeds: Sequence[int], output: Path, levels: list[np.n
     levels : list of arrays or None
         From ``data.load``; None leaves out the rows that need targets.
     quick : bool
-        A third of the notes, for a look while training.
+        Whether to use only a third of the notes, for a quick check during training.
     progress : callable, optional
-        Called with parts done and in all.
+        Called with the number of parts done and in total.
 
     Returns
     -------

@@ -478,8 +478,8 @@ class Trainer:
     def start(self, weights: dict[str, np.ndarray]) -> None:
         """Begin from exported weights (``export.read``), in the last stage.
 
-        What they know of pitch, phase and time stays. Of z they know what lies along the
-        directions of now; where they hear it along others, that part begins anew.
+        They keep what they know about pitch, phase and time. They also keep their response to the
+        current latent directions. Their response to other directions is trained from scratch.
         """
         kernel = weights["start_kernel"].reshape(len(weights["start_kernel"]), -1)
         kernel = kernel * self.generator.start_scale

@@ -222,9 +222,9 @@ def morph(lead: Own, other: Own, share: float) -> np.ndarray:
 
 
 def coloured(lead: Own, other: Own, share: float) -> np.ndarray:
-    """`data.morph` of two sounds, its partials as loud in all as those of the sound that leads.
+    """Return the `data.morph` of two sounds; its partials are as loud in total as the main sound's.
 
-    What the other has not got at these frequencies would else leave the noise beside them alone.
+    Otherwise, frequencies that the other sound lacks would leave only the noise next to them.
     """
     rough = noisy(lead)
     found = replace(lead.steady if rough else lead.found, rest=np.zeros_like(lead.found.rest))
@@ -303,7 +303,7 @@ def render(sounds: Mapping[str, np.ndarray], seconds: float,
     seconds : float
         Their length.
     progress : callable, optional
-        Called with steps done and steps in all.
+        Called with the number of steps done and in total.
 
     Returns
     -------

@@ -50,10 +50,10 @@ PITCH_WEIGHT, COLOUR_WEIGHT = 0.5, 0.1
 BANDS = 24
 # How much further a mix's colour goes to the second sound's than the encodings' shares say.
 REACH = 1.6
-# Share of crops whose pitch strays from what the encoding says, and comes back.
+# Share of crops whose pitch drifts from that of the encoding, and returns.
 WOBBLES = 0.4
-# Mixed encodings get noise of up to this many standard deviations: a mix that is played is never
-# quite one that was taught.
+# Mixed encodings get noise of up to this many standard deviations, because a mix in use is never
+# exactly one from the training.
 ENCODING_NOISE = 0.15
 # Standard deviation, at most, of a past that is off by mu-law codes; half of them are off by less
 # than a quarter of it, since that is how far a decoder's own past is off.
@@ -525,8 +525,8 @@ class Trainer:
             self.loss = torch.compile(self.loss, dynamic=False)
         self.names, self.values = zip(*self.model.named_parameters())
         self.optimiser = Optimiser(dict(self.model.named_parameters()))
-        # Reads pitch and colour off the encodings, linearly; only there to teach the encoder to
-        # tell them.
+        # A linear probe of pitch and timbre, only for the auxiliary losses that train the
+        # encoder to represent them.
         self.head = torch.nn.Linear(self.model.size.channels,
                                     2 * len(_CIRCLES) + BANDS).to(self.device)
         self.head_optimiser = torch.optim.Adam(self.head.parameters(), betas=(0.9, 0.99))
@@ -679,7 +679,7 @@ class Trainer:
 
     @torch.no_grad()
     def beginnings(self, sounds: Sequence[Watched]) -> str:
-        """Mean nats per sample of the first quarter of a second, in all and by folder."""
+        """Return the mean NLL of the first quarter second, in total and by folder."""
         codes = torch.from_numpy(np.stack([mu_law(sound.audio[:8 * HOP]) for sound in sounds]))
         nats: dict[str, list[float]] = {}
         for sound, each in zip(sounds, codes.to(self.device)):

@@ -21,24 +21,24 @@ from workshop.bank.store import Store
 
 @dataclass
 class Job:
-    """A bank to be built, and where.
+    """A bank to build, its location and its progress.
 
     Parameters
     ----------
     bank : plan.Bank
     store : Store
     common : dict
-        What every task carries.
+        Entries that all tasks share.
     started : float
-        Seconds since the epoch.
+        Start time in seconds since the epoch.
     records : dict
-        File -> record of the clips that are finished.
+        Records of the finished clips, by file.
     failed : dict
-        File -> why it could not be made.
+        Reasons why clips could not be made, by file.
     replaced : bool
-        Whether another bank lies there, to be overwritten.
+        Whether the store has another bank, which will be overwritten.
     keep_all : bool
-        Whether clips that are out of tune are part of the instruments.
+        Whether the instruments include clips that are out of tune.
     """
 
     bank: plan.Bank
@@ -55,12 +55,12 @@ class Job:
 
 
 def resume(job: Job, overwrite: bool) -> list[dict]:
-    """Return the clips that are still to be made; put the finished ones into `job.records`.
+    """Return the clips that are not finished; put the finished ones into `job.records`.
 
     Raises
     ------
     InputError
-        If the bank holds other clips under these names, and may not be overwritten.
+        If the bank has other clips with these names, and may not be overwritten.
     """
     wanted = {clip["file"]: clip for clip in job.bank.clips}
     found = {file: record for file, record in manifest.read(job.store).items() if file in wanted}
@@ -86,12 +86,12 @@ def resume(job: Job, overwrite: bool) -> list[dict]:
 
 
 def make(job: Job, todo: Sequence[dict], execute: cluster.Execute) -> None:
-    """Encode what is not encoded yet, then make the clips that `resume` returned.
+    """Encode the sources that are not encoded yet, then make the clips from `resume`.
 
     Raises
     ------
     InputError
-        If nothing more can be written, or the scheduler is gone; what is finished is kept.
+        If nothing more can be written, or the scheduler is gone.  Finished clips are kept.
     """
     if job.bank.kind == "nsynth":
         todo = _encoded(job, todo, execute)
@@ -108,7 +108,7 @@ def _bar(what: str, total: int) -> tqdm:
 
 
 def _encoded(job: Job, todo: Sequence[dict], execute: cluster.Execute) -> list[dict]:
-    """Return the clips whose sources are all encoded now; mark the others as failed."""
+    """Return the clips whose sources are all encoded; mark the others as failed."""
     needed = {source["digest"]: source["encoding"] for clip in todo for source in clip["sources"]}
     missing = sorted(digest for digest, name in needed.items()
                      if not tasks.is_encoding(job.store, name))
@@ -163,7 +163,7 @@ def print_tuning(job: Job) -> None:
 
 
 def finish(job: Job, title: str, about: dict[str, str], stopped: bool = False) -> str:
-    """Write the manifest, the SFZ files, run.json and the page; return where the page is."""
+    """Write the manifest, the SFZ files, run.json and the page; return the path of the page."""
     files = {clip["file"] for clip in job.bank.clips}
     for name, _, shares in job.bank.points:
         clips = {pitch: job.records[job.bank.files[name, pitch]] for pitch in job.bank.pitches
@@ -217,7 +217,7 @@ def _write_page(job: Job, about: dict[str, str], stopped: bool) -> Path:
 
 
 def print_plan(job: Job, todo: Sequence[dict], execute: cluster.Execute, workers: int) -> None:
-    """Print what the bank will take: clips, seconds of sound, and time here and on more workers."""
+    """Print the number of clips, their total length, and the time here and on more workers."""
     seconds = sum(clip["seconds"] for clip in todo)
     print(f"{len(job.bank.points)} instruments, {len(job.bank.pitches)} pitches, "
           f"{len(job.bank.clips)} clips; {len(todo)} to be made: {seconds:.0f} s of sound")
@@ -233,7 +233,7 @@ def print_plan(job: Job, todo: Sequence[dict], execute: cluster.Execute, workers
 
 
 def _probe(job: Job, execute: cluster.Execute, workers: int) -> float:
-    """Return the seconds of sound that the workers make in a second, all at work."""
+    """Return the seconds of audio that all workers together generate per second."""
     work = [{**job.common, "kind": "probe", "name": f"{time.time_ns()}-{place}", "clips": [{}]}
             for place in range(workers)]
     rate = 0.0

@@ -1,4 +1,4 @@
-"""Do the tasks: in this process, on processes of this machine, or on a Dask cluster."""
+"""Run tasks in this process, in other processes of this machine, or on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ Execute = Callable[[Sequence[dict]], Iterator[tuple[dict, dict]]]
 
 @contextlib.contextmanager
 def engine(workers: int | None, scheduler: str | None) -> Iterator[tuple[Execute, int]]:
-    """Yield a function that does tasks, and the number of workers.
+    """Yield a function that runs tasks, and the number of workers.
 
     Parameters
     ----------
     workers : int, optional
-        Processes of one thread on this machine; None: one for each core; 0: this process alone,
-        without Dask.
+        Number of single-threaded processes on this machine.  None: one for each core.  0: only
+        this process, without Dask.
     scheduler : str, optional
-        The address of a Dask scheduler, whose workers are used instead.
+        Address of a Dask scheduler, whose workers are used instead.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def engine(workers: int | None, scheduler: str | None) -> Iterator[tuple[Execute
 
 
 def in_process(work: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
-    """Do tasks in this process."""
+    """Run tasks in this process."""
     for task in work:
         yield task, tasks.run(task)
 
@@ -101,7 +101,7 @@ def _close(client) -> None:
 
 
 def remote() -> Callable[[dict], dict]:
-    """Return `tasks.run` as a closure, which a scheduler without this project can hand on."""
+    """Return `tasks.run` as a closure, which a scheduler without this project can pass on."""
     def run(task: dict) -> dict:
         os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported
         from workshop.bank import tasks
@@ -112,10 +112,10 @@ def remote() -> Callable[[dict], dict]:
 
 def distribute(client, work: Sequence[dict], run: Callable[[dict], dict] | None = None
                ) -> Iterator[tuple[dict, dict]]:
-    """Do tasks on a client's workers; yield (task, result) as they come.
+    """Run tasks on a client's workers; yield (task, result) as they finish.
 
-    Tasks that fail with their worker are done once more, clip by clip, so that one clip's fault
-    stays its own.
+    If a worker fails during a task, the task is repeated clip by clip.  A faulty clip then does
+    not affect the others.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def distribute(client, work: Sequence[dict], run: Callable[[dict], dict] | None 
 
 def _gathered(client, work: Sequence[dict], run: Callable[[dict], dict]
               ) -> Iterator[tuple[dict, dict | None, str]]:
-    """Yield (task, result, "") as they come, or (task, None, reason)."""
+    """Yield (task, result, "") for each finished task, or (task, None, reason) if it failed."""
     import distributed
 
     futures = {client.submit(run, task, key=f"{task['kind']}-{task['name']}", pure=False,

@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def prepare_nsynth(options: argparse.Namespace):
-    """The job of a bank of mixes; everything that the user gave is checked."""
+    """Check the options, and return the job of a bank of mixes."""
     from workshop.bank import plan
 
     checkpoint, weights = _weights(options, "nsynth")
@@ -69,7 +69,7 @@ def prepare_nsynth(options: argparse.Namespace):
 
 
 def _precision(options: argparse.Namespace, bank, checkpoint: Path) -> str:
-    """The precision of the clips that are there already, else the one that suits the sounds."""
+    """Return the precision of existing clips; if there are none, choose one for the sounds."""
     import numpy as np
 
     from synths import nsynth
@@ -85,7 +85,7 @@ def _precision(options: argparse.Namespace, bank, checkpoint: Path) -> str:
 
 
 def prepare_gansynth(options: argparse.Namespace):
-    """The job of a bank of whole notes."""
+    """Return the job of a bank of whole notes."""
     from synths import gansynth
     from workshop.bank import plan
 
@@ -132,7 +132,7 @@ def _job(options: argparse.Namespace, bank, checkpoint: Path, weights: dict, **c
 
 
 def describe(options: argparse.Namespace, job) -> dict[str, str]:
-    """What the bank was made with, in words, for its page."""
+    """Describe the settings of the bank, for its page."""
     from companion.page import note_name
 
     clip = job.bank.clips[0]

@@ -1,9 +1,9 @@
-"""What a bank holds: one line of JSON for each clip, and which clips need not be made again.
+"""The manifest of a bank, with one line of JSON for each finished clip.
 
-A worker writes the lines of a task as one file of their own (`finished/`), after the clips: so they
-outlive the client, and no two processes write to one file.  At the end they become
-`manifest.jsonl`.  A line counts only if it is complete, and a clip only if its file has the digest
-that the line names.
+After the clips of a task, a worker writes their lines to a separate file in `finished/`.  The lines
+therefore survive the client, and no two processes write to the same file.  At the end they are
+merged into `manifest.jsonl`.  Incomplete lines are ignored, and so are clips whose files do not
+have the digest in their line.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from workshop.bank.store import Store
 
 NAME = "manifest.jsonl"
 FOLDER = "finished"
-# What a worker adds to what was planned.
+# Fields that a worker adds to a planned record.
 MADE = ("digest", "cents", "level")
 # What a clip's samples depend on; its identity names sounds, shares, weights and pitch.
 RECIPE = ("identity", "seed", "precision", "temperature", "seconds")
 
 
 def digest(data: bytes) -> str:
-    """SHA-256, in hexadecimal."""
+    """Return the SHA-256 digest in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
 def recipe(record: dict) -> str:
-    """A digest of everything that a clip's samples depend on."""
+    """Return a cache key: a digest of everything that a clip's samples depend on."""
     return digest(json.dumps([record.get(key) for key in RECIPE]).encode())
 
 
 def to_lines(records: Iterable[dict]) -> bytes:
-    """Records as lines of JSON."""
+    """Return records as lines of JSON."""
     return "".join(json.dumps(record, sort_keys=True, ensure_ascii=False) + "\n"
                    for record in records).encode()
 
 
 def from_lines(data: bytes | None) -> list[dict]:
-    """The complete records among lines; what was cut or damaged is left out."""
+    """Return the records of all complete lines; truncated or damaged lines are left out."""
     records = []
     for line in (data or b"").splitlines(keepends=True):
         try:
@@ -53,13 +53,13 @@ def from_lines(data: bytes | None) -> list[dict]:
 
 
 def read(store: Store, names: Sequence[str] | None = None) -> dict[str, dict]:
-    """What the bank's lines say: file -> record, the latest of each file.
+    """Read the latest record of each file.
 
     Parameters
     ----------
     store : Store
     names : sequence of str, optional
-        Which of the tasks' lines; all by default.
+        Names of the tasks whose lines are read.  None: all.
     """
     records = from_lines(store.read(NAME))
     for name in store.names(FOLDER) if names is None else names:
@@ -68,13 +68,13 @@ def read(store: Store, names: Sequence[str] | None = None) -> dict[str, dict]:
 
 
 def confirmed(store: Store, records: dict[str, dict]) -> dict[str, dict]:
-    """Those records whose files are there with the very bytes that were written.
+    """Return the records whose files exist and have the recorded digest.
 
     Parameters
     ----------
     store : Store
     records : dict
-        File -> record.
+        Records by file.
     """
     def right(record: dict) -> bool:
         data = store.read(record["file"])
@@ -86,16 +86,16 @@ def confirmed(store: Store, records: dict[str, dict]) -> dict[str, dict]:
 
 
 def gather(store: Store, records: dict[str, dict], wanted: Collection[str]) -> None:
-    """Write one manifest and remove the tasks' own lines, which it holds now.
+    """Merge the lines of all tasks into one manifest, and remove their files.
 
     Parameters
     ----------
     store : Store
     records : dict
-        File -> record of the clips that are right.
+        Records of the valid clips, by file.
     wanted : collection of str
-        The bank's files.  Lines about others are kept as they are; one of these without a record
-        has no line any more.
+        Files of the bank.  Lines about other files are kept.  Lines about these files are removed
+        if they have no record.
     """
     names = store.names(FOLDER)  # not those that another run adds meanwhile
     kept = {file: record for file, record in read(store, names).items() if file not in wanted}

@@ -1,4 +1,4 @@
-"""What a bank will hold, settled before any work: corners, pitches, the grid of mixes, clips.
+"""Plan a bank before any work starts: corners, pitches, the grid of mixes, and clips.
 
 A corner is a folder of notes or a single sound.  Two corners span a line, three a triangle, four a
 square, whose points are bilinear mixes of the corners' encodings at one pitch, as in Magenta's
@@ -25,7 +25,7 @@ from synths.sounds import load_audio
 from workshop.bank import manifest, tasks
 
 _STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
-_UNPITCHED = 60  # the key at which a sound without a pitch sounds as it is
+_UNPITCHED = 60  # the key that plays an unpitched sound at its original speed
 _PITCH = r"(?:[A-Ga-g][#♯b♭]?-?[0-9]|[0-9]{1,3})"
 
 
@@ -37,11 +37,11 @@ class Corner:
     ----------
     name : str
     notes : dict
-        MIDI pitch -> file.
+        Files by MIDI pitch.
     single : bool
-        Whether one sound, played faster or slower, stands for every pitch.
+        Whether one sound is played faster or slower for every pitch.
     tuning : float
-        The pitch at which a single sound sounds as it is, a MIDI number with its fraction.
+        MIDI pitch, with its fraction, at which a single sound has its original speed.
     """
 
     name: str
@@ -56,22 +56,22 @@ class Corner:
 
 @dataclass
 class Bank:
-    """A whole bank as planned.
+    """The plan of a bank.
 
     Parameters
     ----------
     kind : str
         "nsynth" or "gansynth".
     points : list
-        The grid: (name, place, shares in words) of each instrument; a place is a tuple of whole
-        numbers, one for each direction of the grid.
+        Points of the grid: name, coordinates and mixing weights (in words) of each instrument.  The
+        coordinates are whole numbers, one for each direction of the grid.
     pitches : list of int
     files : dict
-        (point's name, pitch) -> the clip's file; two points of one sound share a file.
+        File of each clip, by point name and pitch.  Points with the same sound share a file.
     clips : list of dict
-        The records of all clips, each once, as far as they are known before the work.
+        Records of all clips, without duplicates, with the fields that are known before the work.
     sources : dict
-        Digest of a prepared sound -> the sound, float32 [samples].
+        Prepared sounds, float32 [samples], by digest.
     corners : list of str
     weights : list of tuple
         Mixing weight of each corner, for each point; empty for GANSynth.
@@ -91,7 +91,7 @@ class Bank:
 
 
 def parse_pitch(word: str) -> int | None:
-    """A MIDI number or a note's name as a MIDI pitch; None if it is neither.
+    """Return the MIDI pitch of a MIDI number or note name; None if it is neither.
 
     >>> [parse_pitch(word) for word in ("60", "C4", "bb3", "f#-1", "H2", "128")]
     [60, 60, 58, 6, None, None]
@@ -108,12 +108,12 @@ def parse_pitch(word: str) -> int | None:
 
 
 def parse_pitches(text: str) -> list[int]:
-    """Pitches as a user lists them: "48,60", "C2-C5", "24-84:3".
+    """Parse a list of pitches and ranges: "48,60", "C2-C5", "24-84:3".
 
     Raises
     ------
     InputError
-        If a part of it is no pitch and no range.
+        If a part of the list is neither a pitch nor a range.
 
     Examples
     --------
@@ -134,7 +134,7 @@ def parse_pitches(text: str) -> list[int]:
 
 
 def pitch_in_name(stem: str) -> int | None:
-    """Return the MIDI pitch that a file name states: NSynth's form, p60, or a note's name.
+    """Return the MIDI pitch stated in a file name, in NSynth's form, as p60 or as a note name.
 
     >>> [pitch_in_name(stem) for stem in ("bass_electronic_018-022-100", "flute_C#4", "cello_As2_1",
     ...                                   "p48_take_2", "organ_060", "SH-101 bass", "meow")]
@@ -169,9 +169,9 @@ def detected_pitch(path: Path) -> float | None:
 
 
 def note_pitch(path: Path, stated: int | None) -> float | None:
-    """Return a sound's pitch, from the sound and from its name; print both.
+    """Return a sound's pitch, from its audio and its file name; print both.
 
-    The sound decides where they differ by more than a semitone.
+    If they differ by more than a semitone, the audio decides.
     """
     detected = detected_pitch(path)
     if detected is None:
@@ -200,8 +200,8 @@ def load_corners(paths: Sequence[str]) -> list[Corner]:
     Raises
     ------
     InputError
-        If there are not two to four, one is missing or a folder without notes, a note has no pitch,
-        or a folder has two notes of one pitch.
+        If the number of corners is not two to four, or a corner does not exist or has no notes.
+        Also if a note has no pitch, or two notes of a folder have the same pitch.
     """
     if not 2 <= len(paths) <= 4:
         raise InputError(f"A bank of mixes must have two, three or four corners, not {len(paths)}.")
@@ -217,7 +217,7 @@ def _folder(sounds: Sequence[Path], name: str) -> Corner:
     numbers = [number_in_name(file.stem) for file in sounds]
     if not any(pitches) and None not in numbers and _rise_together(
             numbers, [detected_pitch(file) for file in sounds]):
-        pitches = numbers  # a number alone is no pitch: "SH-101", "take 12"
+        pitches = numbers  # numbers alone are not pitches: "SH-101", "take 12"
     notes: dict[int, Path] = {}
     for file, stated in zip(sounds, pitches):
         pitch = note_pitch(file, stated)
@@ -232,7 +232,7 @@ def _folder(sounds: Sequence[Path], name: str) -> Corner:
 
 
 def _rise_together(numbers: Sequence[int | None], pitches: Sequence[float | None]) -> bool:
-    """Return whether the pitches that were detected rise as the numbers in the names do."""
+    """Return whether the detected pitches rise along with the numbers in the names."""
     pairs = sorted((number, pitch) for number, pitch in zip(numbers, pitches) if pitch is not None)
     return len(pairs) > 1 and len(set(numbers)) == len(numbers) and all(
         first[1] < second[1] for first, second in zip(pairs, pairs[1:]))
@@ -258,15 +258,15 @@ def in_words(pitch: float) -> str:
 
 
 def common_pitches(corners: Sequence[Corner], wanted: Sequence[int] | None) -> list[int]:
-    """The pitches of the bank: those wanted, or else there, that every corner has.
+    """Return the pitches of the bank: the wanted or available ones that every corner has.
 
-    A single sound has every pitch: it is played faster or slower.  Single sounds alone make their
-    own pitches, because the bundled model knows few others.
+    A single sound has every pitch, because it is played faster or slower.  If all corners are
+    single sounds, the default is their own pitches, because the bundled model knows few others.
 
     Raises
     ------
     InputError
-        If there are none.
+        If there are no such pitches.
     """
     folders = [corner for corner in corners if not corner.single]
     if not folders and not wanted:
@@ -290,12 +290,12 @@ def common_pitches(corners: Sequence[Corner], wanted: Sequence[int] | None) -> l
 
 
 def pitch_list(pitches) -> str:
-    """Return pitches in words."""
+    """Return a list of pitches as text."""
     return ", ".join(f"{note_name(pitch)} ({pitch})" for pitch in sorted(pitches))
 
 
 def load_note(corner: Corner, pitch: int, samples: int) -> np.ndarray:
-    """A corner's note: float32 [samples], 16 kHz, mono, cut or followed by silence."""
+    """Load a note of a corner: float32 [samples], 16 kHz, mono, cut or padded with silence."""
     if not corner.single:
         return load_audio(corner.notes[pitch], samples)
     path = corner.file(pitch)
@@ -304,7 +304,7 @@ def load_note(corner: Corner, pitch: int, samples: int) -> np.ndarray:
     import soxr
 
     rate = 2 ** ((pitch - corner.tuning) / 12)
-    # A thousand samples more than what is heard, for the ends of the filter.
+    # Read a thousand samples more than needed, for the ends of the filter.
     audio = load_audio(path, math.ceil(samples * rate) + 1000)
     audio = soxr.resample(audio, rate, 1.0, quality="HQ")[:samples]
     audio = audio / max(1.0, float(np.abs(audio).max(initial=0.0)))
@@ -315,15 +315,15 @@ def load_note(corner: Corner, pitch: int, samples: int) -> np.ndarray:
 
 
 def grid(corners: int, size: int) -> list[tuple[str, tuple[int, ...], tuple[float, ...]]]:
-    """The points of a grid: name, place, and the weight of each corner (they sum to one).
+    """Return the points of a grid: name, coordinates, and corner weights, which sum to 1.
 
     Parameters
     ----------
     corners : int
-        2: a line; 3: a triangle; 4: a square, whose corners are, in reading order, top left, top
-        right, bottom left, bottom right.
+        Number of corners: 2 for a line, 3 for a triangle, 4 for a square.  The corners of a square
+        are ordered top left, top right, bottom left, bottom right.
     size : int
-        Points along a side, at least 2.
+        Number of points along a side, at least 2.
 
     Examples
     --------
@@ -345,18 +345,18 @@ def grid(corners: int, size: int) -> list[tuple[str, tuple[int, ...], tuple[floa
 
 def plan_nsynth(corners: Sequence[Corner], size: int, pitches: Sequence[int], samples: int,
                 settings: dict) -> Bank:
-    """A bank of mixes.
+    """Plan a bank of mixes.
 
     Parameters
     ----------
     corners : sequence of Corner
     size : int
-        Points along a side of the grid.
+        Number of points along a side of the grid.
     pitches : sequence of int
     samples : int
-        Length of a clip; rounded down to frames of 512.
+        Length of a clip in samples, rounded down to a multiple of 512.
     settings : dict
-        What all clips share: ``weights`` (name and digest), ``seed``, ``precision``,
+        Settings that all clips share: ``weights`` (name and digest), ``seed``, ``precision``,
         ``temperature``.
 
     """
@@ -390,7 +390,7 @@ def set_precision(bank: Bank, precision: str) -> None:
 
 
 def _prepared(corner: Corner, pitch: int, samples: int, bank: Bank) -> str:
-    """Load a note, put it among the bank's sources and return its digest."""
+    """Load a note, add it to the bank's sources and return its digest."""
     audio = load_note(corner, pitch, samples)
     file = io.BytesIO()
     np.save(file, audio, allow_pickle=False)
@@ -418,22 +418,22 @@ def _nsynth_record(file: str, used: Sequence[tuple[str, Corner, float]], pitch: 
 
 def plan_gansynth(instruments: Sequence[int], pitches: Sequence[int], known: range,
                   settings: dict) -> Bank:
-    """A bank of whole notes: every instrument at every pitch.
+    """Plan a bank of whole notes, with every instrument at every pitch.
 
     Parameters
     ----------
     instruments : sequence of int
-        Numbers of the seed's instruments, from 1.
+        Numbers of the seed's instruments, counted from 1.
     pitches : sequence of int
     known : range
-        The pitches that the model plays.
+        Pitches that the model can play.
     settings : dict
-        What all clips share.
+        Settings that all clips share.
 
     Raises
     ------
     InputError
-        If the model does not know a pitch.
+        If the model cannot play a pitch.
     """
     unknown = [pitch for pitch in pitches if pitch not in known]
     if unknown:
@@ -454,12 +454,12 @@ def plan_gansynth(instruments: Sequence[int], pitches: Sequence[int], known: ran
 
 
 def parse_instruments(text: str) -> list[int]:
-    """Numbers of instruments: "3,7" or "1-8".
+    """Parse a list of instrument numbers: "3,7" or "1-8".
 
     Raises
     ------
     InputError
-        If it is something else.
+        If the text is not such a list.
 
     Examples
     --------
@@ -478,7 +478,7 @@ def parse_instruments(text: str) -> list[int]:
 
 
 def batches(clips: Sequence[dict], common: dict) -> list[dict]:
-    """Clips as tasks of about a dozen."""
+    """Split clips into tasks of about a dozen clips."""
     count = math.ceil(len(clips) / tasks.CLIPS)
     found = []
     for place in range(count):

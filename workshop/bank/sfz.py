@@ -1,4 +1,4 @@
-"""One SFZ file for each instrument: which clip sounds on which keys, how loud, and its release.
+"""Write an SFZ file for each instrument, with the keys, level and release of each clip.
 
 SFZ is plain text that many samplers read; format: https://sfzformat.com.
 """
@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-RELEASE = 0.3   # seconds of fade-out after a key is let go
-DEPTH = 6.0    # dB that a clip is turned down at most, for the sake of a quieter one
+RELEASE = 0.3   # seconds of fade-out after a key is released
+DEPTH = 6.0    # maximum attenuation in dB of a clip, to match a quieter one
 
 
 def key_ranges(pitches: list[int]) -> list[tuple[int, int, int]]:
-    """(pitch, lowest key, highest key) of each pitch: every key of 0 to 127 has the nearest one.
+    """Return (pitch, lowest key, highest key) of each pitch; keys 0 to 127 get the nearest pitch.
 
     >>> key_ranges([48, 60])
     [(48, 0, 54), (60, 55, 127)]
@@ -23,20 +23,20 @@ def key_ranges(pitches: list[int]) -> list[tuple[int, int, int]]:
 
 
 def instrument(title: str, clips: Mapping[int, dict]) -> str:
-    """The text of an instrument.
+    """Return the SFZ text of an instrument.
 
     Parameters
     ----------
     title : str
-        For its first line.
+        Title for the first line.
     clips : mapping
-        MIDI pitch -> the clip's record, with ``file`` and ``level`` (dB).
+        Records of the clips by MIDI pitch, with ``file`` and ``level`` (dB).
 
     Returns
     -------
     str
-        Clips are only turned down, to the level of the quietest one, by `DEPTH` at most.  So no
-        clip exceeds full scale, and neighbouring keys are equally loud.
+        SFZ text.  Clips are attenuated to the level of the quietest one, by at most `DEPTH`.
+        Clips are never amplified, so none exceeds full scale.
     """
     levels = {pitch: record["level"] for pitch, record in clips.items()}
     wanted = max(min(levels.values()), max(levels.values()) - DEPTH)

@@ -1,4 +1,4 @@
-"""Where a bank lies: a folder, or any address that fsspec knows (s3://, gs://, memory://, ...)."""
+"""Store a bank in a folder, or at any address that fsspec supports (s3://, gs://, memory://)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from synths import InputError, files
 
 
 class StoreError(InputError):
-    """The bank cannot be read or written: no sound is at fault, and more work would be lost."""
+    """An error in reading or writing the bank, after which more work would be lost."""
 
 
 class Store:
-    """Whole files by name below one address.
+    """A store of complete files, by name, below one address.
 
     Parameters
     ----------
     address : str
-        A folder, or an address of fsspec with "://".
+        Folder, or fsspec address with "://".
     """
 
     def __init__(self, address: str) -> None:
@@ -36,12 +36,12 @@ class Store:
                                  "what it asks for, or give a folder.") from error
 
     def path(self, name: str) -> str:
-        """The address of one file."""
+        """Return the address of a file."""
         return (posixpath.join(self._root, name) if self.remote
                 else str(Path(self.address, *name.split("/"))))
 
     def read(self, name: str) -> bytes | None:
-        """A file's bytes; None where there is no such file.
+        """Return the bytes of a file, or None if there is no such file.
 
         Raises
         ------
@@ -59,7 +59,7 @@ class Store:
                              "what is wrong there, or name another place.") from error
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file: whole under its name, or not there at all.
+        """Write a file atomically.
 
         Raises
         ------
@@ -83,7 +83,7 @@ class Store:
                              "or name another place.") from error
 
     def names(self, folder: str) -> list[str]:
-        """Names below the address of the files in one of its folders; none if it is missing."""
+        """Return the names of the files in a folder; an empty list if the folder is missing."""
         try:
             if self.remote:
                 self._system.invalidate_cache()  # others write there too
@@ -96,7 +96,7 @@ class Store:
         return sorted(f"{folder}/{name}" for name in names if not name.endswith(".part"))
 
     def remove(self, name: str) -> None:
-        """Remove a file if it is there."""
+        """Remove a file if it exists."""
         if self.remote:
             if self._system.exists(self.path(name)):
                 self._system.rm_file(self.path(name))
@@ -104,7 +104,7 @@ class Store:
             Path(self.path(name)).unlink(missing_ok=True)
 
     def free(self) -> int | None:
-        """Bytes of room; None where the system does not say."""
+        """Return the number of free bytes, or None if the system does not report it."""
         if self.remote:
             return None
         place = Path(self.address).absolute()
@@ -113,8 +113,9 @@ class Store:
         return shutil.disk_usage(place).free
 
     def sweep(self) -> None:
-        """Remove what killed runs have left half-written where no other run is writing, and the
-        folders that are empty now.
+        """Remove the half-written files of killed runs, and empty folders.
+
+        Call this only while no other run is writing.
         """
         if not self.remote:
             for folder in ("", "clips", "encodings", "sources", "finished"):
