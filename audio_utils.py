@@ -32,7 +32,7 @@ def timestretch(encodings: np.ndarray, factor: float) -> np.ndarray:
 
     Returns
     -------
-    float32 [n, int(frames * factor), channels]
+    float32 [n, max(1, int(frames * factor)), channels]
 
     Raises
     ------
@@ -92,7 +92,8 @@ def load_encodings(filenames: Sequence[str],
     encodings = []
     for filename in filenames:
         # differs from the book (mended): Loading also adds ".npy"; in the book only saving does.
-        path = Path(input_dir) / f"{str(filename).removesuffix('.npy')}.npy"
+        named = str(filename).lower().endswith(".npy")
+        path = Path(input_dir) / (filename if named else f"{filename}.npy")
         encodings.append(load_array(path, 2, f"The encoding {path}"))
     return encodings
 

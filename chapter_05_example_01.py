@@ -74,7 +74,7 @@ def encode(wav_filenames: Sequence[str | Path], checkpoint: str | Path | None = 
         Samples of each sound: longer sounds are cut, shorter ones padded with silence.
     sample_rate : int
         In Hz; NSynth was trained on 16000.
-    fastgen : module
+    fastgen : module or Example1
         Encoder: ours, or Magenta's with `--engine magenta`.
 
     Returns
@@ -151,7 +151,7 @@ def synthesize(encodings_mix: Collection[np.ndarray], encodings_mix_name: Sequen
         The same seed gives the same sounds.
     output_dir : str or Path
         Directory of the WAV files.
-    fastgen : module
+    fastgen : module or Example1
         As for `encode`.
 
     Raises
@@ -161,7 +161,7 @@ def synthesize(encodings_mix: Collection[np.ndarray], encodings_mix_name: Sequen
     """
     os.makedirs(output_dir, exist_ok=True)
     save_paths = [os.path.join(output_dir, f"{name}.wav") for name in encodings_mix_name]
-    # The decoder draws every sample at random, by probabilities that depend on all earlier samples
+    # The decoder draws every sample at random, by probabilities that depend on earlier samples
     # differs from the book (mended): The random numbers come from the seed, so a run can be
     # repeated.  Files have 16 bits and begin and end without a click.
     fastgen.synthesize(np.array(encodings_mix), save_paths, checkpoint_path=checkpoint,
@@ -169,7 +169,7 @@ def synthesize(encodings_mix: Collection[np.ndarray], encodings_mix_name: Sequen
 
 
 def app(options) -> None:
-    """Run the example: the book's four calls."""
+    """Run the example, with the calls of the book's `app`."""
     use_engine(options.engine, globals())  # "magenta": Magenta's own fastgen
     # differs from the book (added): Nothing is downloaded without --download.  Each run has its own
     # folder, with a results page.

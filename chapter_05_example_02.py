@@ -118,7 +118,7 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
     model = lib_model.Model.load_from_path(checkpoint_dir, batch_size)
 
     # Distributes latent vectors in time.  A latent vector z is 256 random numbers: the network was
-    # trained so that every z is an instrument, and that close z are similar instruments.
+    # trained so that every z is an instrument, and close z turn out to be similar instruments.
     # differs from the book (mended): The instruments last until all notes have ended, Magenta's
     # until the note listed last has ended.  A short clip has two.  The same seed repeats them.
     z_instruments, t_instruments = get_random_instruments(
@@ -153,14 +153,14 @@ def save_audio(audio_clip: np.ndarray, name: str = "clip",
     output_dir : str or Path
         Directory of both files.
     """
-    # differs from the book (mended): The sound is saved before the plot, with 16 bits.  Both are
-    # named after the score, not after the time of day.
+    # differs from the book (mended): The sound is saved before the plot, with 16 bits.  The caller
+    # chooses the name; the book's is the time of day.
     save_wav(audio_clip, os.path.join(output_dir, f"{name}.wav"))
     audio_utils.save_spectrogram_plot(audio_clip, 16000, f"{name}.png", output_dir)
 
 
 def app(options) -> None:
-    """Run the example: the book's four calls."""
+    """Run the example, with the calls of the book's `app`."""
     use_engine(options.engine, globals())  # "magenta": Magenta's own functions and networks
     # differs from the book (added): Nothing is downloaded without --download.  Each run has its own
     # folder, with a results page.

@@ -17,6 +17,7 @@ from synths.sounds import EXTENSIONS
 # Weights of the mix in chapter_05_example_01.py, (encoding1 + encoding2 / 2.0) / 1.5.
 CHAPTER_WEIGHTS = mixing.WEIGHTS["lean"]
 _EXTENSIONS = (*EXTENSIONS, ".npy", ".mid", ".midi")
+_RESERVED = ("source", "reconstructed")  # words of other files' names: "source_bass.wav"
 _LONGEST = 80  # maximum bytes of a name, so that two names and a step fit into a file name
 
 
@@ -63,12 +64,14 @@ def short_names(filenames: Sequence[str | Path]) -> list[str]:
     >>> short_names(["83249__zgump__bass-0205__crop.wav", "a/Flute 1.wav", "b/flute-1.flac"])
     ['bass', 'Flute-1', 'flute-1-2']
     """
-    return numbered([_short_name(PurePath(filename)) for filename in filenames])
+    return numbered([_short_name(PurePath(filename)) for filename in filenames], _RESERVED)
 
 
 def _short_name(path: PurePath) -> str:
     """Return a name without underscores, which separate the sounds of a mix."""
-    stem = path.stem if path.suffix.lower() in _EXTENSIONS else path.name
+    while path.suffix.lower() in _EXTENSIONS:
+        path = path.with_suffix("")
+    stem = path.name
     title = re.match(r"\d+__.+?__([^_-]+)", stem)
     name = unicodedata.normalize("NFC", (title[1] if title else stem).encode(
         "utf-8", "replace").decode("utf-8"))
@@ -76,8 +79,8 @@ def _short_name(path: PurePath) -> str:
     return name.strip("-.") or "sound"
 
 
-def numbered(names: Sequence[str]) -> list[str]:
-    """Return the names, with a number added to repeated ones; upper and lower case are equal.
+def numbered(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
+    """Return the names, a number added to repeated and taken ones; case does not count.
 
     >>> numbered(["a", "b", "A"])
     ['a', 'b', 'A-2']
@@ -85,7 +88,7 @@ def numbered(names: Sequence[str]) -> list[str]:
     result: list[str] = []
     for name in names:
         different, count = name, 1
-        while different.casefold() in map(str.casefold, result):
+        while different.casefold() in map(str.casefold, [*taken, *result]):
             count += 1
             different = f"{name}-{count}"
         result.append(different)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -199,8 +200,9 @@ class NSynthRun(Run):
     def encode(self, wav_data: np.ndarray, checkpoint_path=None, sample_length: int = 64000,
                ) -> np.ndarray:
         """Save the source sounds, and encode them by `fastgen.encode`."""
-        files = [path for path in self.plan.files if path.suffix != ".npy"]
-        names = [name for name, path in zip(self.names, self.plan.files) if path.suffix != ".npy"]
+        files = [path for path in self.plan.files if not inputs.is_encoding(path)]
+        names = [name for name, path in zip(self.names, self.plan.files)
+                 if not inputs.is_encoding(path)]
         for name, audio in zip(names, wav_data):
             save_wav(audio, self.output_dir / f"{clips.source(name).name}.wav")
             if not audio.any():
@@ -248,7 +250,9 @@ class Example1(NSynthRun):
         check_size(len(made), seconds, "python -m workshop mix has --pairs and --yes")
         plan = Plan([*map(clips.source, names), *made], checkpoint, settings, self.sounds,
                     output_folder(options), new_seed(options.seed))
-        super().__init__(with_resume_line(plan), names, fastgen, judge=not options.quiet)
+        # Magenta's own fastgen keeps nothing that a later run could continue
+        super().__init__(plan if options.engine == "magenta" else with_resume_line(plan), names,
+                         fastgen, judge=not options.quiet)
         print(f"{len(made)} clips of {options.seconds:g} s from {', '.join(names)}; seed "
               f"{plan.seed}; about {in_words(seconds)}", flush=True)
 
@@ -349,7 +353,12 @@ def read_runs(output: Path) -> list[tuple[Path, dict[str, Any]]]:
     """Return folders and records of the runs next to a folder and in output/, newest first."""
     files = {file.resolve() for place in (Path(os.path.abspath(output)).parent, OUTPUT)
              for file in place.glob(f"*/{RUN_FILE}")}
-    runs = [(file.parent, json.loads(file.read_bytes())) for file in files]
+    runs = []
+    for file in files:
+        with contextlib.suppress(ValueError):  # another program's run.json
+            run = json.loads(file.read_bytes())
+            if isinstance(run, dict) and {"clips", "seed", "weights"} <= run.keys():
+                runs.append((file.parent, run))
     return sorted(runs, key=lambda run: run[1].get("started", 0), reverse=True)
 
 
@@ -395,11 +404,20 @@ def with_resume_line(plan: Plan) -> Plan:
     if Path(sys.argv[0]).name == "__main__.py":
         line = f"{command_line(plan.seed)} --resume"
     else:
-        seconds = plan.settings.get("seconds", 1.0)
-        line = quoted(["python", "-m", "workshop", "mix", "--sounds", *map(shown, plan.files),
-                       "--seconds", f"{seconds:g}", "--output", shown(plan.output),
-                       "--seed", str(plan.seed), "--resume"])
+        line = workshop_command(
+            "mix", "--sounds", *plan.files, "--seconds", f"{plan.settings.get('seconds', 1.0):g}",
+            "--checkpoint", checkpoints.name_of(plan.checkpoint) or plan.checkpoint,
+            "--output", plan.output, "--seed", str(plan.seed), "--resume")
     return replace(plan, resume=line)
+
+
+def workshop_command(*words: str | Path) -> str:
+    """Return a command of the workshop; from another folder it begins with `cd`."""
+    here = Path.cwd() == HERE
+    line = quoted(["python", "-m", "workshop", *(
+        word if isinstance(word, str) else shown(word) if here else str(word.absolute())
+        for word in words)])
+    return line if here else f"cd {quoted([str(HERE)])} && {line}"
 
 
 def same_length(encodings: Collection[np.ndarray]) -> Collection[np.ndarray]:
@@ -409,10 +427,10 @@ def same_length(encodings: Collection[np.ndarray]) -> Collection[np.ndarray]:
     ------
     InputError
     """
-    frames = sorted({len(encoding) for encoding in encodings})
-    if len(frames) > 1:
-        raise InputError(f"Mixed encodings must have the same length, and these have {frames} "
-                         "frames of 32 ms: match --seconds to the saved ones.")
+    shapes = sorted({encoding.shape for encoding in encodings})
+    if len(shapes) > 1:
+        raise InputError(f"Mixed encodings must have one shape, and these have {shapes} (frames of "
+                         "32 ms, channels): match --seconds and --checkpoint to the saved ones.")
     return encodings
 
 
@@ -425,7 +443,7 @@ def chosen(options, *names: str) -> dict[str, Any]:
     """Return the named options that are not at a neutral value."""
     values = {name: getattr(options, name) for name in names}
     return {name: value for name, value in values.items()
-            if value not in (None, False, 1.0, "auto")}
+            if value is True or not (value is None or value is False or value in (1.0, "auto"))}
 
 
 # Sizes and words ---------------------------------------------------------------------------------
@@ -482,10 +500,10 @@ def unknown_notes(names: Sequence[str], files: Sequence[Path], audios: np.ndarra
     if not unknown:
         return []
     learned = sorted(audible, key=lambda index: -nats.get(index, 0))[:8]
-    paths = [shown(files[index]) for index in learned]
+    paths = [files[index] for index in learned]
     which = ", ".join(f"{names[index]} [{nats[index]:.1f}]" for index in unknown)
-    command = quoted(["python", "-m", "workshop", "finetune", "--name", "mine", "--sounds", *paths,
-                      *(["sounds/bass.wav"] if len(paths) == 1 else [])])
+    command = workshop_command("finetune", "--name", "mine", "--sounds", *paths, *(
+        [HERE / "sounds" / "bass.wav"] if len(paths) == 1 else []))
     return [f"Far from what the bundled model knows: {which} [nats per sample; what it knows has "
             f"less than {UNKNOWN}]. Expect noise.",
             f"To fine-tune it on {'these sounds' if len(paths) > 1 else 'this and another sound'}: "

@@ -99,8 +99,12 @@ def choose_sounds(words: Sequence[str] | None, default: Sequence[str], download:
 def _in_folder(folder: Path, known: Sequence[str]) -> list[Path]:
     """Return the readable sounds of a folder, and print which files are left out."""
     inside, left_out = find_sounds(folder, known)
-    for path in inside:
-        _check(path)
+    for path in list(inside):
+        try:
+            _check(path)
+        except InputError:
+            inside.remove(path)
+            left_out.append(f"{path.name} (cannot be read)")
     if left_out:
         more = f" and {len(left_out) - 6} more" if len(left_out) > 6 else ""
         print(f"Left out of {shown(folder)}: {', '.join(left_out[:6])}{more}", flush=True)
@@ -112,8 +116,13 @@ def _in_folder(folder: Path, known: Sequence[str]) -> list[Path]:
 
 def _check(path: Path) -> None:
     """Check that a sound can be read, and print a note if its channels cancel each other."""
-    if path.suffix.lower() != ".npy" and opposite_channels(path):
+    if not is_encoding(path) and opposite_channels(path):
         print(f"The channels of {path.name} cancel each other, so one of them is used", flush=True)
+
+
+def is_encoding(path: Path) -> bool:
+    """Return whether a file is a saved encoding."""
+    return path.suffix.lower() == ".npy"
 
 
 def existing(path: Path, folder: Path) -> Path:

@@ -285,8 +285,11 @@ def test_finetune_stopped_run_resumes_and_its_result_is_used(tmp_path, call, pai
                                progress["best"], atol=2e-3)
 
     count = len(steps)
+    figure = re.search(r"high [^\n]*\[\d\.\d\]", output)[0]
+    words[1:3] = words[2], words[1]  # another order of the same sounds
     code, output, _ = call(*words, "--minutes", 16 / 60)
     assert code == 0 and "Finished already" in output and len(steps) == count
+    assert figure in output
 
     # Converged after two evaluations: after five the rate would decay by the clock
     monkeypatch.setattr(adapt, "LEAST_GAIN", 9.0)

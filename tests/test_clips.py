@@ -14,6 +14,8 @@ from synths import InputError
     (["a/flute.wav", "b/Flute.flac"], ["flute", "Flute-2"]),
     (["take.1.wav", "take.2.wav"], ["take.1", "take.2"]),
     (["ベル.wav", "..wav", "a.npy"], ["ベル", "sound", "a"]),
+    (["loop.mp3.wav", "loop.WAV"], ["loop", "loop-2"]),
+    (["source.wav", "Reconstructed.wav"], ["source-2", "Reconstructed-2"]),
 ])
 def test_short_names_files_give_different_names_that_stay(files, names):
     assert clips.short_names(files) == names

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -73,6 +74,44 @@ def test_continued_no_run_that_fits_is_an_input_error(tmp_path, changes):
 def test_continued_unreadable_file_is_not_called_another_run(tmp_path):
     with pytest.raises(FileNotFoundError):
         example.continued(plan(output=tmp_path / "out", files=[tmp_path / "gone.wav"]), None)
+
+
+def test_continued_record_of_another_program_is_skipped(tmp_path):
+    this = plan(output=tmp_path / "out")
+    stop(tmp_path / "out", this)
+    for name, text in (("list", "[]"), ("other", '{"clips": 3}'), ("damaged", "{")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(text)
+    assert example.continued(this, None).folder == tmp_path / "out"
+
+
+def test_chosen_keeps_flags_and_leaves_out_neutral_values():
+    given = SimpleNamespace(normalize=True, loop=False, gain=1.0, mode="auto", seconds=2.0, x=None)
+    assert example.chosen(given, *vars(given)) == {"normalize": True, "seconds": 2.0}
+
+
+@pytest.mark.parametrize("engine, lines", [("fast", 1), ("magenta", 0)])
+def test_continue_line_names_the_model_and_the_folder_of_the_project(
+        tmp_path, monkeypatch, engine, lines):
+    monkeypatch.chdir(tmp_path)
+    tone(tmp_path / "a.wav")
+    given = options.example_1_options("").parse_args([
+        "--sounds", "a.wav", "--checkpoint", "nsynth_starter", "--output", "out",
+        "--engine", engine])
+    line = example.Example1(given, [], nsynth).plan.resume
+    words = shlex.split(line) if lines else []
+    assert bool(line) == bool(lines)
+    if lines:
+        assert words[:3] == ["cd", str(HERE), "&&"]
+        for word in ("nsynth_starter", str(tmp_path / "a.wav"), str(tmp_path / "out")):
+            assert word in words
+
+
+def test_same_length_needs_equal_frames_and_channels():
+    example.same_length([np.zeros((3, 16))] * 2)
+    for other in ((4, 16), (3, 8)):
+        with pytest.raises(InputError, match="shape"):
+            example.same_length([np.zeros((3, 16)), np.zeros(other)])
 
 
 def test_run_that_fails_before_a_clip_leaves_no_folder(tmp_path):

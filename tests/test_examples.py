@@ -152,10 +152,12 @@ def test_example_01_folder_leaves_out_and_names_what_cannot_be_read(tmp_path, ca
     for name in ("broken.ogg", "voice.m4a", ".hidden.wav"):
         (folder / name).write_bytes(b"no sound")
     soundfile.write(folder / "empty.wav", np.zeros(0), 16000)
+    soundfile.write(folder / "nan.wav", np.append(np.zeros(16000), np.nan), 16000, "FLOAT")
     call(ONE, "--sounds", folder, "--seconds", "0.1", "--output", tmp_path / "out")
     check_nsynth(tmp_path / "out", 2, 2)
     said = capsys.readouterr().out
-    assert all(name in said for name in ("broken.ogg", "voice.m4a", "empty.wav", "loops"))
+    for name in ("broken.ogg", "voice.m4a", "empty.wav", "nan.wav", "loops"):
+        assert name in said
     assert "hidden" not in said
 
 

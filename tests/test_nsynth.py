@@ -361,6 +361,13 @@ def test_synthesize_killed_and_resumed_gives_the_same_bytes(
     assert sorted(tmp_path.iterdir()) == paths
 
 
+def test_synthesize_needs_one_stream_for_each_clip(small, tmp_path):
+    with pytest.raises(InputError, match="stream"):
+        nsynth.synthesize(np.zeros((2, 1, 16), np.float32),
+                          [tmp_path / f"{name}.wav" for name in "ab"], small,
+                          decoding=nsynth.Decoding(streams=["a"]))
+
+
 def test_synthesize_kept_codes_are_used_as_far_as_they_are_whole(small, tmp_path, stopped_at):
     path = tmp_path / "a.wav"
     codes = nsynth.codes_path(path)

@@ -125,9 +125,13 @@ def prepare(options: argparse.Namespace):
         raise InputError(f"Fine-tuning needs {FEWEST} to {MOST} audible sounds, and these are "
                          f"{len(sounds)}: "
                          f"{'add some' if len(sounds) < FEWEST else 'leave some out'}.")
+    hashes = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in sounds}
+    if card:  # the figures of the earlier call are in its order
+        order = list(card["sounds"].values())
+        sounds = dict(sorted(sounds.items(), key=lambda item: order.index(hashes[item[0]])
+                             if hashes[item[0]] in order else len(order)))
     names = clips.short_names(list(sounds))
-    digests = {name: hashlib.sha256(path.read_bytes()).hexdigest()
-               for name, path in zip(names, sounds)}
+    digests = {name: hashes[path] for name, path in zip(names, sounds)}
     if card and (sorted(card["sounds"].values()), card["seconds"]) != (
             sorted(digests.values()), options.seconds):
         raise InputError(f"{folder} was fine-tuned on other sounds or with other --seconds: "
