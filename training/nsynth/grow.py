@@ -1,9 +1,11 @@
-"""Make a wider network of a trained one, with another encoder: `python -m training.nsynth.grow`.
+"""Make a larger network of two trained ones: `python -m training.nsynth.grow`.
 
 The decoder becomes twice as wide and computes the same: channels are doubled, and what leaves the
-two copies is divided between them unevenly, so that training can part them.  The new encoder's
-encodings are mapped linearly to the old ones (least squares over random crops), and the map goes
-into the decoder's conditioning layers.
+two copies is divided between them unevenly, so that training can part them.  The two encoders
+stand side by side in one.  Its encodings have as many channels as before.  They are the projection
+of both encoders' that keeps most of two things: what the decoder takes from the first, and the
+pitch that the linear probe reads from the second.  Their mean is 0, so that a mix by weights that
+do not sum to 1 stays near the encodings that the decoder knows.
 """
 
 from __future__ import annotations
@@ -56,20 +58,79 @@ def encodings(values: Mapping[str, np.ndarray], signals: torch.Tensor) -> np.nda
     return torch.cat([model.encode(signal[None], pooled)[0] for signal in signals]).double().numpy()
 
 
-def conditioned(values: Mapping[str, np.ndarray], old: np.ndarray,
-                new: np.ndarray) -> tuple[dict[str, np.ndarray], float]:
-    """A decoder's arrays that take new encodings in place of old ones, both [frames, channels];
-    and the share of the old ones' variance that a linear map leaves out.
+def side_by_side(first: Mapping[str, np.ndarray],
+                 second: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """One encoder that computes the features of two; layers that one lacks change nothing."""
+    layers = max(len(first["ae_res_w"]), len(second["ae_res_w"]))
+    out = {}
+    for name in (name for name in first if name.startswith("ae_")):
+        values = [first[name], second[name]]
+        if name.startswith(("ae_dilatedconv", "ae_res")):
+            values = [np.concatenate([value, np.zeros((layers - len(value), *value.shape[1:]))])
+                      for value in values]
+        if name.endswith("_w") and name != "ae_startconv_w":
+            one, two = values
+            whole = np.zeros((*one.shape[:-2], *np.add(one.shape[-2:], two.shape[-2:])))
+            whole[..., :one.shape[-2], :one.shape[-1]] = one
+            whole[..., one.shape[-2]:, one.shape[-1]:] = two
+        else:
+            whole = np.concatenate(values, axis=-1)
+        out[name] = whole.astype(np.float32)
+    return out
+
+
+def joined(decoder: Mapping[str, np.ndarray], encoder: Mapping[str, np.ndarray],
+           probe: np.ndarray, found: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Give a decoder the encodings of two encoders side by side, in as many channels as before.
+
+    Parameters
+    ----------
+    decoder : mapping
+        Its arrays, for the first encoder's encodings [frames, channels].
+    encoder : mapping
+        As `side_by_side` makes it.
+    probe : float [channels, features]
+        What is to be read from the second encoder's encodings.
+    found : float [frames, 2 channels]
+        Encodings of `encoder`, over which the loss is the least.
+
+    Returns
+    -------
+    arrays : mapping
+    lost : float [2]
+        Share of the variance that is lost, of what the decoder takes and what the probe reads.
     """
-    design = np.concatenate([new, np.ones((len(new), 1))], axis=1)
-    mapping = np.linalg.lstsq(design, old, rcond=None)[0]
-    missed = np.var(old - design @ mapping, axis=0).sum() / np.var(old, axis=0).sum()
-    out = dict(values)
+    channels = found.shape[1] - len(probe)
+    kernels = np.concatenate([*decoder["cond_map_w"], decoder["cond_map_out1_w"]], axis=1)
+    mean = found.mean(0)
+    needed = [(found - mean)[:, :channels] @ kernels, (found - mean)[:, channels:] @ probe]
+    scales = [np.sqrt(each.var(0).sum()) for each in needed]
+    needed = np.concatenate([each / scale for each, scale in zip(needed, scales)], axis=1)
+    weights = np.zeros((found.shape[1], needed.shape[1]))
+    weights[:channels, :kernels.shape[1]] = kernels / scales[0]
+    weights[channels:, kernels.shape[1]:] = probe / scales[1]
+    axes = np.linalg.svd(needed, full_matrices=False)[2][:channels]
+    # Turned, so that no channel matters more than another.
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((channels, channels)))[0]
+    size = 0.5 / np.sqrt((needed @ axes.T).var(0).mean())
+    projection = weights @ axes.T @ turn * size
+    missed = (needed - needed @ axes.T @ axes).var(0)
+    lost = np.array([missed[:kernels.shape[1]].sum(), missed[kernels.shape[1]:].sum()])
+
+    out = {**decoder, **encoder}
+    out["ae_bottleneck_w"] = np.float32(encoder["ae_bottleneck_w"] @ projection)
+    out["ae_bottleneck_b"] = np.float32((encoder["ae_bottleneck_b"] - mean) @ projection)
+    back = turn.T @ axes[:, :kernels.shape[1]] * (scales[0] / size)
+    at = 0
     for name in ("cond_map", "cond_map_out1"):
-        kernel = values[f"{name}_w"]
-        out[f"{name}_w"] = np.float32(mapping[:-1] @ kernel)
-        out[f"{name}_b"] = np.float32(values[f"{name}_b"] + mapping[-1] @ kernel)
-    return out, float(missed)
+        kernel = decoder[f"{name}_w"]
+        width = kernel.shape[-1]
+        count = kernel.size // (channels * width)
+        each = back[:, at:at + count * width].reshape(channels, count, width).swapaxes(0, 1)
+        at += count * width
+        out[f"{name}_w"] = np.float32(each.reshape(kernel.shape))
+        out[f"{name}_b"] = np.float32(decoder[f"{name}_b"] + mean[:channels] @ kernel)
+    return out, lost
 
 
 def averages(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -81,38 +142,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Grow; see the module's head."""
     parser = argparse.ArgumentParser(prog="python -m training.nsynth.grow", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--decoder", type=Path, default=Path("checkpoints/nsynth_starter"),
-                        metavar="FILE", help="state or checkpoint to widen (default: %(default)s)")
+    parser.add_argument("--start", type=Path, default=Path("checkpoints/nsynth_starter"),
+                        metavar="FILE", help="state or checkpoint to begin with (default: "
+                        "%(default)s)")
     parser.add_argument("--encoder", type=Path, required=True, metavar="FILE",
-                        help="state whose encoder is taken, as --stage encoder trains it")
+                        help="state of the second encoder, as --stage encoder trains it")
     parser.add_argument("--data", type=Path, default=train.RUN / "data.npz", metavar="FILE",
                         help="data set (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=train.RUN / "state.npz", metavar="FILE",
                         help="default: %(default)s")
-    parser.add_argument("--same-width", action="store_true",
-                        help="change the encoder only")
     options = parser.parse_args(arguments)
     try:
-        started, taught = (train.read_state(path) for path in (options.decoder, options.encoder))
+        started, taught = (train.read_state(path) for path in (options.start, options.encoder))
         data = train.data_set(options.data)
         crops = train.Crops(data, train.STAGES["near"], 6144, np.random.default_rng(0))
-        signals = torch.cat([train.batch(crops, 8).signals for _ in range(16)])
+        signals = torch.cat([train.batch(crops, 8).signals for _ in range(32)])
+        probe = taught["head/weight"][:-train.BANDS].T
         old, new = averages(started), averages(taught)
-        decoder = widened(old) if not options.same_width else {
-            name: value for name, value in old.items() if not name.startswith("ae_")}
-        values, missed = conditioned(decoder, encodings(old, signals),
-                                     encodings(new, signals))
-        values.update((name, value) for name, value in new.items() if name.startswith("ae_"))
+        found = np.concatenate([encodings(old, signals), encodings(new, signals)], axis=1)
+        values, lost = joined(widened(old), side_by_side(old, new), probe, found)
         state = {f"{kind}/{name}": value for kind in ("raw", "ema")
                  for name, value in values.items()}
-        state.update((name, value) for name, value in taught.items() if name.startswith("head/"))
         options.output.parent.mkdir(parents=True, exist_ok=True)
         with writing(options.output) as file:
             np.savez(file, steps=0, samples=0, seconds=0.0, **state)
     except (InputError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"{options.output}: {100 * missed:.0f} % of the old encodings' variance is lost")
+    print("{}: {:.1%} of what the decoder takes is lost, {:.1%} of the pitch".format(
+        options.output, *lost))
     return 0
 
 
