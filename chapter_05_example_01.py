@@ -128,9 +128,7 @@ def mix_encoding_pairs(encodings: Collection[np.ndarray], encodings_name: Sequen
         for encoding2, encoding2_name in zip(encodings, encodings_name):
             if encoding1_name == encoding2_name:
                 continue
-            # differs from the book (added): The sum is divided by 1.5, because the bundled model
-            # was trained on mixes with the weights 2/3 and 1/3.
-            encodings_mix.append((encoding1 + encoding2 / 2.0) / 1.5)
+            encodings_mix.append(encoding1 + encoding2 / 2.0)
             encodings_mix_name.append(f"{encoding1_name}_{encoding2_name}")
     return np.array(encodings_mix), encodings_mix_name
 

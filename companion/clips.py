@@ -14,8 +14,8 @@ from synths import InputError
 from synths.nsynth import mixing
 from synths.sounds import EXTENSIONS
 
-# Weights of the mix in chapter_05_example_01.py, (encoding1 + encoding2 / 2.0) / 1.5.
-CHAPTER_WEIGHTS = mixing.WEIGHTS["lean"]
+# Weights of the mix in chapter_05_example_01.py, encoding1 + encoding2 / 2.0.
+CHAPTER_WEIGHTS = (1.0, 1 / 2)
 _EXTENSIONS = (*EXTENSIONS, ".npy", ".mid", ".midi")
 _RESERVED = ("source", "reconstructed")  # words of other files' names: "source_bass.wav"
 _LONGEST = 80  # maximum bytes of a name, so that two names and a step fit into a file name

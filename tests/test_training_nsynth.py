@@ -158,6 +158,19 @@ def test_export_writes_what_tensorflow_reads(tmp_path):
     assert {p.name.split(".")[1] for p in (tmp_path / "out").iterdir()} == {"ckpt-9"}
 
 
+def test_export_with_an_origin_moves_the_encodings_and_nothing_else(tmp_path):
+    pytest.importorskip("tensorflow")
+    from training.nsynth import export
+
+    prefix = export.export(ROOT / "checkpoints" / "nsynth_starter", tmp_path, origin=-0.5)
+    audio = np.stack([*evaluate.shipped_sounds(ROOT / "sounds").values()])
+    old, new = (evaluate.engine_of(path) for path in (checkpoints.find("nsynth_starter", "nsynth"),
+                                                      prefix))
+    gap = new.encode(audio) - old.encode(audio)
+    assert np.abs(gap - gap[0, 0]).max() < 1e-5 < 0.01 < np.abs(gap).max()
+    np.testing.assert_allclose(new.nll(audio, "float32"), old.nll(audio, "float32"), atol=1e-5)
+
+
 def test_export_refuses_what_is_no_state(tmp_path):
     pytest.importorskip("tensorflow")
     from training.nsynth import export
@@ -327,27 +340,33 @@ def test_muon_update_equals_pytorchs():
 
 
 @pytest.mark.torch
-def test_widened_network_computes_the_same_with_its_old_encodings():
+def test_grown_network_computes_the_same_and_tells_what_the_probe_reads():
     import torch
 
     from training.nsynth import grow
     from training.nsynth.model import Autoencoder, Size
 
-    small, wide = Autoencoder(Size(8, 16, 11, 8, 3)), Autoencoder(Size(16, 32, 11, 8, 3))
-    values = {name: value.detach().numpy() for name, value in small.named_parameters()}
-    encoder = {name: value for name, value in values.items() if name.startswith("ae_")}
-    wide.load({**grow.widened(values), **encoder})
-    history, encoding = torch.randn(1, 1024) * 0.3, torch.randn(1, 2, 16)
+    # Encoders of 8 and 12 channels: of the encodings' 32, the decoder takes 8 and the probe reads 8.
+    old, new = Autoencoder(Size(8, 16, 11, 8, 3)), Autoencoder(Size(8, 16, 11, 12, 5), seed=1)
+    probe = np.random.default_rng(0).standard_normal((16, 8))
+    values, others = ({name: value.detach().numpy() for name, value in model.named_parameters()}
+                      for model in (old, new))
+    signal, history = torch.randn(4, 4096) * 0.3, torch.randn(4, 4096) * 0.3
     with torch.no_grad():
-        wanted = small.logits(history, encoding)
-        assert torch.allclose(wide.logits(history, encoding), wanted, atol=1e-4)
-        # Encodings of another encoder, a linear map of the old ones.
-        turn, shift = np.random.default_rng(0).standard_normal((16, 16)), 0.5
-        old = np.random.default_rng(1).standard_normal((200, 16))
-        turned, missed = grow.conditioned(values, old, old @ turn + shift)
-        small.load({**turned, **encoder})
-        new = torch.from_numpy(np.float32(encoding.numpy() @ turn + shift))
-        assert torch.allclose(small.logits(history, new), wanted, atol=1e-3) and missed < 1e-6
+        wanted, read = old.encode(signal), new.encode(signal).numpy() @ probe
+        found = np.concatenate([wanted.flatten(0, 1), new.encode(signal).flatten(0, 1)], axis=1)
+        joined, lost = grow.joined(grow.widened(values), grow.side_by_side(values, others), probe,
+                                   found)
+        assert lost.max() < 1e-9
+        grown = Autoencoder(Size(16, 32, 11, 20, 5))
+        grown.load(joined)
+        encodings = grown.encode(signal)
+        assert torch.allclose(grown.logits(history, encodings), old.logits(history, wanted),
+                              atol=1e-3)
+    flat, read = encodings.flatten(0, 1).numpy(), read.reshape(-1, 8)
+    mapping = np.linalg.lstsq(flat, read - read.mean(0), rcond=None)[0]
+    np.testing.assert_allclose(flat @ mapping, read - read.mean(0), atol=1e-3)
+    assert np.abs(flat.mean(0)).max() < 1e-3
 
 
 @pytest.mark.torch

@@ -69,9 +69,9 @@ def test_mix_options_decide_the_clips(tmp_path, decoded, words, names):
 def test_mix_options_change_the_encodings(tmp_path, decoded):
     mixed(tmp_path, output="plain")
     plain = decoded[0][0]
-    mixed(tmp_path, "--weights", 1, 0.5, output="weights")
-    np.testing.assert_allclose(decoded[1][0]["a_b"], plain["a_reconstructed"]
-                               + 0.5 * plain["b_reconstructed"], atol=1e-5)
+    mixed(tmp_path, "--weights", 0.75, 0.25, output="weights")
+    np.testing.assert_allclose(decoded[1][0]["a_b"], 0.75 * plain["a_reconstructed"]
+                               + 0.25 * plain["b_reconstructed"], atol=1e-5)
     mixed(tmp_path, "--scale", 0.5, "--stretch", 2, output="scaled")
     np.testing.assert_allclose(
         decoded[2][0]["a_reconstructed"],
@@ -83,7 +83,7 @@ def test_mix_options_reach_the_decoder(tmp_path, decoded):
     decoding = decoded[0][1]
     assert (decoding.temperature, decoding.precision, decoding.threads, decoding.seed,
             decoding.fade) == (0.5, "float32", 1, 1, 0.005)
-    assert "0.666667 a + 0.333333 b" in decoding.streams
+    assert "1.000000 a + 0.500000 b" in decoding.streams
 
 
 def test_mix_trim_and_level_change_the_source(tmp_path, decoded):

@@ -1,12 +1,8 @@
-"""Mixing weights, and the crossfade from one sound to another over time."""
+"""The crossfade from one sound to another over time."""
 
 from __future__ import annotations
 
 import numpy as np
-
-# Weights of the first and the second encoding in a mix.  "book" is the chapter's line,
-# `encoding1 + encoding2 / 2.0`; "lean" is the same divided by 1.5.
-WEIGHTS = {"book": (1.0, 1 / 2), "lean": (2 / 3, 1 / 3)}
 
 
 def crossfade(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from synths import InputError
-from training.nsynth.names import official
+from synths import InputError, nsynth
+from training.nsynth.evaluate import shipped_sounds
+from training.nsynth.names import official, state_of
 
 
 def write(variables: Mapping[str, np.ndarray], prefix: Path) -> Path:
@@ -37,17 +38,31 @@ def write(variables: Mapping[str, np.ndarray], prefix: Path) -> Path:
     return prefix
 
 
-def export(state: Path, folder: Path, temperature: float = 1.0) -> Path:
+def moved(values: Mapping[str, np.ndarray], origin: np.ndarray) -> dict[str, np.ndarray]:
+    """Subtract `origin` [channels] from all encodings, and add it again inside the decoder.
+
+    A reconstruction stays the same, and so does a mix whose weights sum to 1.  With the book's
+    weights, 1 and 1/2, half of `origin` is missing from the decoder's input afterwards.
+    """
+    out = {**values, "ae_bottleneck_b": values["ae_bottleneck_b"] - origin}
+    for name in ("cond_map", "cond_map_out1"):
+        out[f"{name}_b"] = values[f"{name}_b"] + origin @ values[f"{name}_w"]
+    return out
+
+
+def export(state: Path, folder: Path, temperature: float = 1.0, origin: float = 0.0) -> Path:
     """Export the averaged weights of a training state.
 
     Parameters
     ----------
     state : Path
-        `state.npz` of `training.nsynth.train`.
+        `state.npz` of `training.nsynth.train`, or the folder of a checkpoint.
     folder : Path
         Where `model.ckpt-STEPS.*` go.
     temperature : float
         The last layer is divided by it: decoding then draws as if at this temperature.
+    origin : float
+        This many times the mean encoding of the bundled sounds is subtracted from all encodings.
 
     Returns
     -------
@@ -62,14 +77,19 @@ def export(state: Path, folder: Path, temperature: float = 1.0) -> Path:
     if not temperature > 0:
         raise InputError(f"The temperature must be over 0, not {temperature}.")
     try:
-        with np.load(state, allow_pickle=False) as file:
-            values = {n[4:]: file[n] for n in file.files if n.startswith("ema/")}
-            steps = int(file["steps"])
+        arrays = np.load(state, allow_pickle=False) if state.suffix == ".npz" else state_of(state)
+        values = {name[4:]: arrays[name] for name in arrays if name.startswith("ema/")}
+        prefix = folder / f"model.ckpt-{int(arrays['steps'])}"
     except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{state} is no training state ({error}): train first.") from error
     values["logits_w"] = values["logits_w"] / temperature
     values["logits_b"] = values["logits_b"] / temperature
-    return write(official(values), folder / f"model.ckpt-{steps}")
+    write(official(values), prefix)
+    if origin:
+        sounds = np.stack([*shipped_sounds(Path("sounds")).values()])
+        mean = nsynth.encode(sounds, prefix, sounds.shape[1]).mean((0, 1))
+        write(official(moved(values, origin * mean)), prefix)
+    return prefix
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -82,9 +102,13 @@ def main(arguments: list[str] | None = None) -> int:
                         metavar="DIR", help="default: %(default)s")
     parser.add_argument("--temperature", type=float, default=1.0, metavar="T",
                         help="bake this decoding temperature into the last layer")
+    parser.add_argument("--origin", type=float, default=0.0, metavar="K",
+                        help="subtract K times the bundled sounds' mean encoding from all "
+                             "encodings (default: 0)")
     options = parser.parse_args(arguments)
     try:
-        print(export(options.state, options.output, options.temperature))
+        print(export(options.state, options.output, options.temperature,
+                     options.origin))
     except (InputError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,7 +1,7 @@
 """What the training code makes of the shipped sounds: `python -m training.nsynth.golden`.
 
-Writes a small file that the tests hold the exported checkpoint against, without PyTorch.  To be run
-with the same state and temperature as `training.nsynth.export`.
+Writes a small file that the tests compare with what `synths.nsynth` computes from the exported
+checkpoint, without PyTorch.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Write the file; see the module's head."""
     parser = argparse.ArgumentParser(prog="python -m training.nsynth.golden", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--state", type=Path, default=Path("training/runs/nsynth/state.npz"),
-                        metavar="FILE", help="default: %(default)s")
-    parser.add_argument("--temperature", type=float, default=1.0, metavar="T")
+    parser.add_argument("--state", type=Path, default=Path("checkpoints/nsynth_starter"),
+                        metavar="FILE", help="state or checkpoint (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("tests/data/nsynth_starter.npz"),
                         metavar="FILE", help="default: %(default)s")
     options = parser.parse_args(arguments)
@@ -36,8 +35,6 @@ def main(arguments: list[str] | None = None) -> int:
         model = Autoencoder(size_of(state))
         model.load({name: state[f"ema/{name}"] for name in model.size.shapes()})
         with torch.no_grad():
-            model.logits_w /= options.temperature
-            model.logits_b /= options.temperature
             codes = torch.from_numpy(np.stack([mu_law(a[:SAMPLES]) for a in sounds.values()]))
             signal = (codes.float() - 128) / 128
             encodings = model.encode(signal)

@@ -23,7 +23,6 @@ import numpy as np
 from scipy.io import wavfile
 
 from synths import InputError
-from synths.nsynth import mixing
 from training import measures, report
 from training.nsynth import evaluate
 
@@ -188,8 +187,8 @@ def _decoded(engine: evaluate.Engine, encodings: np.ndarray, seed: int) -> np.nd
 
 def mixes(engine: evaluate.Engine, encodings: np.ndarray, names: Sequence[str],
           pitched: Sequence[int], seeds: Sequence[int]) -> dict:
-    """Random ordered pairs of pitched sounds, as the book adds them and as example 1 weighs them:
-    share of periodic frames at each seed.
+    """Share of periodic frames at each seed, of mixes of random ordered pairs of pitched sounds, at
+    two pairs of weights.
     """
     found: dict = {}
     if len(pitched) < 2:
@@ -197,7 +196,7 @@ def mixes(engine: evaluate.Engine, encodings: np.ndarray, names: Sequence[str],
     rng = np.random.default_rng(15)
     pairs = list(permutations(pitched, 2))
     pairs = [pairs[k] for k in rng.permutation(len(pairs))[:MIXES]]
-    for title, weights in (("book", (1.0, 0.5)), ("lean", mixing.WEIGHTS["lean"])):
+    for title, weights in (("1, 1/2", (1, 1 / 2)), ("2/3, 1/3", (2 / 3, 1 / 3))):
         mixed = np.stack([weights[0] * encodings[i] + weights[1] * encodings[j]
                           for i, j in pairs])
         found[title] = {f"{names[i]} + {names[j]}": [] for i, j in pairs}
