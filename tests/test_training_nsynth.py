@@ -346,7 +346,7 @@ def test_grown_network_computes_the_same_and_tells_what_the_probe_reads():
     from training.nsynth import grow
     from training.nsynth.model import Autoencoder, Size
 
-    # Encoders of 8 and 12 channels: of the encodings' 32, the decoder takes 8 and the probe reads 8.
+    # Encoders of 8 and 12 channels; of the encodings' 32, the decoder needs 8 and the probe 8.
     old, new = Autoencoder(Size(8, 16, 11, 8, 3)), Autoencoder(Size(8, 16, 11, 12, 5), seed=1)
     probe = np.random.default_rng(0).standard_normal((16, 8))
     values, others = ({name: value.detach().numpy() for name, value in model.named_parameters()}
