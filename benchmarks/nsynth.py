@@ -1,8 +1,6 @@
 """NSynth side by side with Magenta: decoding and encoding in the official shapes.
 
     python -m benchmarks.nsynth             # takes minutes; writes results/nsynth.json
-    python -m benchmarks.nsynth --parts     # what each of our own steps brings
-    python -m benchmarks.nsynth --growth    # cost against batch and length
 
 Random weights in the official shapes (30 layers, 512 channels, 61.8 million parameters).
 Magenta's side is its own `fastgen`, unmodified: `generate_audio_sample`, and `encode`.  Every job
