@@ -80,9 +80,9 @@ def choose_sounds(words: Sequence[str] | None, default: Sequence[str], download:
         If a file does not exist or cannot be read, or a folder contains no sounds.
     """
     folder = HERE / "sounds"
-    if download:
-        downloads.fetch_book_sounds(folder)
     if not words:
+        if download:
+            downloads.fetch_book_sounds(folder)
         book = [folder / name for name in downloads.BOOK_SOUNDS]
         words = [str(path) for path in book] if all(map(Path.is_file, book)) else default
     known = (*EXTENSIONS, ".npy") if saved else EXTENSIONS

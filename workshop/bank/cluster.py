@@ -22,14 +22,13 @@ Execute = Callable[[Sequence[dict]], Iterator[tuple[dict, dict]]]
 
 
 @contextlib.contextmanager
-def engine(workers: int | None, scheduler: str | None) -> Iterator[tuple[Execute, int]]:
+def engine(workers: int, scheduler: str | None) -> Iterator[tuple[Execute, int]]:
     """Yield a function that runs tasks, and the number of workers.
 
     Parameters
     ----------
-    workers : int, optional
-        Number of single-threaded processes on this machine.  None: one for each core.  0: only
-        this process, without Dask.
+    workers : int
+        Number of single-threaded processes on this machine.  0: only this process, without Dask.
     scheduler : str, optional
         Address of a Dask scheduler, whose workers are used instead.
 
@@ -77,7 +76,7 @@ def in_process(work: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
         yield task, tasks.run(task)
 
 
-def _local(distributed, workers: int | None):
+def _local(distributed, workers: int):
     try:
         return distributed.LocalCluster(
             n_workers=workers, threads_per_worker=1, memory_limit=0,
