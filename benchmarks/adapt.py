@@ -35,15 +35,16 @@ from training import report
 from training.nsynth import adapt, evaluate, own
 
 RATE, LEVEL = evaluate.SAMPLE_RATE, own.LOUDNESS
+# A row of the table, and the figures of a cell: mean and minimum, or a sound's and its source's.
 ROWS = {
-    "likelihood, nats per sample (guessing: 5.55), mean": ("sounds_nll", "{:.2f}"),
-    "pitched sounds: frames within 50 cents, mean": ("sounds_within_50_cents", "{:.0%}"),
-    "lowest of them": ("sounds_within_50_cents_lowest", "{:.0%}"),
-    "their harmonic-to-noise ratio, mean": ("sounds_hnr", "{:.1f} dB"),
-    "of their sources": ("sounds_source_hnr", "{:.1f} dB"),
-    "mixes of pitched sounds: clear frames, mean": ("pitched_mixes_clear_frames", "{:.0%}"),
-    "lowest mix": ("pitched_mixes_clear_frames_lowest", "{:.0%}"),
-    "mixes that break up": ("mixes_broken", "{}"),
+    "NLL after, at a peak of 0.9 (mean)": ("{:.2f} nats", "sounds_nll"),
+    "pitched sounds: voiced frames within 50 cents (mean; minimum)":
+        ("{:.0%}; {:.0%}", "sounds_within_50_cents", "sounds_within_50_cents_lowest"),
+    "pitched sounds and their sources: HNR (mean)":
+        ("{:.1f} dB; {:.1f} dB", "sounds_hnr", "sounds_source_hnr"),
+    "mixes of two pitched sounds: periodic frames (mean; minimum)":
+        ("{:.0%}; {:.0%}", "pitched_mixes_clear_frames", "pitched_mixes_clear_frames_lowest"),
+    "unstable mixes": ("{} of {}", "mixes_broken", "mixes_decoded"),
 }
 
 
@@ -83,14 +84,14 @@ def table(found: dict) -> str:
     def line(title: str, cell: Callable[[dict], str]) -> str:
         return f"| {title} | {' | '.join(map(cell, found.values()))} |"
 
-    def figure(key: str, form: str) -> Callable[[dict], str]:
+    def figure(form: str, *keys: str) -> Callable[[dict], str]:
         def cell(run: dict) -> str:
-            value = run["figures"]["rows"][key]
-            return "-" if value is None else form.format(value).replace("%", " %")
+            values = [run["figures"]["rows"][key] for key in keys]
+            return "-" if None in values else form.format(*values).replace("%", " %")
         return cell
 
     def before(run: dict) -> str:
-        return f"{np.mean([nats['before'] for nats in run['nats'].values()]):.2f}"
+        return f"{np.mean([nats['before'] for nats in run['nats'].values()]):.2f} nats"
 
     def each(run: dict) -> str:
         sounds = []
@@ -101,12 +102,12 @@ def table(found: dict) -> str:
         return "<br>".join(sounds)
 
     return "\n".join([
-        f"| | {' | '.join(found)} |", "|---" * (len(found) + 1) + "|",
-        line("taught for, samples", lambda run: f"{run['minutes']:.0f} min, "
-                                                f"{run['samples'] / 1e6:.0f} million"),
-        line("likelihood before, as adapt counts it", before),
+        f"| measure | {' | '.join(found)} |", "|---" * (len(found) + 1) + "|",
+        line("training time; samples", lambda run: f"{run['minutes']:.0f} min; "
+                                                   f"{run['samples'] / 1e6:.0f} million"),
+        line("NLL before, at the level of the files (mean)", before),
         *(line(title, figure(*what)) for title, what in ROWS.items()),
-        line("each sound: likelihood; frames within 50 cents", each)]) + "\n"
+        line("each sound: NLL after; voiced frames within 50 cents", each)]) + "\n"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -418,40 +418,43 @@ def table(figures: dict) -> str:
     ours = "variety" in figures
     notes = next(iter(figures["random notes"].values()))
     ratio = "harmonic to residual, dB, median"
-    rows = [(f"random z, one for each of {notes['notes']} pitches: within 50 cents, worst seed",
+    rows = [(f"random z, one for each of {notes['notes']} pitches: within 50 cents",
              f"{100 * over('random notes', 'within 50 cents', min):.1f} %", "", "100 %"),
-            ("harmonic-to-residual ratio, median, worst seed",
+            ("random z: HNR (median)",
              f"{over('random notes', ratio, min):.1f} dB",
              f"{over('random notes', _TARGETS_RATIO, min):.1f} dB" if ours else "", ""),
-            (f"{APART_NOTES} random z at A3 apart, mean of pairs, worst seed",
+            (f"{APART_NOTES} random z at A3: distance (mean of all pairs)",
              f"{over('apart', _APART, min):.1f} dB",
              f"{over('apart', _TARGETS_APART, min):.1f} dB" if ours else "", "7.5 dB"),
-            ("the same, mean of the seeds", f"{over('apart', _APART, np.mean):.1f} dB",
+            (f"{APART_NOTES} random z at A3: distance (mean of all pairs and seeds)",
+             f"{over('apart', _APART, np.mean):.1f} dB",
              f"{over('apart', _TARGETS_APART, np.mean):.1f} dB" if ours else "", "")]
     if ours:
         begin, aim = (figures["attack"][name + "seconds, quickest and slowest"]
                       for name in ("", "target's "))
         held = figures["held-out pairs"]
+        pitches = ", ".join(map(str, VARIETY_PITCHES))
         rows += [
-            ("variety: explained variance of the targets' variation over z, in the generator's "
-             f"spectrograms, mean of pitches {', '.join(map(str, VARIETY_PITCHES))}, worst seed",
+            (f"variety of the generated spectrograms (mean of pitches {pitches})",
              f"{over('variety', 'mean', min):.2f}", "1", "0.8"),
-            ("the same, of what is heard (spectrograms of the sound), worst seed",
+            (f"variety of the audio's spectrograms (mean of pitches {pitches})",
              f"{over('variety', 'heard, mean', min):.2f}", "1", ""),
-            ("vibrato of those that have it, share of the target's depth, mean (lowest)",
-             f"{100 * figures['vibrato'][_SHARE]:.0f} "
-             f"({100 * figures['vibrato'][_LOWEST]:.0f}) %", "100 %", "50 %"),
-            ("attack, time to within 6 dB of the loudest, quickest and slowest instrument",
-             f"{begin[0]:.2f} and {begin[1]:.2f} s", f"{aim[0]:.2f} and {aim[1]:.2f} s", ""),
-            ("decay 0.2 to 2.2 s of struck and plucked instruments, share of the target's in dB, "
-             "at most 1 each", f"{100 * figures['decay'][_SHARE]:.0f} %", "100 %", ""),
-            ("held-out pairs of instrument and pitch, log-spectral distance to the target",
+            ("instruments with vibrato: depth relative to the target (mean; minimum)",
+             f"{100 * figures['vibrato'][_SHARE]:.0f} %; "
+             f"{100 * figures['vibrato'][_LOWEST]:.0f} %", "100 %", "50 %"),
+            ("attack time of the fastest and of the slowest instrument",
+             f"{begin[0]:.2f} s; {begin[1]:.2f} s", f"{aim[0]:.2f} s; {aim[1]:.2f} s", ""),
+            ("struck and plucked instruments: decay relative to the target, each note counted "
+             "as at most 100 % (mean)", f"{100 * figures['decay'][_SHARE]:.0f} %", "100 %", ""),
+            ("held-out pairs of instrument and pitch: LSD to the target (mean)",
              f"{held[_DISTANCE]:.1f} dB", "", ""),
-            ("trained neighbours of these pairs",
+            ("the same instruments one semitone higher, not held out: LSD to the target (mean)",
              f"{held['the same for trained neighbours']:.1f} dB", "", "")]
-    text = report.table([f"seeds {seeds}", "here", "in the targets", "at least"], rows)
-    return text if ours else text + ("\nVariety, vibrato, decay and held-out pairs are left out: "
-                                     "these weights have no targets here.\n")
+    text = report.table([f"measure (seeds {seeds})", "this checkpoint", "training targets",
+                         "goal, at least"], rows)
+    return text if ours else text + (
+        "\nVariety, vibrato, attack, decay and held-out pairs are left out, because these weights "
+        "were not trained on our targets.\n")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -278,34 +278,37 @@ def _summary(figures: dict) -> str:
     rows = figures["rows"]
     nll = [float(np.mean([row["nll"] for row in figures[part].values()]))
            for part in ("sounds", "notes", "strangers")]
-    return report.table(["", "this checkpoint", "target"], [
-        ("bundled sounds: noise floor above that of 8-bit mu-law, mean of the four",
+    pitched, weights = "bundled pitched sounds", ("weights 1 and 1/2", "weights 2/3 and 1/3")
+    return report.table(["measure", "this checkpoint", "goal"], [
+        ("bundled sounds: noise floor, relative to that of 8-bit mu-law (mean)",
          f"{rows['sounds_noise_above_mu_law']:.1f} dB", "4 dB"),
-        ("NLL, nats per sample (uniform baseline 5.55): bundled sounds; held-out notes; unseen "
-         "instruments", f"{nll[0]:.2f}; {nll[1]:.2f}; {nll[2]:.2f}", "0.95"),
-        ("bundled pitched sounds: voiced frames within 50 cents (mean; minimum)",
+        ("bundled sounds: NLL (mean)", f"{nll[0]:.2f} nats", "0.95 nats"),
+        (f"{pitched}: voiced frames within 50 cents (mean; minimum)",
          f"{_share(rows['sounds_within_50_cents'])}; "
-         f"{_share(rows['sounds_within_50_cents_lowest'])}",
-         "99 %"),
-        ("their harmonics-to-noise ratio (mean; minimum), sources "
-         f"{rows['sounds_source_hnr']:.1f} dB",
+         f"{_share(rows['sounds_within_50_cents_lowest'])}", "99 %"),
+        (f"{pitched}: HNR (mean; minimum)",
          f"{rows['sounds_hnr']:.1f} dB; {rows['sounds_hnr_lowest']:.1f} dB", "25 dB"),
-        ("mixes audible", _share(rows["mixes_audible"]), "100 %"),
-        ("mixes of two pitched sounds (weights 1 and 1/2): periodic frames (mean; minimum)",
+        (f"sources of the {pitched}: HNR (mean)", f"{rows['sounds_source_hnr']:.1f} dB", ""),
+        (f"mixes, {weights[0]}: audible (above -60 dBFS)", _share(rows["mixes_audible"]), "100 %"),
+        (f"mixes of two pitched sounds, {weights[0]}: periodic frames (mean; minimum)",
          f"{_share(rows['pitched_mixes_clear_frames'])}; "
          f"{_share(rows['pitched_mixes_clear_frames_lowest'])}", "95 %"),
-        ("the same with the weights 2/3 and 1/3 (mean; minimum)",
+        (f"mixes of two pitched sounds, {weights[1]}: periodic frames (mean; minimum)",
          f"{_share(rows['lean_mixes_clear_frames'])}; "
          f"{_share(rows['lean_mixes_clear_frames_lowest'])}", "92 %"),
-        ("mixes with under half of their frames periodic, of "
-         f"{rows['mixes_decoded']}; with the weights 2/3 and 1/3",
-         f"{rows['mixes_broken']}; {rows['lean_mixes_broken']}", "0; 0"),
-        ("a mix's log-spectral distance to the nearest source or other mix (mean; minimum)",
+        (f"mixes, {weights[0]}: unstable",
+         f"{rows['mixes_broken']} of {rows['mixes_decoded']}", "0"),
+        (f"mixes, {weights[1]}: unstable",
+         f"{rows['lean_mixes_broken']} of {rows['mixes_decoded']}", "0"),
+        (f"mixes, {weights[0]}: LSD to the nearest source or other mix (mean; minimum)",
          f"{rows['mixes_distance']:.1f} dB; {rows['mixes_distance_lowest']:.1f} dB", "6 dB"),
-        ("held-out notes of the training instruments: voiced frames within 50 cents",
+        ("held-out notes: voiced frames within 50 cents (mean)",
          _share(rows["notes_within_50_cents"]), "85 %"),
-        ("unseen instruments: the same", _share(rows["strangers_within_50_cents"]), ""),
-        ("NLL in int8 minus float32, bundled sounds, largest difference",
+        ("held-out notes: NLL (mean)", f"{nll[1]:.2f} nats", ""),
+        ("notes of held-out instruments: voiced frames within 50 cents (mean)",
+         _share(rows["strangers_within_50_cents"]), ""),
+        ("notes of held-out instruments: NLL (mean)", f"{nll[2]:.2f} nats", ""),
+        ("bundled sounds: largest difference between the NLL in int8 and in float32",
          f"{rows['sounds_int8_gap_largest']:.4f} nats", "")])
 
 
@@ -319,9 +322,9 @@ def _sounds_table(sounds: dict) -> str:
                       f"{max(row['distance']):.1f}", f"{min(row['envelope_correlation']):.2f}",
                       f"{max(row['decay_error'], key=abs):+.1f}",
                       f"{row['nll']:.4f} ({row['nll_int8']:.4f})"))
-    return report.table(["sound", "within 50 cents", "median cents", "HNR (source), dB",
-                   "noise floor (mu-law's), dB", "spectral distance, dB", "envelope correlation",
-                   "decay error, dB", "NLL (int8)"], lines)
+    return report.table(["sound", "voiced frames within 50 cents", "median error, cents",
+                         "HNR (source), dB", "noise floor (mu-law), dB", "LSD to the source, dB",
+                         "envelope correlation", "decay error, dB", "NLL (in int8), nats"], lines)
 
 
 def _mixes_table(mixes: dict, seeds: Sequence[int]) -> str:
@@ -332,8 +335,9 @@ def _mixes_table(mixes: dict, seeds: Sequence[int]) -> str:
                       f"{min(row['to_first']):.1f}", f"{min(row['to_second']):.1f}",
                       f"{min(row['to_nearest_mix']):.1f}"))
     each = f"at seeds {', '.join(map(str, seeds))}"
-    return report.table(["mix (1, 1/2)", f"f0, Hz, {each}", f"periodic frames, %, {each}",
-                   "distance to first, dB", "to second", "to the nearest other mix"], lines)
+    return report.table(["mix (weights 1, 1/2)", f"median f0, Hz, {each}",
+                         f"periodic frames, %, {each}", "LSD to the main sound, dB",
+                         "LSD to the second sound, dB", "LSD to the nearest other mix, dB"], lines)
 
 
 def _notes_table(notes: dict) -> str:
@@ -343,8 +347,8 @@ def _notes_table(notes: dict) -> str:
         found = (notes.get(f"{program}_{pitch}") for pitch in pitches)
         lines.append((str(PROGRAMS.get(program, program)), *(
             _share(min(row["within_50_cents"]) if row else None) for row in found)))
-    return report.table(["held-out note, within 50 cents", *(f"{note_name(pitch)} ({pitch})"
-                                                       for pitch in pitches)], lines)
+    return report.table(["held-out notes: voiced frames within 50 cents",
+                         *(f"{note_name(pitch)} ({pitch})" for pitch in pitches)], lines)
 
 
 def draw_level(axes, audio: np.ndarray) -> None:
