@@ -459,6 +459,14 @@ def test_bank_address_of_fsspec_holds_the_same_files(corners, tmp_path):
 # Dask ---------------------------------------------------------------------------------------------
 
 
+def test_engine_without_dask_needs_it_only_for_several_processes(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with cluster.engine(None, None) as (execute, workers):
+        assert (execute, workers) == (cluster.in_process, 1)
+    with pytest.raises(InputError, match="requirements-banks"), cluster.engine(2, None):
+        pass
+
+
 def workers_of(pid):
     import psutil
 

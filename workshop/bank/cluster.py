@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -28,16 +29,19 @@ def engine(workers: int | None, scheduler: str | None) -> Iterator[tuple[Execute
     Parameters
     ----------
     workers : int, optional
-        Number of single-threaded processes on this machine.  None: one for each core.  0: only
-        this process, without Dask.
+        Number of single-threaded processes on this machine.  None: one for each core, or only this
+        process if Dask is not installed.  0: only this process, without Dask.
     scheduler : str, optional
         Address of a Dask scheduler, whose workers are used instead.
 
     Raises
     ------
     InputError
-        If Dask is not installed, or the scheduler or its workers do not answer.
+        If Dask is needed and not installed, or the scheduler or its workers do not answer.
     """
+    if workers is None and not scheduler and importlib.util.find_spec("distributed") is None:
+        print(f"One process; for one on each core: {INSTALL}", flush=True)
+        workers = 0
     if workers == 0 and not scheduler:
         yield in_process, 1
         return

@@ -200,8 +200,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                           help="print how long the bank would take, and make nothing")
         where = each.add_mutually_exclusive_group()
         where.add_argument("--workers", type=number(int, 0, 1024), metavar="N",
-                           help="processes on this machine (default: one for each core; 0: this "
-                                "process alone)")
+                           help="processes on this machine (default: one for each core if Dask is "
+                                "installed; 0: this process alone)")
         where.add_argument("--scheduler", metavar="ADDRESS",
                            help="use the workers of this Dask scheduler instead")
         each.add_argument("--threads", type=number(int, 1, 1024), default=1, metavar="N",
