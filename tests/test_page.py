@@ -328,7 +328,7 @@ def test_reload_restores_the_selection_and_the_commands_are_complete(browser, pa
     assert answer["ticked"] == ["1", "3"] and answer["title"] == "instrument 2"
     assert answer["at"] > 0
     assert answer["commands"] == [
-        "python -m workshop play --midi FILE.mid --instruments 3,1 --seed 7",
+        "python -m workshop play --midi cs1-1pre-short.mid --instruments 3,1 --seed 7",
         "python -m workshop bank gansynth --instruments 3,1 --seed 7"]
 
 
