@@ -399,7 +399,8 @@ def _mix_panels(shown: Sequence[Clip]) -> list[Panel]:
         return [Panel(alone.title, [[index] for both in each for index in both], alone.text,
                       "time")]
     if 1 < len(pairs) >= len(names) * (len(names) - 1) // 2 and len(names) <= _MOST_IN_MATRIX:
-        head: list[int | str | None] = ["main sound ↓ second →", *[ends[name] for name in names]]
+        head: list[int | str | None] = [
+            "main sound\xa0↓ second\xa0→", *[ends[name] for name in names]]
         return [Panel("The mixes", [head, *[[ends[row], *[
             decoded.get(row) if row == column else pairs.get((row, column), [None])[0]
             for column in names]] for row in names]],
