@@ -98,7 +98,10 @@ def test_page_opens_without_messages_requests_or_sideways_scrolling(browser, pag
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_page_axe_finds_nothing(browser, pages, kind, scheme):
     opened(browser, pages[kind], scheme=scheme)
-    browser.run(Path(AXE).read_text("utf-8") + "; window.axe ??= axe;")
+    browser.run(Path(AXE).read_text("utf-8") + """; window.axe ??= axe;
+      $("details").open = true;
+      $("#loop").click(); $("#play").click();
+      await until(() => document.body.dataset.playing);""")
     assert browser.run(
         "return (await axe.run()).violations.map(found => [found.id, found.nodes[0].html]);") == []
 
@@ -328,7 +331,7 @@ def test_reload_restores_the_selection_and_the_commands_are_complete(browser, pa
     assert answer["ticked"] == ["1", "3"] and answer["title"] == "instrument 2"
     assert answer["at"] > 0
     assert answer["commands"] == [
-        "python -m workshop play --midi FILE.mid --instruments 3,1 --seed 7",
+        "python -m workshop play --midi cs1-1pre-short.mid --instruments 3,1 --seed 7",
         "python -m workshop bank gansynth --instruments 3,1 --seed 7"]
 
 
@@ -371,12 +374,15 @@ def test_instrument_numbers_do_not_overlap(browser, pages, width):
 
 
 def test_ten_sounds_fit_next_to_the_player(browser, tmp_path):
-    names = [f"a-sound-with-a-long-name-{n}" for n in range(10)]
+    names = [f"a-sound-with-a-long-name-{n * '0123456789'}" for n in range(10)]
     opened(browser, built(tmp_path, mix_clips(names, seconds=0.1)))
     answer = browser.run("""
+      $$(".cell.mix").at(-1).click();
       const [board, stage] = [".board", ".stage"].map(name => $(name).getBoundingClientRect());
-      return [board.bottom, board.right, stage.left, stage.bottom];""")
+      return [board.bottom, board.right, stage.left, stage.bottom, stage.right,
+              $(".compare").lastChild.getBoundingClientRect().right];""")
     assert answer[0] < 900 and answer[1] < answer[2] and answer[3] < 900
+    assert answer[5] < answer[4]  # the buttons are not wider than the player
 
 
 def test_list_has_a_player_for_every_clip(browser, pages):
@@ -385,8 +391,9 @@ def test_list_has_a_player_for_every_clip(browser, pages):
       $("details").open = true;
       const buttons = $$("[data-player]");
       buttons[3].click(); await playing(3);
-      return [buttons.length, buttons[3].textContent, buttons[4].textContent];""")
-    assert answer == [12, "Pause", "Play"]
+      return [buttons.length, buttons[3].textContent, ...buttons.slice(3, 5).map(
+        button => button.getAttribute("aria-label"))];""")
+    assert answer == [12, "Pause", "Pause bass, reconstructed", "Play flute, reconstructed"]
 
 
 def test_download_is_the_sound(browser, pages):
@@ -429,7 +436,7 @@ def test_one_time_axis_has_one_playhead(browser, pages):
 
 
 def test_index_lists_runs_newest_first(browser, tmp_path):
-    clips = {"first": mix_clips(NAMES[:2]), "second": step_clips()}
+    clips = {"first": mix_clips([NAMES[0], "LongName" * 9]), "second": step_clips()}
     for number, (name, made) in enumerate(clips.items()):
         (tmp_path / name).mkdir()
         built(tmp_path / name, made)
@@ -438,9 +445,11 @@ def test_index_lists_runs_newest_first(browser, tmp_path):
             "started": f"2026-01-0{number + 1}T10:00:00",
             "clips": [clip.__dict__ for clip in made]}))
     (tmp_path / "empty").mkdir()
-    opened(browser, write_index(tmp_path))
+    opened(browser, write_index(tmp_path), width=360)
+    assert browser.run("return document.documentElement.scrollWidth;") == 360
     links = browser.run('return $$(".runs a").map(link => [link.textContent, link.href]);')
-    assert [title for title, _ in links] == ["bass, flute: 5 steps", "bass, flute: 2 mixes"]
+    assert [title for title, _ in links] == ["bass, flute: 5 steps",
+                                           f"bass, {'LongName' * 9}: 2 mixes"]
     opened(browser, Path(re.sub("^file://", "", links[0][1])))
     assert browser.run("return document.title;") == "bass, flute: 5 steps"
     assert browser.console == []

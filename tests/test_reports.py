@@ -233,7 +233,16 @@ def test_page_of_preview_selects_instruments_for_whole_commands(tmp_path):
     found = page(tmp_path, clips, {clip.name: preview_extras() for clip in clips})
     assert found.panels[0].choose and [pitch for pitch, _ in found.sounds[0].keys] == list(
         range(36, 85, 8))
-    assert all("--instruments {} --seed 7" in command for _, command in found.commands)
+    assert [command for _, command in found.commands] == [
+        "python -m workshop play --midi cs1-1pre-short.mid --instruments {} --seed 7",
+        "python -m workshop bank gansynth --instruments {} --seed 7"]
+
+
+@pytest.mark.parametrize("model", ["all_instruments", "'my models/it'\"'\"'s'", '"C:\\my models"'])
+def test_page_of_preview_of_another_model_names_it_in_the_commands(tmp_path, model):
+    run = replace(RUN, command=f"python -m workshop preview --checkpoint {model} --seed 7")
+    found = page(tmp_path, [Clip("i1", "instrument 1", "preview")], None, run)
+    assert {command.rpartition(" --checkpoint ")[2] for _, command in found.commands} == {model}
 
 
 @pytest.mark.parametrize("count, seconds", [(1, 4.0), (5, 4.0), (30, 200 / 210)])

@@ -204,8 +204,10 @@ function shown() {
   const word = loading ? "Loading" : voice ? "Pause" : "Play";
   $("#play").textContent = word;
   $("#play").setAttribute("aria-busy", String(loading));
-  for (const button of $$("[data-player]"))
+  for (const button of $$("[data-player]")) {
     button.textContent = Number(button.dataset.player) === current ? word : "Play";
+    button.setAttribute("aria-label", `${button.textContent} ${sounds[button.dataset.player].title}`);
+  }
   for (const cell of $$(".playing, .chosen")) cell.classList.remove("playing", "chosen");
   for (const [index] of mixture()) for (const cell of cellsOf(index))
     cell.classList.add(voice ? "playing" : "chosen");

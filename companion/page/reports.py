@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,7 +152,7 @@ def page_of(folder: Path, clips: Sequence[Clip], run: Run,
         [*[_HINTS["gansynth" if gansynth else "nsynth"]] * run.bundled, _LOUDNESS_HINT,
          *[_SPECTROGRAM if gansynth else _RAINBOWGRAM] * any(sound.picture for sound in sounds),
          *[_SAMPLER] * bool(points)],
-        _commands(run.seed) if shown[0].kind == "preview" else (),
+        _commands(run) if shown[0].kind == "preview" else (),
         ["C2", "C3", "C4", "C5", "C6", "C7"][:5 if gansynth else 6],
         bool(missing and run.resume))
 
@@ -330,9 +331,11 @@ def _missing(missing: Sequence[Clip], total: int) -> str:
     return f" The run was stopped: {len(missing)} of {counted(total, 'clip')} are missing{which}."
 
 
-def _commands(seed: int) -> list[tuple[str, str]]:
-    chosen = f"--instruments {{}} --seed {seed}"
-    return [("Play a score", f"python -m workshop play --midi FILE.mid {chosen}"),
+def _commands(run: Run) -> list[tuple[str, str]]:
+    """Return the commands for the instruments of a preview, with its seed and its model."""
+    model = re.search(r" --checkpoint[ =]('[^']*'|\"[^\"]*\"|\S)+", run.command)
+    chosen = f"--instruments {{}} --seed {run.seed}{model[0] if model else ''}"
+    return [("Play a score", f"python -m workshop play --midi cs1-1pre-short.mid {chosen}"),
             ("Make a sound bank", f"python -m workshop bank gansynth {chosen}")]
 
 
@@ -396,7 +399,8 @@ def _mix_panels(shown: Sequence[Clip]) -> list[Panel]:
         return [Panel(alone.title, [[index] for both in each for index in both], alone.text,
                       "time")]
     if 1 < len(pairs) >= len(names) * (len(names) - 1) // 2 and len(names) <= _MOST_IN_MATRIX:
-        head: list[int | str | None] = ["main sound ↓ second →", *[ends[name] for name in names]]
+        head: list[int | str | None] = [
+            "main sound\xa0↓ second\xa0→", *[ends[name] for name in names]]
         return [Panel("The mixes", [head, *[[ends[row], *[
             decoded.get(row) if row == column else pairs.get((row, column), [None])[0]
             for column in names]] for row in names]],
