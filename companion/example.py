@@ -122,6 +122,16 @@ class Run:
         if kind is KeyboardInterrupt:
             print("\nstopping; writing the results page (Ctrl-C again: without it)",
                   file=sys.stderr, flush=True)
+        stopped = True
+        try:
+            self._finish(stopped=kind is not None)
+            stopped = kind is not None
+        finally:  # Ctrl-C can also come while the page is written
+            if stopped and self.plan.resume and self.output_dir.is_dir():
+                print(f"Continue: {self.plan.resume}", flush=True)
+
+    def _finish(self, stopped: bool) -> None:
+        """Write the page and the record of what is made; remove the folder if that is nothing."""
         made = [clip for clip in self.plan.clips
                 if (self.output_dir / f"{clip.name}.wav").is_file()]
         if all(clip.kind == "source" for clip in made):
@@ -129,13 +139,11 @@ class Run:
                 shutil.rmtree(self.output_dir)  # nothing was made
         else:
             self._write_page(made)
-            self._write_record(stopped=kind is not None)
+            self._write_record(stopped)
             if self.output_dir.absolute().parent == OUTPUT:
                 page.write_index(OUTPUT)
             print(f"Repeat: {self._command}\nResults: "
                   f"{shown(self.output_dir / 'index.html')} (open it in a browser)", flush=True)
-        if kind is not None and self.plan.resume and self.output_dir.is_dir():
-            print(f"Continue: {self.plan.resume}", flush=True)
 
     def _write_record(self, stopped: bool) -> None:
         record = {"command": self._command, "seed": self.seed, **self.plan.record(),

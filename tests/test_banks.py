@@ -72,11 +72,11 @@ def bank(folder, output, *more, corners="abcd"):
     return main(*words_of(folder, output, *more, corners=corners))
 
 
-def process(folder, output, *more):
+def process(folder, output, *more, **options):
     """Start the command as a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "workshop", "bank", *words_of(folder, output, *more)], cwd=ROOT,
-        stderr=subprocess.PIPE, text=True)
+        stderr=subprocess.PIPE, text=True, **options)
 
 
 def wait(running, ready):
@@ -160,12 +160,13 @@ def test_load_corners_odd_names_and_unreadable_files_are_left_out(corners, capsy
     folder.mkdir()
     soundfile.write(folder / "Célesta très dur C4.flac", np.stack([tone(60, 0.5)] * 2, axis=1),
                     44100)
+    soundfile.write(folder / "Célesta C6.opus", tone(84, 0.5), 16000, format="OGG", subtype="OPUS")
     (folder / "._Célesta très dur C4.flac").write_bytes(b"from macOS")
     (folder / "broken C5.wav").write_bytes(b"RIFF, not really")
     (folder / "72.wav").mkdir()
     found = plan.load_corners([str(folder) + "/", str(folder)])
     assert [corner.name for corner in found] == ["Mes-Échantillons-été", "Mes-Échantillons-été-2"]
-    assert len(found[0].notes) == 1 and "broken C5.wav" in capsys.readouterr().out
+    assert list(found[0].notes) == [84, 78] and "broken C5.wav" in capsys.readouterr().out
 
 
 def test_load_note_single_sound_is_resampled_to_the_pitch(tmp_path):
@@ -268,6 +269,8 @@ def test_bank_overwrite_replaces_all_of_another_bank(corners, tmp_path):
     out = tmp_path / "bank"
     assert bank(corners, out, "--grid", "3", "--pitches", "60") == 0
     (out / "clips" / "mine.wav").write_bytes(b"not ours")
+    (out / "sources").mkdir()
+    (out / "sources" / "0.npy").write_bytes(b"of a run that was killed")
     assert bank(corners, out, "--pitches", "60", "--overwrite", "--seed", "1") == 0
     assert sorted(file.name for file in out.glob("*.sfz")) == [
         "x0y0.sfz", "x0y1.sfz", "x1y0.sfz", "x1y1.sfz"]
@@ -434,6 +437,40 @@ def test_bank_plan_prints_what_it_takes_and_makes_nothing(corners, tmp_path, cap
     assert not (tmp_path / "bank").exists()
 
 
+def failing_probe(*_):
+    raise ValueError("no room for the weights")
+
+
+def test_bank_plan_whose_estimate_fails_says_why(corners, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(tasks._WORK, "probe", failing_probe)
+    assert bank(corners, tmp_path / "bank", "--plan") == 1
+    assert error_of(capsys).endswith("no room for the weights")
+
+
+@dask_only
+def test_bank_plan_whose_workers_fail_says_why(corners, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cluster, "remote", lambda: failing_probe)
+    words = words_of(corners, tmp_path / "bank", "--plan")
+    words[words.index("--workers") + 1] = "1"
+    assert main(*words) == 1
+    assert error_of(capsys).endswith("no room for the weights")
+
+
+@dask_only
+def test_bank_worker_processes_that_do_not_start_name_the_remedy(corners, tmp_path, capsys,
+                                                                 monkeypatch):
+    import distributed
+
+    def late(*_, **__):
+        raise TimeoutError
+    monkeypatch.setattr(distributed.Client, "wait_for_workers", late)
+    words = words_of(corners, tmp_path / "bank")
+    words[words.index("--workers") + 1] = "1"
+    assert main(*words) == 1
+    message = error_of(capsys)
+    assert "--workers 0" in message and "None" not in message
+
+
 def test_manifest_cut_or_damaged_lines_do_not_count():
     record = {"file": "clips/a.wav", "recipe": "1", "digest": "2", "cents": 1.5, "level": -20.0}
     data = manifest.to_lines([record, record | {"file": "ü"}])
@@ -486,6 +523,18 @@ def test_bank_killed_worker_and_killed_client_lose_nothing(corners, tmp_path):
     assert finished == {file: (out / file).stat().st_mtime_ns for file in finished}
     assert bank(corners, tmp_path / "alone", *words[:4]) == 0
     assert files(out) == files(tmp_path / "alone")
+
+
+@dask_only
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for other processes")
+def test_bank_stopped_in_a_terminal_ends_its_workers_silently(corners, tmp_path):
+    out = tmp_path / "bank"
+    running = process(corners, out, "--grid", "5", "--seconds", "0.3", "--workers", "2",
+                      start_new_session=True)
+    wait(running, lambda: list(out.glob("finished/*.jsonl")))
+    os.killpg(running.pid, signal.SIGINT)  # Ctrl-C reaches the workers too
+    _, errors = running.communicate(timeout=300)
+    assert running.returncode == 130 and errors == "\nstopped; finished clips are kept\n"
 
 
 @dask_only

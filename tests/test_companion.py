@@ -94,6 +94,7 @@ def test_chosen_keeps_flags_and_leaves_out_neutral_values():
 def test_continue_line_names_the_model_and_the_folder_of_the_project(
         tmp_path, monkeypatch, engine, lines):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(ROOT / ONE)])
     tone(tmp_path / "a.wav")
     given = options.example_1_options("").parse_args([
         "--sounds", "a.wav", "--checkpoint", "nsynth_starter", "--output", "out",
@@ -129,6 +130,23 @@ def test_run_that_is_stopped_has_a_page_of_the_finished_clips(tmp_path):
         raise KeyboardInterrupt
     text = (tmp_path / "out" / "index.html").read_text("utf-8")
     assert "The run was stopped" in text and (tmp_path / "out" / "a.png").is_file()
+    assert json.loads((tmp_path / "out" / "run.json").read_bytes())["stopped"] is True
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_run_that_is_stopped_while_it_draws_prints_how_to_continue(tmp_path, monkeypatch, capsys,
+                                                                   error):
+    def stop(*_):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(example.Run, "_write_page", stop)
+    clips = [Clip("a", "a", "mix")]
+    with pytest.raises(KeyboardInterrupt), example.Run(plan(
+            clips=clips, output=tmp_path / "out", resume="this command")) as work:
+        (work.output_dir / "a.wav").write_bytes(b"")
+        if error:
+            raise error
+    assert capsys.readouterr().out.endswith("Continue: this command\n")
+    assert (tmp_path / "out" / "a.wav").is_file()
     assert json.loads((tmp_path / "out" / "run.json").read_bytes())["stopped"] is True
 
 

@@ -233,13 +233,15 @@ def test_auto_chooses_both_ways(wide):
     assert f"{bad.int8:.4f}" in bad.reason and bad.reason.startswith("float32")
 
 
-def test_decode_auto_gives_what_the_chosen_precision_gives(wide, small):
+def test_synthesize_auto_gives_what_the_chosen_precision_gives(wide, small, tmp_path):
     audio = our_sounds(2048, "flute")
-    uniforms = nsynth.draw_uniforms(0, 1, 512)
     for path, expected in zip(wide, ("int8", "float32")):
-        encodings = nsynth.encode(audio, path, 512)
-        chosen = nsynth.decode(encodings, path, uniforms, reference_audio=audio)
-        assert np.array_equal(chosen, nsynth.decode(encodings, path, uniforms, expected))
+        written = set()
+        for precision in ("auto", expected):
+            nsynth.synthesize(nsynth.encode(audio, path, 512), [tmp_path / "a.wav"], path,
+                              decoding=Decoding(precision=precision), reference_audio=audio)
+            written.add((tmp_path / "a.wav").read_bytes())
+        assert len(written) == 1
     assert nsynth.choose_precision(audio, small["prefix"]).precision == "float32"
 
 

@@ -1,5 +1,6 @@
 """Programs start without a home folder, with read-only packages, and on an unsupported Python."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -65,3 +66,12 @@ def test_start_old_python_is_one_sentence():
     done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True,
                           text=True)
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "3.10" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["chapter_05_example_01.py", "chapter_05_example_02.py",
+                                  "companion/__init__.py", "companion/start.py",
+                                  "workshop/__init__.py", "workshop/__main__.py"])
+def test_files_read_before_the_version_check_compile_on_an_old_python(name):
+    text = (PROJECT / name).read_text("utf-8")
+    ast.parse(text, feature_version=(3, 8))
+    assert "from __future__ import annotations" in text or not text.count("\n") > 1

@@ -271,21 +271,23 @@ def decode_blocks(encodings: np.ndarray, checkpoint_path: str | Path | None,
     """
     encodings = check_encodings(encodings)
     uniforms = _check_uniforms(uniforms, encodings)
-    return stream(encodings, checkpoint_path, lambda clips: uniforms[clips], precision,
-                  temperature, threads)
+    decoding = Decoding(precision=precision, temperature=temperature, threads=threads)
+    return stream(encodings, checkpoint_path, lambda clips: uniforms[clips], decoding)
 
 
 def stream(encodings: np.ndarray, checkpoint_path: str | Path | None,
-           uniforms: Callable[[slice], np.ndarray | Uniforms], precision: str, temperature: float,
-           threads: int | None, made: np.ndarray | None = None) -> Iterator[Block]:
+           uniforms: Callable[[slice], np.ndarray | Uniforms], decoding: Decoding,
+           made: np.ndarray | None = None) -> Iterator[Block]:
     """Decode like `decode_blocks`, but take encodings that have been checked already.
 
     Parameters
     ----------
-    encodings, checkpoint_path, precision, temperature, threads
+    encodings, checkpoint_path
         As for `decode_blocks`.
     uniforms : callable
         Function that takes a group of clips and returns its random numbers.
+    decoding : Decoding
+        Temperature, threads, and a precision other than "auto".
     made : uint8 [clips, frames * 512], optional
         Mu-law codes of the first frames of all clips.  Only the blocks after them are yielded.
 
@@ -294,6 +296,7 @@ def stream(encodings: np.ndarray, checkpoint_path: str | Path | None,
     InputError
         If an argument is not as described above.
     """
+    precision, temperature = decoding.precision, decoding.temperature
     if precision not in PRECISIONS[1:]:
         raise InputError(f"The precision must be float32 or int8, not {precision!r}.")
     if not temperature > 0 or not np.isfinite(temperature):
@@ -303,7 +306,7 @@ def stream(encodings: np.ndarray, checkpoint_path: str | Path | None,
     if encodings.shape[2] != channels:
         raise InputError(f"This checkpoint needs encodings of {channels} channels, and these have "
                          f"{encodings.shape[2]}: encode the sounds with the same checkpoint.")
-    threads = _threads(threads)
+    threads = _threads(decoding.threads)
 
     def blocks() -> Iterator[Block]:
         from synths.nsynth import decoder as wavenet  # llvmlite takes a third of a second
@@ -323,8 +326,8 @@ def stream(encodings: np.ndarray, checkpoint_path: str | Path | None,
 
 
 def decode(encodings: np.ndarray, checkpoint_path: str | Path | None, uniforms: np.ndarray,
-           precision: str = "auto", *, temperature: float = 1.0, threads: int | None = None,
-           reference_audio: np.ndarray | None = None) -> np.ndarray:
+           precision: str = "float32", *, temperature: float = 1.0, threads: int | None = None,
+           ) -> np.ndarray:
     """Decode encodings to sounds.
 
     Parameters
@@ -336,16 +339,13 @@ def decode(encodings: np.ndarray, checkpoint_path: str | Path | None, uniforms: 
     uniforms : float [batch, frames * 512]
         Random numbers in [0, 1) that choose the samples, for example from `draw_uniforms`.
     precision : str
-        "float32" gives Magenta's samples, up to rounding.  If a random number is within about 1e-6
+        "float32" gives Magenta's samples, up to rounding.  If a random number is within about 1e-5
         of the boundary between two codes, rounding decides, and later samples may differ.  "int8"
-        is several times as fast on large networks.  "auto" chooses with `choose_precision`, or
-        uses float32 if there is no `reference_audio`.
+        is several times as fast on large networks; `choose_precision` tells if it is as good.
     temperature : float
         Values below 1 make likely samples even likelier: less noise, but duller sounds.
     threads : int, optional
         Number of threads.  None: all cores.
-    reference_audio : float [batch, samples], optional
-        The sounds that were encoded, on which "auto" compares int8 with float32.
 
     Returns
     -------
@@ -361,7 +361,6 @@ def decode(encodings: np.ndarray, checkpoint_path: str | Path | None, uniforms: 
     """
     encodings = check_encodings(encodings)
     uniforms = _check_uniforms(uniforms, encodings)
-    precision = settle(precision, checkpoint_path, reference_audio, threads)
     blocks = decode_blocks(encodings, checkpoint_path, uniforms, precision,
                            temperature=temperature, threads=threads)
     audio = np.zeros([len(encodings), encodings.shape[1] * HOP_LENGTH], np.float32)

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,8 +99,7 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
         made = min(clips[i].kept for i in together)
         runs.append(([clips[i] for i in together], stream(
             encodings[together], prefix,
-            functools.partial(numbers, together),
-            precision, decoding.temperature, decoding.threads,
+            functools.partial(numbers, together), replace(decoding, precision=precision),
             np.stack([clips[i].codes[:made] for i in together]) if made else None)))
     for i, clip in enumerate(clips):    # all arguments are checked by now
         clip.begin(new=i in todo and not clip.kept)

@@ -187,6 +187,8 @@ def finish(job: Job, title: str, about: dict[str, str], stopped: bool = False) -
         files.update(old)
     manifest.gather(job.store, job.records, files)
     if not job.failed:
+        for name in job.store.names("sources"):  # of a run that was killed
+            job.store.remove(name)
         job.store.sweep()
     return where
 
@@ -234,10 +236,12 @@ def print_plan(job: Job, todo: Sequence[dict], execute: cluster.Execute, workers
 
 def _probe(job: Job, execute: cluster.Execute, workers: int) -> float:
     """Return the seconds of audio that all workers together generate per second."""
-    work = [{**job.common, "kind": "probe", "name": f"{time.time_ns()}-{place}", "clips": [{}]}
-            for place in range(workers)]
+    work = [{**job.common, "kind": "probe", "name": f"{time.time_ns()}-{place}",
+             "clips": [{"file": "a clip"}]} for place in range(workers)]
     rate = 0.0
     for _, result in execute(work):
         _stop(result)
+        for clip, reason in result["failed"].items():
+            raise InputError(f"The time cannot be estimated, because {clip} failed: {reason}")
         rate += result["done"][0]
     return rate

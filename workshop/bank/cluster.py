@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 
@@ -77,6 +79,8 @@ def in_process(work: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
 
 
 def _local(distributed, workers: int):
+    # Worker processes inherit that Ctrl-C is ignored: this process ends them
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         return distributed.LocalCluster(
             n_workers=workers, threads_per_worker=1, memory_limit=0,
@@ -84,6 +88,8 @@ def _local(distributed, workers: int):
     except (OSError, RuntimeError) as error:  # such as a read-only /dev/shm
         raise InputError(f"No worker process can be started here ({error}): add "
                          "--workers 0 to work in this process alone.") from error
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _connect(distributed, scheduler: str):
@@ -103,7 +109,11 @@ def remote() -> Callable[[dict], dict]:
     """Return `tasks.run` as a closure, which a scheduler without this project can pass on."""
     def run(task: dict) -> dict:
         os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported
+        from tqdm import tqdm
+
         from workshop.bank import tasks
+
+        tqdm.set_lock(threading.RLock())  # a killed worker leaks the semaphore of its own lock
 
         return tasks.run(task)
     return run

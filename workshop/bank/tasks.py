@@ -60,8 +60,6 @@ def run(task: dict) -> dict:
     except StoreError as error:
         result["stop"] = str(error)
     except Exception as error:  # one of its clips cannot be made: which?
-        if task["kind"] == "probe":
-            raise
         parts = singles(task)
         if len(parts) == 1:
             result["failed"][name_of(parts[0])] = reason(error)
