@@ -86,6 +86,14 @@ CASES = {  # name: the file, the notes, words of the report
     "pedal up and down at once": (
         file(PEDAL + note(60) + control(64, 0, BEAT) + control(64, 127) + note(64) + UP),
         [(60, 0, 2), (64, 2, 5)], "held 2"),
+    "pedal down after the off at one tick": (file(note(60) + PEDAL + UP), ONE, ""),
+    "pedal down after the off of an earlier track": (
+        file(note(60), control(64, 127, BEAT) + UP), ONE, ""),
+    "pedal changed before the off at one tick": (
+        file(PEDAL + on(60) + control(64, 0, BEAT) + control(64, 127) + off(60, 0) + UP),
+        [(60, 0, 3)], "held 1"),
+    "pedal changed after the off at one tick": (
+        file(PEDAL + note(60) + control(64, 0) + control(64, 127) + UP), ONE, ""),
     "pedal down before the off": (file(on(60) + PEDAL + off(60) + UP), [(60, 0, 3)], "held 1"),
     "reset of the pedal": (file(PEDAL + note(60) + control(121, 0, BEAT)), [(60, 0, 2)], "held 1"),
     "sostenuto": (file(on(60) + control(66, 127, 1) + on(64, 1) + off(60) + off(64, 0)
@@ -97,6 +105,11 @@ CASES = {  # name: the file, the notes, words of the report
     "struck again, later with fewer offs": (
         file(on(60) + on(60, 240) + off(60, 240) + off(60, 240) + on(60) + on(60, 720) + off(60)),
         [(60, 0, 1), (60, 0.5, 1.5), (60, 1.5, 3), (60, 3, 4)], "2 notes struck again"),
+    "an off missing and another left over much later": (
+        file(note(62) * 6 + on(60) + on(60, BEAT) + off(60)
+             + 5 * (on(60, BEAT) + off(60)) + off(60)),
+        [*((62, beat, beat + 1) for beat in range(6)),
+         *((60, beat, beat + 1) for beat in (6, 7, 9, 11, 13, 15, 17))], "1 note struck again"),
     "on before off at one tick": (file(on(60) + on(60, BEAT) + off(60, 0) + off(60)),
                                   [(60, 0, 1), (60, 1, 2)], ""),
     "no off": (file(note(60) + on(64) + meta(1, after=2 * BEAT)), [*ONE, (64, 1, 3)], "an end"),
