@@ -152,6 +152,8 @@ CASES = {  # name: the file, the notes, words of the report
                                         + b"\x3c\x00"), ONE, ""),
     "undefined status": (file(b"\0\xf4\0\xf5\0\xf9\0\xfd\0\xf8\0\xf2\1\2" + note(60)), ONE, ""),
     "velocity over 127": (file(b"\x00\x90\x3c\xe4" + off(60)), ONE, ""),
+    "controller over 127": (file(control(0, 168) + on(60) + control(200, 0, BEAT) + off(60, 0)),
+                            ONE, ""),
     "junk before": (bytes(512) + file(note(60)), ONE, "512 skipped bytes"),
     "long RIFF list": (b"RIFF" + bytes(4) + b"RMIDLIST" + bytes(300) + b"data" + bytes(4)
                        + file(note(60)) + b"LIST\x04\0\0\0abcd", ONE, ""),
@@ -164,6 +166,8 @@ CASES = {  # name: the file, the notes, words of the report
     "XG drums": (file(note(60) + control(0, 127, channel=4) + b"\0\xc4\0" + note(36, 4)
                       + control(0, 0, channel=4) + b"\0\xc4\0" + note(62, 4)),
                  [*ONE, (62, 2, 3)], "1 drum note"),
+    "XG effects": (file(note(60) + control(0, 126, channel=4) + b"\0\xc4\0" + note(36, 4)),
+                   ONE, "1 drum note"),
     "GM2 drums": (file(note(60) + control(0, 120, channel=10) + b"\0\xca\0" + note(36, 10)),
                   ONE, "1 drum note"),
     "GS drums on channel 11, melody on 10": (
