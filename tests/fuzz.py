@@ -77,7 +77,10 @@ def read_sound(path: Path) -> None:
 
 
 def scores() -> dict[str, bytes]:
-    return {"score.mid": (ROOT / "midi" / "cs1-1pre-short.mid").read_bytes()}
+    from tests.test_score_midi import CASES
+
+    return {"score.mid": (ROOT / "midi" / "cs1-1pre-short.mid").read_bytes(),
+            **{f"{number}.mid": data for number, (data, *_) in enumerate(CASES.values())}}
 
 
 def read_score(path: Path) -> None:

@@ -86,6 +86,14 @@ CASES = {  # name: the file, the notes, words of the report
     "pedal up and down at once": (
         file(PEDAL + note(60) + control(64, 0, BEAT) + control(64, 127) + note(64) + UP),
         [(60, 0, 2), (64, 2, 5)], "held 2"),
+    "pedal down after the off at one tick": (file(note(60) + PEDAL + UP), ONE, ""),
+    "pedal down after the off of an earlier track": (
+        file(note(60), control(64, 127, BEAT) + UP), ONE, ""),
+    "pedal changed before the off at one tick": (
+        file(PEDAL + on(60) + control(64, 0, BEAT) + control(64, 127) + off(60, 0) + UP),
+        [(60, 0, 3)], "held 1"),
+    "pedal changed after the off at one tick": (
+        file(PEDAL + note(60) + control(64, 0) + control(64, 127) + UP), ONE, ""),
     "pedal down before the off": (file(on(60) + PEDAL + off(60) + UP), [(60, 0, 3)], "held 1"),
     "reset of the pedal": (file(PEDAL + note(60) + control(121, 0, BEAT)), [(60, 0, 2)], "held 1"),
     "sostenuto": (file(on(60) + control(66, 127, 1) + on(64, 1) + off(60) + off(64, 0)
@@ -97,6 +105,11 @@ CASES = {  # name: the file, the notes, words of the report
     "struck again, later with fewer offs": (
         file(on(60) + on(60, 240) + off(60, 240) + off(60, 240) + on(60) + on(60, 720) + off(60)),
         [(60, 0, 1), (60, 0.5, 1.5), (60, 1.5, 3), (60, 3, 4)], "2 notes struck again"),
+    "an off missing and another left over much later": (
+        file(note(62) * 6 + on(60) + on(60, BEAT) + off(60)
+             + 5 * (on(60, BEAT) + off(60)) + off(60)),
+        [*((62, beat, beat + 1) for beat in range(6)),
+         *((60, beat, beat + 1) for beat in (6, 7, 9, 11, 13, 15, 17))], "1 note struck again"),
     "on before off at one tick": (file(on(60) + on(60, BEAT) + off(60, 0) + off(60)),
                                   [(60, 0, 1), (60, 1, 2)], ""),
     "no off": (file(note(60) + on(64) + meta(1, after=2 * BEAT)), [*ONE, (64, 1, 3)], "an end"),
@@ -139,6 +152,8 @@ CASES = {  # name: the file, the notes, words of the report
                                         + b"\x3c\x00"), ONE, ""),
     "undefined status": (file(b"\0\xf4\0\xf5\0\xf9\0\xfd\0\xf8\0\xf2\1\2" + note(60)), ONE, ""),
     "velocity over 127": (file(b"\x00\x90\x3c\xe4" + off(60)), ONE, ""),
+    "controller over 127": (file(control(0, 168) + on(60) + control(200, 0, BEAT) + off(60, 0)),
+                            ONE, ""),
     "junk before": (bytes(512) + file(note(60)), ONE, "512 skipped bytes"),
     "long RIFF list": (b"RIFF" + bytes(4) + b"RMIDLIST" + bytes(300) + b"data" + bytes(4)
                        + file(note(60)) + b"LIST\x04\0\0\0abcd", ONE, ""),
@@ -151,6 +166,8 @@ CASES = {  # name: the file, the notes, words of the report
     "XG drums": (file(note(60) + control(0, 127, channel=4) + b"\0\xc4\0" + note(36, 4)
                       + control(0, 0, channel=4) + b"\0\xc4\0" + note(62, 4)),
                  [*ONE, (62, 2, 3)], "1 drum note"),
+    "XG effects": (file(note(60) + control(0, 126, channel=4) + b"\0\xc4\0" + note(36, 4)),
+                   ONE, "1 drum note"),
     "GM2 drums": (file(note(60) + control(0, 120, channel=10) + b"\0\xca\0" + note(36, 10)),
                   ONE, "1 drum note"),
     "GS drums on channel 11, melody on 10": (

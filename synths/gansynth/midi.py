@@ -5,8 +5,10 @@ This parser returns note_seq's ``NoteSequence``.  In files without the cases bel
 their order are those of note_seq.  Otherwise it follows these rules:
 
 * The sustain and sostenuto pedals hold a note until they are released or its key is struck again.
+  A note-off before a pedal in the file also comes before it in time.
 * If a key is struck again before its note-off, note-ons and note-offs are paired first in, first
-  out.  If note-offs are missing, the new note ends the old one.
+  out.  If note-offs are missing, the new note ends the old one.  The same applies if one note-off
+  is missing and another is left over much later.
 * A note without a note-off ends at All Notes Off, or at the end of its track.
 * A note of zero length lasts one tick, unless another note of its key begins at the same time.
 * `generate_util.load_midi` leaves out drums: channel 10, and the parts that XG, GM2 or GS messages
@@ -18,10 +20,14 @@ their order are those of note_seq.  Otherwise it follows these rules:
 from __future__ import annotations
 
 import bisect
+import contextlib
+import gc
 from collections import Counter, defaultdict, deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from synths.gansynth import smf
@@ -31,7 +37,12 @@ _MOST_BYTES = 1 << 25  # bytes read from a file; larger files are not MIDI files
 _LONGEST_TAIL = 60  # seconds at 120 bpm for which a note can sound after the last note event
 _DRUM_BANKS = (120, 126, 127)  # bank MSB: GM2's drums, XG's effects, XG's drums
 _RESET_ALL = 121  # the controller that resets the others
+_ENOUGH = 6  # notes from which lengths are compared
 _NEVER = float("inf")
+_AFTER = (_NEVER, _NEVER)  # after all events of the same tick
+
+Strike = tuple[int, int, Event]  # a note-on or note-off: its track, its index in it, the event
+Place = tuple[float, float, float]  # tick, track, index: players' order of events
 
 _CHANGES = {  # what a report counts, in words
     "held": "pedal held {} longer",
@@ -72,7 +83,7 @@ def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-@dataclass
+@dataclass(slots=True)
 class _Note:
     track: int
     channel: int
@@ -80,10 +91,29 @@ class _Note:
     velocity: int
     start: int  # ticks
     end: float = _NEVER
-    closed: float = _NEVER  # index in its track of the event that ended it: note_seq's order
+    closed: tuple[float, float] = _AFTER  # track and index of the event that ended it
     program: int = 0
 
+    @property
+    def closing_index(self) -> float:
+        """The index on its own track of the event that ended it: note_seq's order."""
+        track, index = self.closed
+        return index if track == self.track else _NEVER
 
+
+@contextlib.contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Suspend the garbage collector, which takes 40 % of a long file's time and finds nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_without_collecting()
 def read_notes(path: str | Path, pedal: bool = True) -> tuple[Any, Report]:
     """Read the notes of a MIDI file.
 
@@ -161,7 +191,7 @@ def _pair(tracks: list[list[Event]], report: Report) -> list[_Note]:
                 keys[event.channel, event.first][number].append((number, index, event))
             elif event.status == smf.PROGRAM:
                 programs[number, event.channel].append((index, event.first))
-    notes = []
+    passages = []
     for by_track in keys.values():
         balances = [sum(1 if _strikes(event) else -1 for *_, event in strikes)
                     for strikes in by_track.values()]
@@ -169,12 +199,14 @@ def _pair(tracks: list[list[Event]], report: Report) -> list[_Note]:
         if min(balances) < 0 < max(balances):  # one track ends the notes of another
             groups = [sorted((strike for group in groups for strike in group),
                              key=lambda strike: (strike[2].tick, _strikes(strike[2])))]
-        for strikes in groups:
-            notes += _pair_key(strikes, report)
+        passages += [passage for strikes in groups for passage in _passages(strikes)]
+    usual = _usual_lengths(passages)
+    notes = [note for passage in passages
+             for note in _pair_passage(passage, usual.get(_part(passage), 0), report)]
     for note in notes:
         changes = programs[note.track, note.channel]
-        note.program = changes[bisect.bisect_left(changes, (note.closed, 0)) - 1][1]
-    notes.sort(key=lambda note: (note.track, note.closed, note.start))
+        note.program = changes[bisect.bisect_left(changes, (note.closing_index, 0)) - 1][1]
+    notes.sort(key=lambda note: (note.track, note.closing_index, note.start))
     order: dict[tuple[int, int, int], int] = {}  # instruments by the end of their first note
     for note in notes:
         order.setdefault((note.track, note.program, note.channel), len(order))
@@ -185,28 +217,84 @@ def _strikes(event: Event) -> bool:
     return event.status == smf.ON and event.second > 0
 
 
-def _pair_key(strikes: list[tuple[int, int, Event]], report: Report) -> list[_Note]:
-    """Pair the note-ons and note-offs of one key: track, index in the track, event."""
-    # Up to the last moment at which no note sounds, notes end first in, first out.  After it
-    # there are too few note-offs, so that a new note ends the one before.
-    sounding = paired = 0
-    for place, (*_, event) in enumerate(strikes, 1):
-        sounding = max(0, sounding + (1 if _strikes(event) else -1))
-        paired = paired if sounding else place
+def _passages(strikes: list[Strike]) -> Iterator[list[Strike]]:
+    """Split a key's events at the moments at which no note sounds.
+
+    The last passage has too few note-offs if notes sound at its end.
+    """
+    passage: list[Strike] = []
+    sounding = 0
+    for strike in strikes:
+        sounding += 1 if _strikes(strike[2]) else -1
+        if sounding < 0:  # a note-off without a note
+            sounding = 0
+            continue
+        passage.append(strike)
+        if not sounding:
+            yield passage
+            passage = []
+    if passage:
+        yield passage
+
+
+def _part(passage: list[Strike]) -> tuple[int, int]:
+    """Return the track and the channel of a passage."""
+    return passage[0][0], passage[0][2].channel
+
+
+def _usual_lengths(passages: list[list[Strike]]) -> dict[tuple[int, int], float]:
+    """Return the median length, in ticks, of single notes on each track and channel."""
+    lengths = defaultdict(list)
+    for passage in passages:
+        if len(passage) == 2 and (length := passage[1][2].tick - passage[0][2].tick):
+            lengths[_part(passage)].append(length)
+    return {part: median(each) for part, each in lengths.items() if len(each) >= _ENOUGH}
+
+
+def _pair_passage(passage: list[Strike], usual: float, report: Report) -> list[_Note]:
+    """Pair the note-ons and note-offs of a passage.
+
+    Notes end first in, first out.  If note-offs are missing, a new note ends the one before.
+    """
+    if len(passage) == 2 and not _strikes(passage[1][2]):  # nearly all passages
+        (track, _, begin), (other, index, stop) = passage
+        return [_Note(track, begin.channel, begin.first, begin.second, begin.tick, stop.tick,
+                      (other, index))]
+    in_order = _is_in_order(passage, usual)
     notes: list[_Note] = []
     waiting: deque[_Note] = deque()
-    for place, (track, index, event) in enumerate(strikes):
-        if waiting and (not _strikes(event) or place >= paired):
+    for track, index, event in passage:
+        strikes = _strikes(event)
+        if waiting and not (strikes and in_order):
             note = waiting.popleft()
-            note.end = event.tick
-            note.closed = index if note.track == track else _NEVER
-            report.counts["restruck"] += _strikes(event)
-        if _strikes(event):
+            note.end, note.closed = event.tick, (track, index)
+            report.counts["restruck"] += strikes
+        if strikes:
             notes.append(_Note(track, event.channel, event.first, event.second, event.tick))
             waiting.append(notes[-1])
     report.counts["restruck"] += sum(
         note.end > after.start for note, after in zip(notes, notes[1:]))
     return notes
+
+
+def _is_in_order(passage: list[Strike], usual: float) -> bool:
+    """Return whether each note-on has its note-off, first in, first out.
+
+    If one note-off is missing and another is left over much later, all notes between them would
+    last until the next note's end.  Then notes are much longer than `usual`, although each one
+    lasts about as long as usual if the first event after it ends it.
+    """
+    ticks = [strike[2].tick for strike in passage]
+    ons = [_strikes(strike[2]) for strike in passage]
+    if 2 * sum(ons) > len(ons):
+        return False
+    if sum(ons) < _ENOUGH or not usual:
+        return True
+    starts = [tick for tick, on in zip(ticks, ons) if on]
+    ends = [tick for tick, on in zip(ticks, ons) if not on]
+    paired = median(end - start for start, end in zip(starts, ends))
+    to_next = median(after - tick for tick, after, on in zip(ticks, ticks[1:], ons) if on)
+    return paired <= 2 * usual or not usual / 2 <= to_next <= 2 * usual
 
 
 def _one_performance(notes: list[_Note], tracks: list[list[Event]], report: Report
@@ -238,11 +326,14 @@ class _Line:
     """The values of a channel's controller over time."""
 
     def __init__(self, value: int) -> None:
-        self.ticks, self.values = [-1], [value]
+        self.ticks: list[float] = [-1]
+        self.values = [value]
+        self.places: list[Place] = [(-1, 0, 0)]
 
-    def set(self, tick: int, value: int) -> None:
+    def set(self, place: Place, value: int) -> None:
         """Add a change, which must not be earlier than the last one."""
-        self.ticks.append(tick)
+        self.ticks.append(place[0])
+        self.places.append(place)
         self.values.append(value)
 
     def at(self, tick: int) -> int:
@@ -273,28 +364,31 @@ class _Channel:
             66: self.sostenuto, 120: self.sound_off, 123: self.notes_off, 124: self.notes_off,
             125: self.notes_off, 126: self.notes_off, 127: self.notes_off}
 
-    def control(self, tick: int, number: int, value: int) -> None:
+    def control(self, place: Place, number: int, value: int) -> None:
         """Set a controller."""
         if number == _RESET_ALL:
-            self.bend.set(tick, 0)
+            self.bend.set(place, 0)
             for each, reset in ((64, 0), (66, 0), (11, 127)):
-                self.control(tick, each, reset)
+                self.control(place, each, reset)
         elif number in self.controllers:
-            self.controllers[number].set(tick, value)
-            self.level.set(tick, self.volume.values[-1] * self.expression.values[-1])
+            self.controllers[number].set(place, value)
+            self.level.set(place, self.volume.values[-1] * self.expression.values[-1])
 
 
 def _read_channels(tracks: list[list[Event]]) -> list[_Channel]:
     channels = [_Channel(number) for number in range(16)]
-    events = sorted((event for track in tracks for event in track), key=itemgetter(0))
-    for tick, status, number, first, second in events:
+    events = sorted((event.tick, number, index) for number, track in enumerate(tracks)
+                    for index, event in enumerate(track)
+                    if event.status in (smf.CONTROLLER, smf.BEND, smf.DRUM_PART))
+    for place in events:
+        _, status, number, first, second = tracks[place[1]][place[2]]
         channel = channels[number]
         if status == smf.CONTROLLER:
-            channel.control(tick, first, second)
+            channel.control(place, first, second)
         elif status == smf.BEND:
-            channel.bend.set(tick, first + 128 * second - 8192)
-        elif status == smf.DRUM_PART:
-            channel.drum_part.set(tick, first)
+            channel.bend.set(place, first + 128 * second - 8192)
+        else:
+            channel.drum_part.set(place, first)
     return channels
 
 
@@ -305,10 +399,10 @@ def _let_go(notes: list[_Note], ends: list[int], channels: list[_Channel], repor
         stop = min(channel.notes_off.next(note.start), channel.sound_off.next(note.start))
         if stop < note.end:
             report.counts["stopped"] += 1
-            note.end = stop
+            note.end, note.closed = stop, _AFTER
         elif note.end == _NEVER:
             report.counts["hanging"] += 1
-            note.end = max(note.start, ends[note.track])
+            note.end, note.closed = max(note.start, ends[note.track]), _AFTER
 
 
 def _hold(notes: list[_Note], end_of_piece: int, channels: list[_Channel], report: Report) -> None:
@@ -320,12 +414,14 @@ def _hold(notes: list[_Note], end_of_piece: int, channels: list[_Channel], repor
         strikes[note.channel, note.pitch].append(note.start)
     for note in notes:
         end = note.end
+        closed: Place = (end, *note.closed)  # at one tick, the order in the file counts
         sostenuto = sostenutos[note.channel]  # it holds what sounds as it goes down
-        place = bisect.bisect_left(sostenuto, end, key=itemgetter(0)) - 1
-        if place >= 0 and sostenuto[place][0] >= note.start:
-            end = max(end, sostenuto[place][1])
+        place = bisect.bisect_left(sostenuto, closed, key=itemgetter(0)) - 1
+        if place >= 0 and sostenuto[place][0][0] >= note.start and sostenuto[place][1] > end:
+            end = sostenuto[place][1]
+            closed = (end, *_AFTER)
         sustain = sustains[note.channel]
-        place = bisect.bisect_right(sustain, end, key=itemgetter(0)) - 1
+        place = bisect.bisect_left(sustain, closed, key=itemgetter(0)) - 1
         if place >= 0:
             end = max(end, sustain[place][1])
         again = strikes[note.channel, note.pitch]
@@ -336,15 +432,15 @@ def _hold(notes: list[_Note], end_of_piece: int, channels: list[_Channel], repor
         note.end = end
 
 
-def _presses(pedal: _Line, end_of_piece: int) -> list[tuple[int, float]]:
-    """Return the spans, in ticks, in which a pedal is down."""
-    spans: list[tuple[int, float]] = []
+def _presses(pedal: _Line, end_of_piece: int) -> list[tuple[Place, float]]:
+    """Return the spans in which a pedal is down: the place where it begins, and its last tick."""
+    spans: list[tuple[Place, float]] = []
     down = None
-    for tick, value in zip(pedal.ticks, pedal.values):
+    for place, value in zip(pedal.places, pedal.values):
         if value >= 64 and down is None:
-            down = tick
+            down = place
         elif value < 64 and down is not None:
-            spans.append((down, min(tick, end_of_piece)))
+            spans.append((down, min(place[0], end_of_piece)))
             down = None
     return spans if down is None else [*spans, (down, end_of_piece)]
 

@@ -113,10 +113,12 @@ def _read_track(data: bytes) -> tuple[list[Event], bool, bool]:
                 status = byte if byte >= 0x80 else status
                 if not status:
                     raise IndexError
-                second = 0 if status & 0xF0 in _ONE_BYTE else min(data[position + 1], 127)
-                events.append(Event(tick, status & 0xF0, status & 0x0F,
-                                     min(data[position], 127), second))
-                position += 1 if status & 0xF0 in _ONE_BYTE else 2
+                kind, first = status & 0xF0, data[position]
+                second = 0 if kind in _ONE_BYTE else data[position + 1]
+                if kind != CONTROLLER or max(first, second) < 0x80:  # e.g. bank 168 is no drums
+                    events.append(Event(tick, kind, status & 0x0F, min(first, 127),
+                                         min(second, 127)))
+                position += 1 if kind in _ONE_BYTE else 2
     except IndexError:  # the data ends within an event, or begins without a status byte
         whole = False
     events.append(Event(tick, END, 0, 0, 0))
