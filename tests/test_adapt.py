@@ -315,12 +315,12 @@ def test_example_01_unknown_sound_prints_the_command(tmp_path):
     strange = wav(tmp_path / "strange chord.wav", 0.15 * chord + hiss(0.5))
     words = ["--seconds", 0.2, "--output", tmp_path / "out"]
     lines = good(ONE, *words, "--sounds", tone(tmp_path / "known.wav"), strange)
-    place, = [index for index, line in enumerate(lines) if line.startswith("Far from")]
+    place, = [index for index, line in enumerate(lines) if "hardly knows" in line]
     assert re.search(r"strange-chord \[\d\.\d\]", lines[place])
     quote = '"' if os.name == "nt" else "'"
     assert "workshop finetune" in lines[place + 1]
     assert f"{quote}{strange}{quote}" in lines[place + 1]
-    assert not any(line.startswith("Far from") for line in good(
+    assert not any("hardly knows" in line for line in good(
         ONE, *words, "--sounds", "flute.wav", "metal.wav"))
 
 
