@@ -200,15 +200,15 @@ def refused(result, says, code=1):
 
 
 @pytest.mark.parametrize("words, says", [
-    (["--sounds", "high.wav"], "1 sounds.* add some"),
-    (["--sounds", "high.wav", "high.wav"], "1 sounds"),
-    (["--sounds", *"abcdefghi"], "9 sounds.*leave some out"),
-    (["--sounds", "high.wav", "silent.wav"], "1 sounds"),
+    (["--sounds", "high.wav"], "not 1: add more"),
+    (["--sounds", "high.wav", "high.wav"], "not 1"),
+    (["--sounds", *"abcdefghi"], "not 9: leave some out"),
+    (["--sounds", "high.wav", "silent.wav"], "not 1"),
     (["--sounds", "high.wav", "text.wav"], "text.wav"),
     (["--sounds", "high.wav", "none.wav"], "does not exist"),
-    (["--name", "nsynth_starter"], "known model"),
-    (["--name", "WaveNet-ckpt"], "known model"),
-    (["--name", "../up"], "not a name"), (["--name", ""], "not a name"),
+    (["--name", "nsynth_starter"], "official model"),
+    (["--name", "WaveNet-ckpt"], "official model"),
+    (["--name", "../up"], "valid name"), (["--name", ""], "valid name"),
     (["--checkpoint", "nothing_here"], "no checkpoint"),
 ])
 def test_finetune_unusable_input_is_one_sentence(tmp_path, call, pair, monkeypatch, words, says):
