@@ -39,9 +39,10 @@ def timestretch(encodings: np.ndarray, factor: float) -> np.ndarray:
     InputError
         If these are not encodings.
     """
-    # differs from the book (mended): The book's docstring says "bigger is faster", but its code
-    # also makes the sound slower.  We use np.interp instead of scikit-image's resize, which needs
-    # numbers scaled to 0..1 and divides by zero if they are all equal.
+    # differs from the book (mended): The book's docstring says "bigger is faster", but a bigger
+    # factor makes the sound slower, in the book's code as well.  We use np.interp instead of
+    # scikit-image's resize, which needs numbers scaled to 0..1 and divides by zero if all numbers
+    # are equal.
     encodings = checked(encodings, 3, "A batch of encodings")
     frames = encodings.shape[1]
     stretched = max(1, int(frames * factor + 1e-6))
@@ -64,7 +65,8 @@ def save_encoding(encodings: Collection[np.ndarray], filenames: Sequence[str],
         Made if it is missing.
     """
     Path(output_dir).mkdir(parents=True, exist_ok=True)
-    # differs from the book (mended): A missing name is an error; the book's zip() drops the rest.
+    # differs from the book (mended): A missing name is an error; the book's zip() drops encodings
+    # that have no name.
     for encoding, filename in zip(encodings, filenames, strict=True):
         with writing(Path(output_dir) / f"{str(filename).removesuffix('.npy')}.npy") as file:
             np.save(file, encoding)
@@ -91,7 +93,8 @@ def load_encodings(filenames: Sequence[str],
     """
     encodings = []
     for filename in filenames:
-        # differs from the book (mended): Loading also adds ".npy"; in the book only saving does.
+        # differs from the book (mended): Loading adds ".npy", as saving does; the book's loading
+        # does not.
         named = str(filename).lower().endswith(".npy")
         path = Path(input_dir) / (filename if named else f"{filename}.npy")
         encodings.append(load_array(path, 2, f"The encoding {path}"))
@@ -118,12 +121,13 @@ def save_encoding_plot(encoding: np.ndarray, filename: str | None = None,
     """
     figure = Figure()
     axes = figure.subplots()
-    # differs from the book (mended): 16 channels have 16 colours; the book's ten repeat.
+    # differs from the book (mended): The 16 channels have 16 colours; in the book, ten colours
+    # repeat.
     axes.set_prop_cycle(color=colormaps["turbo"](np.linspace(0.05, 0.95, encoding.shape[2])))
     axes.plot(encoding[0])
     path = plot_path(filename, output_dir)
-    # differs from the book (mended): Plots of encodings have 200 dots per inch, not 300 or 600,
-    # which is twice as fast.
+    # differs from the book (mended): Plots of encodings have 200 dots per inch instead of 300 or
+    # 600, to save time.
     figure.savefig(path, dpi=200)
     return path
 
@@ -161,14 +165,14 @@ def save_spectrogram_plot(audio: np.ndarray, sample_rate: int = 16000, filename:
         checked(audio, 1, "A sound"), sr=sample_rate, hop_length=2048,
         fmin=librosa.midi_to_hz(36), n_bins=octaves * bins_per_octave,
         bins_per_octave=bins_per_octave)
-    # differs from the book (mended): The decibels come from the magnitude; given complex numbers,
-    # librosa drops the phase with a warning.  Silence stays dark.  The vertical axis is the pitch;
-    # the book's docstring calls it the amplitude.
+    # differs from the book (mended): We compute the decibels from the magnitude.  The book gives
+    # librosa complex numbers, and librosa drops their phase with a warning.  Silence stays dark.
+    # The vertical axis is the pitch; the book's docstring calls it the amplitude.
     magnitude = np.abs(constant_q_transform)
     decibels = librosa.amplitude_to_db(magnitude, amin=1e-7, top_db=None,
                                        ref=max(magnitude.max(), 0.01))
-    # differs from the book (mended): The plot is the spectrogram without margins, because the
-    # book's axes do not show pitches.
+    # differs from the book (mended): The plot has no margins and no axes, because the book's axes
+    # do not show pitches.
     pixels = colormaps["magma"](decibels / 80 + 1, bytes=True)[::-1, :, :3]
     return save_image(pixels, plot_path(filename, output_dir))
 
@@ -211,16 +215,16 @@ def save_rainbowgram_plot(audio: np.ndarray, sample_rate: int = 16000, filename:
 
     # Advance of the phase from one column to the next, in units of pi radians: -1 to 1
     dphase = np.diff(np.unwrap(np.angle(phase)), axis=1) / np.pi
-    # differs from the book (mended): The first column repeats the second one's colour; in the book
-    # it shows the phase itself.
+    # differs from the book (mended): The first column has the colour of the second one.  In the
+    # book, the first column shows the phase itself.
     dphase = np.pad(dphase, ((0, 0), (1, 0)), mode="edge" if dphase.size else "constant")
 
     # Log magnitude: 0 is 70 dB below the maximum, 1 the maximum
     peak = 70
     mag = librosa.amplitude_to_db(mag, amin=1e-13, top_db=None, ref=max(mag.max(), 0.01)) / peak + 1
 
-    # differs from the book (had to change): Colour times brightness is one image; the book's mask
-    # needs register_cmap, which Matplotlib has removed.
+    # differs from the book (had to change): We multiply colour by brightness.  The book darkens the
+    # plot with a mask that needs register_cmap, which Matplotlib has removed.
     colour = colormaps["rainbow"](dphase / 2 + 0.5)[:, :, :3]
     pixels = 255 * colour * np.clip(mag, 0, 1)[:, :, np.newaxis]
     return save_image(pixels.astype(np.uint8)[::-1], plot_path(filename, output_dir))

@@ -29,12 +29,12 @@ from companion.run import run
 from companion.start import CHECKPOINTS, OUTPUT
 
 # differs from the book (had to change): The book's Magenta 1.1.7 cannot be installed on a current
-# Python.  Our fastgen works without TensorFlow; --engine magenta uses Magenta's own.
+# Python.  Our fastgen works without TensorFlow; --engine magenta uses Magenta's own fastgen.
 from synths.nsynth import Decoding, fastgen
 from synths.sounds import load_audio
 from synths.weights import checkpoints
 
-# differs from the book (had to change): The book's four sounds may not be distributed here, so four
+# differs from the book (had to change): We may not distribute the book's four sounds, so four
 # others replace them.  If the book's files are in sounds/, the example uses them.
 WAV_FILENAMES = ["bass.wav", "metal.wav", "meow.wav", "flute.wav"]
 
@@ -89,12 +89,13 @@ def encode(wav_filenames: Sequence[str | Path], checkpoint: str | Path | None = 
     # Loads the audio of each file
     audios = []
     for wav_filename in wav_filenames:
-        # differs from the book (mended): Short sounds are padded, so that all are equally long.
+        # differs from the book (mended): Short sounds are padded with silence, so that all sounds
+        # have the same length.
         audio = load_audio(sound_path(wav_filename), sample_length=sample_length, sr=sample_rate)
         audios.append(audio)
 
-    # differs from the book (added): If no checkpoint is given, the official one is used if it
-    # was downloaded, otherwise the bundled one; the book has a fixed path.
+    # differs from the book (added): The checkpoint is optional.  By default, it is the official one
+    # if downloaded, otherwise the bundled one.  The book's path is fixed.
 
     # Encodes them all.  An encoding describes how a sound develops: 16 numbers for every 512
     # samples, learned by the network rather than chosen, like a spectrogram with 16 bins.
@@ -119,8 +120,8 @@ def mix_encoding_pairs(encodings: Collection[np.ndarray], encodings_name: Sequen
     """
     encodings_mix = []
     encodings_mix_name = []
-    # differs from the book (mended): Each name is a word, and no two are equal.  The book's names
-    # are Freesound's numbers, and it never mixes two sounds with the same name.
+    # differs from the book (mended): Each name is a word, and no two names are equal.  In the book,
+    # the names are Freesound's numbers, and two sounds with equal names are not mixed.
     encodings_name = short_names(encodings_name)
     # If you add two sounds, you hear two sounds.  If you add two encodings, the decoder generates
     # one sound that resembles both.
@@ -161,7 +162,7 @@ def synthesize(encodings_mix: Collection[np.ndarray], encodings_mix_name: Sequen
     save_paths = [os.path.join(output_dir, f"{name}.wav") for name in encodings_mix_name]
     # The decoder draws every sample at random, by probabilities that depend on earlier samples
     # differs from the book (mended): The random numbers come from the seed, so a run can be
-    # repeated.  Files have 16 bits and begin and end without a click.
+    # repeated.  The files have 16 bits, and short fades prevent clicks at their ends.
     fastgen.synthesize(np.array(encodings_mix), save_paths, checkpoint_path=checkpoint,
                        decoding=Decoding(seed=seed, streams=encodings_mix_name, fade=0.005))
 
@@ -175,8 +176,8 @@ def app(options) -> None:
         download_checkpoint(options.checkpoint or "wavenet-ckpt")
     with Example1(options, WAV_FILENAMES, fastgen) as example:
         # Encodes the sounds, and saves the encodings for later use
-        # differs from the book (mended): The encodings are saved; the book's comment says so, its
-        # code does not.
+        # differs from the book (mended): The encodings are saved.  In the book, a comment says so,
+        # but no code saves them.
         encodings = encode(example.sounds, example.checkpoint, example.samples, fastgen=example)
         audio_utils.save_encoding(encodings, example.names, example.output_dir / "encodings")
 
@@ -184,8 +185,8 @@ def app(options) -> None:
         encodings_mix, encodings_mix_name = mix_encoding_pairs(encodings, example.names)
 
         # Synthesizes the mixes
-        # differs from the book (added): The encodings themselves are decoded too: what is lost in
-        # a reconstruction is lost in every mix.
+        # differs from the book (added): The unmixed encodings are decoded, too.  Anything that such
+        # a reconstruction loses is lost in every mix.
         synthesize([*encodings, *encodings_mix], example.reconstructions + encodings_mix_name,
                    example.checkpoint, example.seed, example.output_dir, fastgen=example)
 

@@ -27,7 +27,7 @@ from companion.run import run
 from companion.start import CHECKPOINTS, OUTPUT
 
 # differs from the book (had to change): Magenta's Model needs TensorFlow packages that can no
-# longer be installed.  Ours computes the same notes; --engine magenta uses Magenta's networks.
+# longer be installed.  Our Model computes the same notes; --engine magenta uses Magenta's networks.
 from synths.gansynth import model as lib_model
 from synths.gansynth.generate_util import (
     combine_notes,
@@ -76,9 +76,9 @@ def get_midi_notes(midi_filename: str | Path = "cs1-1pre-short.mid") -> dict:
     InputError
         If the file is not MIDI, or has no note that GANSynth can play.
     """
-    # differs from the book (mended): Pitches 24 to 35, on which the model was trained, are played,
-    # and drums are left out.  Pedals hold notes, notes struck again keep their length, and channel
-    # volumes apply.  Damaged files are read as far as possible.
+    # differs from the book (mended): Pitches 24 to 35 are played, because the model was trained on
+    # them, and drums are left out.  Pedals hold notes, notes that are struck again keep their
+    # length, and channel volumes apply.  Damaged files are read as far as possible.
     return load_midi(score_path(midi_filename))
 
 
@@ -94,7 +94,7 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
     seconds_per_instrument : float
         Length of the score divided by the number of instruments, about.
     batch_size : int
-        Notes that the network generates at once.
+        Number of notes that the network generates at once.
     checkpoint_dir : str, Path or None
         Name or directory of a checkpoint; None: the official one if downloaded, otherwise the
         bundled one.
@@ -119,8 +119,9 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
 
     # Distributes latent vectors in time.  A latent vector z is 256 random numbers: the network was
     # trained so that every z is an instrument, and close z turn out to be similar instruments.
-    # differs from the book (mended): The instruments last until all notes have ended, Magenta's
-    # until the note listed last has ended.  A short clip has two.  The same seed repeats them.
+    # differs from the book (mended): The last instrument is placed at the time when all notes have
+    # ended.  Magenta places it at the end of the note that is listed last.  A short clip has two
+    # instruments.  The same seed draws the same instruments.
     z_instruments, t_instruments = get_random_instruments(
         model, max(notes["end_times"]), seconds_per_instrument, np.random.default_rng(seed))
 
@@ -129,13 +130,13 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
     z_notes = get_z_notes(notes["start_times"], z_instruments, t_instruments)
 
     # Generates the audio of each note: four seconds, of its instrument and pitch
-    # differs from the book (mended): Notes are generated while they are mixed and only as far as
+    # differs from the book (mended): Notes are generated while they are mixed, and only as long as
     # they are audible, so a long score needs little memory.
     audio_notes = model.generate_samples_from_z(z_notes, notes["pitches"])
 
     # Makes a single audio clip
-    # differs from the book (mended): Notes are not cut off after 3 seconds, and the shortest do
-    # not click.  The clip never exceeds full scale.
+    # differs from the book (mended): Notes are not cut off after 3 seconds, and the shortest notes
+    # do not click.  The clip never exceeds full scale.
     return combine_notes(audio_notes, notes["start_times"], notes["end_times"],
                          notes["velocities"])
 
@@ -154,7 +155,7 @@ def save_audio(audio_clip: np.ndarray, name: str = "clip",
         Directory of both files.
     """
     # differs from the book (mended): The sound is saved before the plot, with 16 bits.  The caller
-    # chooses the name; the book's is the time of day.
+    # chooses the name; the book uses the time of day.
     save_wav(audio_clip, os.path.join(output_dir, f"{name}.wav"))
     audio_utils.save_spectrogram_plot(audio_clip, 16000, f"{name}.png", output_dir)
 

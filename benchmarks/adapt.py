@@ -1,17 +1,17 @@
-"""What fine-tuning the bundled NSynth on sounds of one's own brings, at five seeds.
+"""Measure the results of fine-tuning the bundled NSynth on other sounds, at five seeds.
 
-    python -m benchmarks.adapt                           # four sounds made up here
-    python -m benchmarks.adapt --sounds FILE FILE ...    # yours; --name says what they are
-    python -m benchmarks.adapt --seed 1                  # trained once more, on other crops
+    python -m benchmarks.adapt                           # four synthetic sounds
+    python -m benchmarks.adapt --sounds FILE FILE ...    # your sounds; --name describes them
+    python -m benchmarks.adapt --seed 1                  # a second training, on other crops
 
-Fine-tunes on them with `python -m workshop finetune` on all cores, then plays them and their mixes
-from their encodings as `training.nsynth.evaluate` does, at level 0.9, and prints the worst of the
-seeds.  Raw results, each `--seed` of the training for itself, in results/adapt.json.  Needs
-PyTorch: training/requirements.txt.
+The benchmark fine-tunes with `python -m workshop finetune` on all cores.  It then decodes the
+sounds and their mixes from their encodings, as `training.nsynth.evaluate` does, at a peak of 0.9.
+It prints the worst of the seeds, and writes raw results for each `--seed` of the training to
+results/adapt.json.  It needs PyTorch: training/requirements.txt.
 
-The sounds made up here are none that the starter was ever trained on: a plucked string (Karplus and
-Strong, 1983), a reed that swells and has vibrato, a bell (Chowning's frequency modulation, 1973)
-and a snare drum, which has no pitch.
+The starter was not trained on the synthetic sounds: a plucked string (Karplus and Strong, 1983), a
+reed that swells and has vibrato, a bell (Chowning's frequency modulation, 1973) and a snare drum,
+which has no pitch.
 """
 
 from __future__ import annotations
@@ -114,13 +114,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Fine-tune, judge, print; see the module's head."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.adapt", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sounds", nargs="+", type=Path, metavar="FILE")
-    parser.add_argument("--name", default="made up", help="of the set of sounds, in the results")
-    parser.add_argument("--minutes", type=float, default=15.0, metavar="M")
-    parser.add_argument("--seed", type=int, default=0, help="of the training (default: 0)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N")
+    parser.add_argument("--sounds", nargs="+", type=Path, metavar="FILE",
+                        help="sounds to fine-tune on (default: four synthetic sounds)")
+    parser.add_argument("--name", default="made up",
+                        help="name of the set of sounds in the results (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=15.0, metavar="M",
+                        help="maximum training time in minutes (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0,
+                        help="seed of the training (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N",
+                        help="number of processor threads (default: one for each core)")
     parser.add_argument("--output", type=Path, default=RESULTS / "adapt.json", metavar="FILE",
-                        help="default: %(default)s")
+                        help="JSON file of the results (default: %(default)s)")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         paths = options.sounds or []

@@ -1,14 +1,16 @@
-"""GANSynth side by side with Magenta: the book's score on the official configuration.
+"""Compare the speed of our GANSynth with Magenta's: the book's score at the official sizes.
 
     python -m benchmarks.gansynth                  # takes minutes; writes results/gansynth.json
 
-Random weights in the official shapes (2x16 -> 128x1024, 256..32 channels), the score of example 2
-(210 notes), seven instruments.  Magenta's `Model` cannot be built on a current TensorFlow, so its
-side is what `Model` samples with: its own generator and inversion functions in one graph, restored
-from the same checkpoint (see `benchmarks.magenta_gansynth`, also for how loading is compared).
-Each side runs in a process of its own, with all cores; rounds alternate, so that both see the
-machine in the same state.  Processor time adds up the cores; where other programs run beside, it
-says more than the seconds do.
+The weights are random, at the official sizes (2x16 -> 128x1024, 256..32 channels).  The score is
+that of example 2 (210 notes), on seven instruments.  Magenta's `Model` cannot be built on a current
+TensorFlow.  Its side is therefore Magenta's own generator and inversion functions in one graph,
+restored from the same checkpoint.  `benchmarks.magenta_gansynth` builds this graph, and describes
+how we compare loading.
+
+Each side runs in its own process, with all cores.  The rounds alternate, so that both sides see the
+machine in the same state.  Processor time is the sum over all cores.  If other programs are
+running, it is more reliable than elapsed time.
 """
 
 from __future__ import annotations
@@ -226,8 +228,10 @@ def table(results: dict) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--notes", type=int, default=210)
+    parser.add_argument("--rounds", type=int, default=3,
+                        help="number of rounds (default: %(default)s)")
+    parser.add_argument("--notes", type=int, default=210,
+                        help="number of notes of the score to play (default: %(default)s)")
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:

@@ -1,4 +1,4 @@
-"""Magenta's GANSynth for tests and timings: random weights, notes, and what loading takes.
+"""Run Magenta's GANSynth for tests and timings: random weights, notes and loading times.
 
 The networks are those of `synths.gansynth.magenta`.  Run as a program, so that TensorFlow's global
 state stays out of other programs:
@@ -147,17 +147,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     maker = commands.add_parser("make", help="save a checkpoint of random weights")
-    maker.add_argument("folder", type=Path)
-    maker.add_argument("--config", type=json.loads, default={}, help="changes to the official one")
-    maker.add_argument("--stage", type=int, default=12)
-    maker.add_argument("--global-step", type=int, default=11_000_000)
-    player = commands.add_parser("play", help="generate waves; say what it took")
-    player.add_argument("folder", type=Path)
-    player.add_argument("notes", type=Path, help="npz of z and pitches")
-    player.add_argument("waves", type=Path, help="npz of waves, seconds, load_seconds")
-    player.add_argument("--batch-size", type=int, default=8)
-    loader = commands.add_parser("load", help="print the seconds to load as Magenta's Model does")
-    loader.add_argument("folder", type=Path)
+    maker.add_argument("folder", type=Path, help="folder of the checkpoint")
+    maker.add_argument("--config", type=json.loads, default={},
+                       help="changes to the official configuration, as JSON")
+    maker.add_argument("--stage", type=int, default=12,
+                       help="stage of the checkpoint (default: %(default)s)")
+    maker.add_argument("--global-step", type=int, default=11_000_000,
+                       help="global step of the checkpoint (default: %(default)s)")
+    player = commands.add_parser("play", help="generate notes, and measure the time")
+    player.add_argument("folder", type=Path, help="folder of the checkpoint")
+    player.add_argument("notes", type=Path, help=".npz file of z and pitches to read")
+    player.add_argument("waves", type=Path,
+                        help=".npz file of waves, seconds and load_seconds to write")
+    player.add_argument("--batch-size", type=int, default=8,
+                        help="number of notes computed at once (default: %(default)s)")
+    loader = commands.add_parser("load", help="print how long Magenta's Model takes to load")
+    loader.add_argument("folder", type=Path, help="folder of the checkpoint")
     options = parser.parse_args()
     if options.command == "load":
         print(load_seconds(options.folder))

@@ -1,11 +1,12 @@
-"""NSynth references made by Magenta's own code: weights, encodings, samples.
+"""Make NSynth references with Magenta's own code: weights, encodings, samples.
 
-Run as a program, so that TensorFlow and its global state stay out of the tests' process:
+This module runs as a program, so that TensorFlow and its global state stay out of the tests'
+process:
 
     python -m benchmarks.magenta_nsynth settings.json reference.npz
 
-Magenta's configurations carry their sizes as numbers in the source; other sizes than the official
-ones are put there before the source is compiled.
+Magenta's configurations have their sizes as numbers in the source.  For other sizes, this module
+replaces the numbers before it compiles the source.
 """
 
 import inspect

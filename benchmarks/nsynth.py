@@ -1,11 +1,11 @@
-"""NSynth side by side with Magenta: decoding and encoding in the official shapes.
+"""Compare the speed of our NSynth with Magenta's: decoding and encoding at the official sizes.
 
     python -m benchmarks.nsynth             # takes minutes; writes results/nsynth.json
 
-Random weights in the official shapes (30 layers, 512 channels, 61.8 million parameters).
-Magenta's side is its own `fastgen`, unmodified: `generate_audio_sample`, and `encode`.  Every job
-of either side lives in a process of its own, with all cores; rounds alternate, so that both sides
-see the machine in the same state.  The samples of both sides are compared too.
+The weights are random, at the official sizes (30 layers, 512 channels, 61.8 million parameters).
+Magenta's side is its own `fastgen`, unmodified: `generate_audio_sample` and `encode`.  Each job of
+each side runs in its own process, with all cores.  The rounds alternate, so that both sides see the
+machine in the same state.  The benchmark also compares the samples of both sides.
 """
 
 from __future__ import annotations
@@ -195,10 +195,12 @@ def table(result: dict) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3,
+                        help="number of rounds (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=48,
-                        help="time steps of Magenta's decoder in a round")
-    parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=list(JOBS))
+                        help="time steps of Magenta's decoder in a round (default: %(default)s)")
+    parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=list(JOBS),
+                        help="jobs to measure (default: all)")
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:

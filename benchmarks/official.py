@@ -1,8 +1,9 @@
-"""Google's own weights, here and in Magenta's code: `python -m benchmarks.official`.
+"""Compare our code with Magenta's on Google's own weights: `python -m benchmarks.official`.
 
-Fetches `wavenet-ckpt` (1 GB) and `acoustic_only`, loads them, and compares with Magenta's code on
-the same files: encodings of the four sounds of `sounds/`, 200 samples of each, notes of GANSynth.
-Says how likely NSynth finds the sounds.  The table at the end is what to report.
+The command downloads `wavenet-ckpt` (1 GB) and `acoustic_only`, loads them, and compares our code
+with Magenta's on the same files: encodings of the four sounds of `sounds/`, 200 samples of each,
+and notes of GANSynth.  It also computes NSynth's NLL of the sounds.  Please report the table at the
+end.
 """
 
 from __future__ import annotations
@@ -65,15 +66,16 @@ def compare_nsynth(prefix: Path, folder: Path, samples: int, seconds: float) -> 
     made = nsynth.decode(encodings[:, :frames], prefix, uniforms, "float32")[:, :samples]
     with np.load(folder / "magenta.npz") as magenta:
         difference = np.abs(encodings - magenta["encodings"]).max()
-        rows = [("NSynth, encodings", "largest difference, of the largest value",
+        rows = [("NSynth, encodings", "largest difference relative to largest value",
                  f"{difference / np.abs(magenta['encodings']).max():.1e}")]
         for name, ours, theirs in zip(SOUNDS, made, magenta["samples"]):
             other = np.flatnonzero(~np.isclose(ours, theirs, rtol=1e-6, atol=1e-9))
             same = other[0] if len(other) else samples
-            rows.append((f"NSynth, samples of {name}", "the same from the first on",
+            rows.append((f"NSynth, samples of {name}", "equal samples from the first on",
                          f"{same} of {samples}"))
     for name, nats in zip(SOUNDS, nsynth.nll(audio, prefix)):
-        rows.append((f"NSynth, {name}", "nats per sample (chance: 5.545)", f"{nats:.3f}"))
+        rows.append((f"NSynth, {name}", "NLL in nats per sample (uniform guess: 5.545)",
+                     f"{nats:.3f}"))
     return rows
 
 
@@ -94,18 +96,21 @@ def compare_gansynth(prefix: Path, folder: Path) -> list[tuple]:
             theirs = theirs[:len(mine)]
             noise = float(np.square(mine - theirs).mean())
             level = 10 * np.log10(float(np.square(theirs).mean()) / max(noise, 1e-30))
-            rows.append((f"GANSynth, note {pitch}", "sound over difference", f"{level:.0f} dB"))
+            rows.append((f"GANSynth, note {pitch}", "level of the sound above the difference",
+                         f"{level:.0f} dB"))
     return rows
 
 
 def main() -> None:
     """Parse the options, fetch, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, help="where the weights lie or land (default: "
-                                                    "checkpoints)")
-    parser.add_argument("--url-base", help="fetch from a mirror: its base address")
-    parser.add_argument("--samples", type=int, default=200)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each sound")
+    parser.add_argument("--folder", type=Path,
+                        help="folder of the downloaded weights (default: checkpoints)")
+    parser.add_argument("--url-base", help="base address of a mirror to download from")
+    parser.add_argument("--samples", type=int, default=200,
+                        help="number of samples to decode of each sound (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=2.0,
+                        help="length of each sound in seconds (default: %(default)s)")
     options = parser.parse_args()
     if options.url_base:
         os.environ["SYNTHS_MIRROR"] = options.url_base

@@ -1,6 +1,6 @@
-"""Everything measured, ours and Magenta's in turn: `python -m benchmarks.run` (about 20 minutes).
+"""Run all benchmarks of our code and Magenta's: `python -m benchmarks.run` (about 20 minutes).
 
-Options go to each of the benchmarks: `python -m benchmarks.nsynth --help`.
+Options are passed to each of the benchmarks; `python -m benchmarks.nsynth --help` lists them.
 """
 
 import subprocess

@@ -1,11 +1,11 @@
-"""How many of a folder's MIDI files are read, and for how long their notes sound.
+"""Count the MIDI files of a folder that can be read, and the seconds for which their notes sound.
 
     python -m benchmarks.scores FOLDER
 
-Compares `load_midi` with Magenta's reading, which is note_seq's, and with note_seq's own
-`apply_sustain_control_changes`, an independent reader that knows the sustain pedal (by track, not
-by channel).  Drums and pitches outside the model's range do not count.  A note counts with at most
-3.7 s.
+The command compares our `load_midi` with Magenta's, which uses note_seq, and with note_seq's
+`apply_sustain_control_changes`.  The latter is independent of our code, and applies the sustain
+pedal by track, not by channel.  Drums and pitches outside the model's range do not count.  Each
+note counts for at most 3.7 s.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def table(rows: list[dict]) -> str:
 def main() -> None:
     """Read the folder's files and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, help="folder of MIDI files")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     files = sorted(path for path in options.folder.rglob("*")

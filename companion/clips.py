@@ -119,8 +119,8 @@ def chosen_pairs(words: Sequence[str], names: Sequence[str],
     for word in words:
         pair = tuple(known.get(part.casefold(), "") for part in word.split("+"))
         if len(pair) != 2 or "" in pair or pair[0] == pair[1]:
-            raise InputError(f"{word} is not a pair of the sounds {', '.join(names)}: join two "
-                             f"names by +, for example {names[0]}+{names[-1]}.")
+            raise InputError(f"{word} does not name two of the sounds {', '.join(names)}: join "
+                             f"two names with +, for example {names[0]}+{names[-1]}.")
         result.append(pair)
     return list(dict.fromkeys(result))
 

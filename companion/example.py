@@ -120,7 +120,7 @@ class Run:
 
     def __exit__(self, kind, error, trace) -> None:
         if kind is KeyboardInterrupt:
-            print("\nstopping; writing the results page (Ctrl-C again: without it)",
+            print("\nstopping; writing the results page (press Ctrl-C again to skip it)",
                   file=sys.stderr, flush=True)
         stopped = True
         try:
@@ -157,7 +157,7 @@ class Run:
         draw = (audio_utils.save_spectrogram_plot if gansynth else
                 audio_utils.save_rainbowgram_plot)
         images, extras = {}, dict(self._extras())
-        for clip in tqdm(made, "drawing", delay=2, leave=False, disable=quiet_bars()):
+        for clip in tqdm(made, "drawing plots", delay=2, leave=False, disable=quiet_bars()):
             plot = self.output_dir / f"{clip.name}.png"
             if not plot.is_file():
                 draw(load_audio(plot.with_suffix(".wav")), SAMPLE_RATE, plot.name, self.output_dir)
@@ -214,8 +214,7 @@ class NSynthRun(Run):
         for name, audio in zip(names, wav_data):
             save_wav(audio, self.output_dir / f"{clips.source(name).name}.wav")
             if not audio.any():
-                print(f"{name}: only silence in the first {len(audio) / SAMPLE_RATE:g} s",
-                      flush=True)
+                print(f"{name} is silent in its first {len(audio) / SAMPLE_RATE:g} s", flush=True)
         if self._judge and checkpoints.name_of(self.checkpoint) == "nsynth_starter":
             self._notes = unknown_notes(names, files, wav_data, self.checkpoint)
             print(*self._notes, sep="\n", end="\n" if self._notes else "", flush=True)
@@ -255,14 +254,14 @@ class Example1(NSynthRun):
         made = [*map(clips.reconstruction, names), *mixes]
         settings = {"sounds": names, **chosen(options, "seconds")}
         seconds = decoding_seconds(checkpoint, len(made), options.seconds)
-        check_size(len(made), seconds, "python -m workshop mix has --pairs and --yes")
+        check_size(len(made), seconds, "use python -m workshop mix with --pairs or --yes")
         plan = Plan([*map(clips.source, names), *made], checkpoint, settings, self.sounds,
                     output_folder(options), new_seed(options.seed))
         # Magenta's own fastgen keeps nothing that a later run could continue
         super().__init__(plan if options.engine == "magenta" else with_resume_line(plan), names,
                          fastgen, judge=not options.quiet)
         print(f"{len(made)} clips of {options.seconds:g} s from {', '.join(names)}; seed "
-              f"{plan.seed}; about {in_words(seconds)}", flush=True)
+              f"{plan.seed}; takes about {in_words(seconds)}", flush=True)
 
 
 class Example2(Run):
@@ -385,7 +384,7 @@ def continued(plan: Plan, seed: int | None) -> Plan:
             sweep(folder)
             return replace(plan, folder=folder, seed=run["seed"])
     raise InputError("No stopped run has these sounds, options and model: leave out --resume to "
-                     "start a new one.")
+                     "start a new run.")
 
 
 def weights_name(checkpoint: Path) -> str:
@@ -437,8 +436,9 @@ def same_length(encodings: Collection[np.ndarray]) -> Collection[np.ndarray]:
     """
     shapes = sorted({encoding.shape for encoding in encodings})
     if len(shapes) > 1:
-        raise InputError(f"Mixed encodings must have one shape, and these have {shapes} (frames of "
-                         "32 ms, channels): match --seconds and --checkpoint to the saved ones.")
+        raise InputError("Encodings to mix must have the same shape, but these have the shapes "
+                         f"{shapes} (frames of 32 ms, channels): use the --seconds and "
+                         "--checkpoint with which you saved the encodings.")
     return encodings
 
 
@@ -465,8 +465,8 @@ def check_size(count: int, seconds: float, remedy: str, yes: bool = False) -> No
     InputError
     """
     if not yes and (count > MOST_CLIPS or seconds > MOST_SECONDS):
-        raise InputError(f"This makes {count:,} clips in about {in_words(seconds)} (limit "
-                         f"{MOST_CLIPS} clips or an hour): {remedy}.")
+        raise InputError(f"This would make {count:,} clips and take about {in_words(seconds)} "
+                         f"(limits: {MOST_CLIPS} clips and one hour): {remedy}.")
 
 
 def decoding_seconds(checkpoint: Path, count: int, seconds: float) -> float:
@@ -512,10 +512,10 @@ def unknown_notes(names: Sequence[str], files: Sequence[Path], audios: np.ndarra
     which = ", ".join(f"{names[index]} [{nats[index]:.1f}]" for index in unknown)
     command = workshop_command("finetune", "--name", "mine", "--sounds", *paths, *(
         [HERE / "sounds" / "bass.wav"] if len(paths) == 1 else []))
-    return [f"Far from what the bundled model knows: {which} [nats per sample; what it knows has "
-            f"less than {UNKNOWN}]. Expect noise.",
-            f"To fine-tune it on {'these sounds' if len(paths) > 1 else 'this and another sound'}: "
-            f"`{command}`"]
+    return [f"The bundled model hardly knows {which}: expect noise. The numbers are the NLL in "
+            f"nats per sample; sounds that the model knows have less than {UNKNOWN}.",
+            "To fine-tune the model on "
+            f"{'these sounds' if len(paths) > 1 else 'this sound and another one'}: `{command}`"]
 
 
 def loudest(audio: np.ndarray) -> np.ndarray:

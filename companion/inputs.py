@@ -31,9 +31,8 @@ def find_checkpoint(name: str | None, model: str) -> Path:
         If there is no such checkpoint.
     """
     prefix = checkpoints.find(name, model)
-    note = ", small: --download fetches Google's" if is_bundled(prefix) else ""
-    print(f"Model: {checkpoints.name_of(prefix) or shown(prefix)}"
-          f"{' (bundled' + note + ')' if note else ''}", flush=True)
+    note = " (bundled and small; --download fetches Google's model)" if is_bundled(prefix) else ""
+    print(f"Model: {checkpoints.name_of(prefix) or shown(prefix)}{note}", flush=True)
     return prefix
 
 
@@ -51,8 +50,8 @@ def find_magenta() -> None:
         If one of them is missing.
     """
     if not (importlib.util.find_spec("magenta") and importlib.util.find_spec("tensorflow")):
-        raise InputError("--engine magenta needs Magenta and TensorFlow (Python 3.13 or earlier): "
-                         "pip install --no-deps -r requirements.txt")
+        raise InputError("--engine magenta needs Magenta and TensorFlow, on Python 3.13 or "
+                         "earlier. Type this first: pip install --no-deps -r requirements.txt")
     print(f"Engine: Magenta {metadata.version('magenta')} on TensorFlow "
           f"{metadata.version('tensorflow')}", flush=True)
 
@@ -107,17 +106,18 @@ def _in_folder(folder: Path, known: Sequence[str]) -> list[Path]:
             left_out.append(f"{path.name} (cannot be read)")
     if left_out:
         more = f" and {len(left_out) - 6} more" if len(left_out) > 6 else ""
-        print(f"Left out of {shown(folder)}: {', '.join(left_out[:6])}{more}", flush=True)
+        print(f"Skipped in {shown(folder)}: {', '.join(left_out[:6])}{more}", flush=True)
     if not inside:
-        raise InputError(f"{folder} holds no sound: give a folder with WAV, FLAC, Ogg, MP3 or AIFF "
-                         "files.")
+        raise InputError(f"{folder} contains no sound that can be read: give a folder with WAV, "
+                         "FLAC, Ogg, MP3 or AIFF files.")
     return inside
 
 
 def _check(path: Path) -> None:
     """Check that a sound can be read, and print a note if its channels cancel each other."""
     if not is_encoding(path) and opposite_channels(path):
-        print(f"The channels of {path.name} cancel each other, so one of them is used", flush=True)
+        print(f"The channels of {path.name} cancel each other, so only the loudest one is used",
+              flush=True)
 
 
 def is_encoding(path: Path) -> bool:
@@ -157,7 +157,7 @@ def score_path(filename: str | Path) -> Path:
     """
     path = existing(_here_or_in(filename, HERE / "midi"), HERE / "midi")
     if not path.is_file():
-        raise InputError(f"{path} is not a file: name a MIDI file.")
+        raise InputError(f"{path} is not a file: give the path of a MIDI file.")
     return path
 
 

@@ -50,34 +50,37 @@ def formatter(prog: str) -> argparse.HelpFormatter:
 def add_run_options(parser: argparse.ArgumentParser, output: str, checkpoints: str) -> None:
     """Add the options that all commands share."""
     parser.add_argument("--checkpoint", metavar="NAME|PATH",
-                        help=f"model: {checkpoints}, or a path (default: the official one if "
-                             "downloaded, otherwise the bundled one)")
+                        help=f"model, by name ({checkpoints}) or path (default: the official model "
+                             "if downloaded, otherwise the bundled one)")
     parser.add_argument("--download", action="store_true",
-                        help="download the book's model (and sounds) first")
+                        help="first download the official model and, for NSynth, the book's sounds")
     parser.add_argument("--engine", choices=["fast", "magenta"], default="fast",
-                        help="magenta: compute with Magenta's own code on TensorFlow, about six "
-                             "times as slow (default: fast)")
+                        help="magenta computes with Magenta's own code on TensorFlow, and takes "
+                             "about six times as long (default: fast)")
     parser.add_argument("--seed", type=number(int, 0, 2**32 - 1), metavar="N",
-                        help="repeat a run exactly (default: a new seed, printed)")
+                        help="seed of the random numbers; the same seed repeats a run exactly "
+                             "(default: a new seed, which the run prints)")
     parser.add_argument("--output", default=os.path.join("output", output), metavar="DIR",
-                        help="folder of the results; DIR-2 and so on if it exists (default: "
+                        help="folder of the results; if it exists, DIR-2 and so on (default: "
                              f"output/{output})")
-    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    parser.add_argument("--quiet", action="store_true", help="print only errors")
 
 
 def add_sounds(parser: argparse.ArgumentParser) -> None:
     """Add --sounds and --seconds."""
     parser.add_argument("--sounds", nargs="+", metavar="FILE|FOLDER",
-                        help="sounds to mix (default: four of sounds/)")
+                        help="sound files or folders to mix (default: the book's four sounds if "
+                             "downloaded, otherwise the four bundled ones)")
     parser.add_argument("--seconds", type=number(float, 0.1, 60, "seconds"), default=1.0,
-                        metavar="S", help="length of each sound, 0.1 to 60 (default: 1)")
+                        metavar="S", help="length of each sound in seconds, 0.1 to 60 (default: 1)")
 
 
 def add_seconds_per_instrument(parser: argparse._ActionsContainer) -> None:
     """Add --seconds-per-instrument."""
     parser.add_argument("--seconds-per-instrument", type=number(float, 0.1, 3600, "seconds"),
                         default=5.0, metavar="S",
-                        help="seconds of the score for each random instrument (default: 5)")
+                        help="approximate seconds of the score for each random instrument "
+                             "(default: 5)")
 
 
 def _script(description: str | None) -> Parser:
@@ -97,7 +100,7 @@ def example_2_options(description: str | None) -> Parser:
     """Return the parser of example 2."""
     parser = _script(description)
     parser.add_argument("--midi", default="cs1-1pre-short.mid", metavar="FILE",
-                        help="score to play (default: the prelude in midi/)")
+                        help="MIDI file to play (default: the prelude in midi/)")
     add_seconds_per_instrument(parser)
     add_run_options(parser, "gansynth", "acoustic_only, all_instruments")
     return parser

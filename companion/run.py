@@ -56,7 +56,7 @@ def _quiet(quiet: bool):
 def explained(error: BaseException) -> tuple[int, str]:
     """Return the exit code and the message for the error that ended a run."""
     if isinstance(error, KeyboardInterrupt):
-        return STOPPED, "\nstopped; finished clips are kept"
+        return STOPPED, "\nstopped; everything finished so far is kept"
     if isinstance(error, InputError):
         return FAILED, f"error: {_one_line(error)}"
     name = getattr(error, "filename", None)

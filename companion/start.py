@@ -27,7 +27,7 @@ def start() -> None:
     Until `companion.run.run` takes over, Ctrl-C and SIGTERM end the process at once.
     """
     if sys.version_info < (3, 10):
-        sys.exit("Python {}.{} is too old: use 3.10 or later.".format(*sys.version_info))
+        sys.exit("Python {}.{} is too old: use Python 3.10 or later.".format(*sys.version_info))
     for which in (signal.SIGINT, signal.SIGTERM):
         signal.signal(which, _end)
     for stream in (sys.stdout, sys.stderr):
@@ -41,7 +41,7 @@ def start() -> None:
         atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        sys.exit(f"Not installed: {', '.join(missing)}. Type this first, in {HERE}: {INSTALL}")
+        sys.exit(f"Packages are missing: {', '.join(missing)}. Type this in {HERE}: {INSTALL}")
 
 
 def _end(number: int, frame: FrameType | None) -> None:

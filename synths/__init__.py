@@ -1,4 +1,4 @@
-"""The two instruments of the chapter: NSynth (`synths.nsynth`) and GANSynth (`synths.gansynth`).
+"""The two models of the chapter: NSynth (`synths.nsynth`) and GANSynth (`synths.gansynth`).
 
 This package does not depend on scripts, options or plots.  Import only the module you need;
 importing the package itself is fast.

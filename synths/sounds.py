@@ -101,10 +101,10 @@ def _read(path: Path, seconds: float) -> tuple[np.ndarray, int]:
         raise InputError(f"{path} cannot be read as a sound ({reason}): convert it to WAV, FLAC, "
                          "Ogg, MP3 or AIFF.") from None
     if not blocks:
-        raise InputError(f"{path} holds no samples: record or export it again.")
+        raise InputError(f"{path} contains no samples: record or export it again.")
     audio = np.concatenate(blocks)
     if not (np.abs(audio) < _LOUDEST).all():  # NaN is not
-        raise InputError(f"{path} holds samples that are not finite: export it again.")
+        raise InputError(f"{path} contains samples that are not finite: export it again.")
     return audio, rate
 
 
@@ -249,5 +249,5 @@ def checked(array: Any, axes: int, what: str) -> np.ndarray:
         raise InputError(f"{what} must have {axes} axes and at least one value, not the shape "
                          f"{list(array.shape)}.")
     if not np.isfinite(array).all():
-        raise InputError(f"{what} must hold finite numbers only.")
+        raise InputError(f"{what} must contain only finite numbers.")
     return array

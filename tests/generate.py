@@ -20,14 +20,13 @@ _NOT_MARKED = {
         "updates it, and this project uses Magenta 2.1.4, on current versions of Python and of "
         "all libraries."],
     "mended": [
-        "Default paths are relative to the project's folder, not to the folder that "
-        "you are in.",
-        "A run prints its model, its size, its seed and the address of its results; "
-        "Magenta's own messages, such as \"Saved to\", are gone.",
+        "Default paths are relative to the project's folder, not to the current folder.",
+        "A run prints its model, its seed and the path of its results page, but not Magenta's own "
+        "messages, such as \"Saved to\".",
         "`combine_notes`: the lowest sample of a note sets its level if it is more than twice as "
         "large as the highest one. Magenta uses only the highest sample, so such notes exceed "
         "full scale.",
-        "The answers to the chapter's questions say that a rainbowgram's colours are the 16 "
+        "The book's answers to the chapter's questions say that a rainbowgram's colours are the 16 "
         "dimensions of the encoding. The book's code, like ours, shows the change of phase."],
     "added": [
         "The chapter's functions have parameters for the seed, the folder and the file "

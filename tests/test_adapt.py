@@ -200,15 +200,15 @@ def refused(result, says, code=1):
 
 
 @pytest.mark.parametrize("words, says", [
-    (["--sounds", "high.wav"], "1 sounds.* add some"),
-    (["--sounds", "high.wav", "high.wav"], "1 sounds"),
-    (["--sounds", *"abcdefghi"], "9 sounds.*leave some out"),
-    (["--sounds", "high.wav", "silent.wav"], "1 sounds"),
+    (["--sounds", "high.wav"], "not 1: add more"),
+    (["--sounds", "high.wav", "high.wav"], "not 1"),
+    (["--sounds", *"abcdefghi"], "not 9: leave some out"),
+    (["--sounds", "high.wav", "silent.wav"], "not 1"),
     (["--sounds", "high.wav", "text.wav"], "text.wav"),
     (["--sounds", "high.wav", "none.wav"], "does not exist"),
-    (["--name", "nsynth_starter"], "known model"),
-    (["--name", "WaveNet-ckpt"], "known model"),
-    (["--name", "../up"], "not a name"), (["--name", ""], "not a name"),
+    (["--name", "nsynth_starter"], "official model"),
+    (["--name", "WaveNet-ckpt"], "official model"),
+    (["--name", "../up"], "valid name"), (["--name", ""], "valid name"),
     (["--checkpoint", "nothing_here"], "no checkpoint"),
 ])
 def test_finetune_unusable_input_is_one_sentence(tmp_path, call, pair, monkeypatch, words, says):
@@ -315,12 +315,12 @@ def test_example_01_unknown_sound_prints_the_command(tmp_path):
     strange = wav(tmp_path / "strange chord.wav", 0.15 * chord + hiss(0.5))
     words = ["--seconds", 0.2, "--output", tmp_path / "out"]
     lines = good(ONE, *words, "--sounds", tone(tmp_path / "known.wav"), strange)
-    place, = [index for index, line in enumerate(lines) if line.startswith("Far from")]
+    place, = [index for index, line in enumerate(lines) if "hardly knows" in line]
     assert re.search(r"strange-chord \[\d\.\d\]", lines[place])
     quote = '"' if os.name == "nt" else "'"
     assert "workshop finetune" in lines[place + 1]
     assert f"{quote}{strange}{quote}" in lines[place + 1]
-    assert not any(line.startswith("Far from") for line in good(
+    assert not any("hardly knows" in line for line in good(
         ONE, *words, "--sounds", "flute.wav", "metal.wav"))
 
 

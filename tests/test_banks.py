@@ -135,7 +135,7 @@ def test_pitch_in_name_only_what_states_a_pitch(stem, pitch):
 
 @pytest.mark.parametrize("stated, sounds, expected, printed", [
     (None, 60.4, 60.4, "+40 cents"), (60, 60.2, 60.0, "as its name states"),
-    (48, 60.0, 60.0, "octave"), (101, 33.0, 33.0, "of the sound"), (None, None, None, "no steady"),
+    (48, 60.0, 60.0, "octave"), (101, 33.0, 33.0, "measured"), (None, None, None, "no steady"),
     (60, None, 60, "no steady")])
 def test_note_pitch_sound_decides_beyond_a_semitone(tmp_path, capsys, stated, sounds, expected,
                                                     printed):
@@ -215,7 +215,7 @@ def test_bank_unusable_corners_are_one_sentence(corners, capsys, names, says):
     assert says in error_of(capsys) and not (corners / "out").exists()
 
 
-@pytest.mark.parametrize("instruments, pitches, says", [("1", "20", "plays MIDI notes"),
+@pytest.mark.parametrize("instruments, pitches, says", [("1", "20", "plays MIDI pitches"),
                                                         ("0", "60", "numbers from 1")])
 def test_bank_unusable_instruments_are_one_sentence(capsys, instruments, pitches, says):
     assert main("gansynth", "--quiet", "--workers", "0", "--instruments", instruments,
@@ -317,10 +317,10 @@ def test_bank_stopped_leaves_a_page_and_resumes(corners, tmp_path):
     running.communicate(timeout=300)
     assert running.returncode == 130
     left = 50 - len((out / "manifest.jsonl").read_text().splitlines())
-    assert 0 < left < 50 and "missing" in (out / "index.html").read_text()
+    assert 0 < left < 50 and "did not finish" in (out / "index.html").read_text()
     assert json.loads((out / "run.json").read_text())["stopped"] is True
     assert bank(corners, out, "--grid", "5", "--seconds", "0.3") == 0
-    assert len(files(out)) == 50 and "are missing" not in (out / "index.html").read_text()
+    assert len(files(out)) == 50 and "did not finish" not in (out / "index.html").read_text()
     assert json.loads((out / "run.json").read_text())["stopped"] is False
 
 
@@ -433,7 +433,7 @@ def test_bank_plan_prints_what_it_takes_and_makes_nothing(corners, tmp_path, cap
     monkeypatch.setattr(tasks, "PROBE", 0.05)
     words = [word for word in words_of(corners, tmp_path / "bank", "--plan") if word != "--quiet"]
     assert main(*words) == 0
-    assert "4 instruments, 2 pitches, 8 clips; 8 to be made" in capsys.readouterr().out
+    assert "4 instruments, 2 pitches, 8 clips; still to make: 8 clips" in capsys.readouterr().out
     assert not (tmp_path / "bank").exists()
 
 
@@ -589,7 +589,7 @@ def test_bank_scheduler_that_dies_is_one_sentence_and_the_bank_resumes(corners, 
         wait(client, lambda: list(out.glob("finished/*.jsonl")))
         scheduler.kill()
         _, errors = client.communicate(timeout=120)
-    assert client.returncode == 1 and errors.startswith("error: The scheduler is gone")
+    assert client.returncode == 1 and errors.startswith("error: The scheduler no longer")
     assert errors.count("\n") == 1
     kept = {file: (out / file).stat().st_mtime_ns for file in manifest.read(Store(str(out)))}
     assert 0 < len(kept) < 32

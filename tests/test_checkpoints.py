@@ -342,7 +342,7 @@ def test_weights_of_the_other_model(house, weights):
 
 
 def test_weights_of_no_model_of_ours(house, small):
-    with pytest.raises(CheckpointError, match="neither"):
+    with pytest.raises(CheckpointError, match="another model"):
         find(small, "nsynth", house)
 
 

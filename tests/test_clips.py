@@ -46,7 +46,7 @@ def test_chosen_pairs_take_short_and_file_names():
 
 @pytest.mark.parametrize("word", ["bell", "bell+bell", "bell+drum", "a+b+c", ""])
 def test_chosen_pairs_wrong_word_is_refused(word):
-    with pytest.raises(InputError, match="pair"):
+    with pytest.raises(InputError, match="two of the sounds"):
         clips.chosen_pairs([word], ["bell", "kick"], ["bell.wav", "kick.wav"])
 
 

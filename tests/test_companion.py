@@ -129,7 +129,7 @@ def test_run_that_is_stopped_has_a_page_of_the_finished_clips(tmp_path):
         soundfile.write(work.output_dir / "a.wav", np.sin(np.arange(8000) / 5), 16000)
         raise KeyboardInterrupt
     text = (tmp_path / "out" / "index.html").read_text("utf-8")
-    assert "The run was stopped" in text and (tmp_path / "out" / "a.png").is_file()
+    assert "did not finish 1 of 2 clips" in text and (tmp_path / "out" / "a.png").is_file()
     assert json.loads((tmp_path / "out" / "run.json").read_bytes())["stopped"] is True
 
 

@@ -243,7 +243,7 @@ def test_choose_instruments_saved_ones_keep_their_times(tmp_path):
 
 def test_choose_instruments_of_another_width_are_refused(tmp_path):
     instruments.save_instruments(tmp_path / "narrow.npz", np.zeros((2, 8)), [0, 1])
-    with pytest.raises(InputError, match="256 numbers each.*are 8"):
+    with pytest.raises(InputError, match="256 numbers.*has 8"):
         choose(str(tmp_path / "narrow.npz"))
 
 
@@ -265,7 +265,7 @@ def test_load_instruments_other_file_is_refused(tmp_path, arrays):
         path.write_bytes(arrays)
     else:
         np.savez(path, **arrays)
-    with pytest.raises(InputError, match="a.npz holds no instruments"):
+    with pytest.raises(InputError, match="a.npz contains no instruments"):
         instruments.load_instruments(path)
 
 

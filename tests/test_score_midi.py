@@ -112,9 +112,10 @@ CASES = {  # name: the file, the notes, words of the report
          *((60, beat, beat + 1) for beat in (6, 7, 9, 11, 13, 15, 17))], "1 note struck again"),
     "on before off at one tick": (file(on(60) + on(60, BEAT) + off(60, 0) + off(60)),
                                   [(60, 0, 1), (60, 1, 2)], ""),
-    "no off": (file(note(60) + on(64) + meta(1, after=2 * BEAT)), [*ONE, (64, 1, 3)], "an end"),
+    "no off": (file(note(60) + on(64) + meta(1, after=2 * BEAT)), [*ONE, (64, 1, 3)],
+               "a note-off"),
     "no off in a track that ends much later": (
-        file(on(60) + b"\xff\xff\xff\x7f\xff\x2f\x00"), [(60, 0, 120)], "without an end"),
+        file(on(60) + b"\xff\xff\xff\x7f\xff\x2f\x00"), [(60, 0, 120)], "without a note-off"),
     "all notes off": (file(on(60) + on(64) + control(123, 0, BEAT) + on(67)
                            + control(123, 0, BEAT)), [*ONE, (64, 0, 1), (67, 1, 2)], "ended by"),
     "all sound off with the pedal": (file(PEDAL + on(60) + control(120, 0, BEAT) + UP), ONE,
@@ -122,7 +123,7 @@ CASES = {  # name: the file, the notes, words of the report
     "off on another track": (file(on(60) + on(60, 2 * BEAT), off(60) + off(60, 2 * BEAT)),
                              [*ONE, (60, 2, 3)], ""),
     "no length": (file(note(60) + note(62, length=0) + note(64)),
-                  [*ONE, (62, 1, 1.002), (64, 1, 2)], "1 note of no length made"),
+                  [*ONE, (62, 1, 1.002), (64, 1, 2)], "1 note of zero length lengthened"),
     "no length where another begins": (file(note(60, length=0) + note(60)), ONE, "left out"),
     "short meta events": (file(meta(0x58, b"\4\2") + meta(0x59) + meta(0x51) + meta(0x20)
                                + meta(0x54, b"\xff") + meta(0x00, b"x") + note(60)), ONE, ""),
@@ -175,11 +176,11 @@ CASES = {  # name: the file, the notes, words of the report
              + b"\0\xca\0"
              b"\0\xf0\x0a\x41\x10\x42\x12\x40\x10\x15\x00\x1b\xf7" + note(60, 9) + note(36, 10)),
         ONE, "1 drum note"),
-    "two performances": (file(meta(0x7F, b"\0\0\x41") + note(60) + note(60, 12)), ONE, "second"),
+    "two performances": (file(meta(0x7F, b"\0\0\x41") + note(60) + note(60, 12)), ONE, "copy"),
     "volume of nothing": (file(control(7, 0, channel=1) + note(62, 1), note(60)), ONE, "volume 0"),
     "out of range": (file(note(60) + note(23) + note(108)), ONE, "2 notes outside"),
     "pitch bend": (file(note(60) + b"\x00\xe0\x00\x60" + note(62) + b"\x00\xe0\x00\x40" + note(64)),
-                   [*ONE, (62, 1, 2), (64, 2, 3)], "1 note bent"),
+                   [*ONE, (62, 1, 2), (64, 2, 3)], "bends of 1 note"),
 }
 
 

@@ -176,9 +176,9 @@ def test_export_refuses_what_is_no_state(tmp_path):
     from training.nsynth import export
 
     (tmp_path / "state.npz").write_bytes(b"no zip")
-    with pytest.raises(InputError, match="no training state"):
+    with pytest.raises(InputError, match="not a training state"):
         export.export(tmp_path / "state.npz", tmp_path)
-    with pytest.raises(InputError, match="over 0"):
+    with pytest.raises(InputError, match="above 0"):
         export.export(tmp_path / "state.npz", tmp_path, temperature=0)
 
 

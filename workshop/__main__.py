@@ -1,4 +1,4 @@
-"""Run a command of the workshop: `python -m workshop mix --help`."""
+"""Run a command of the workshop; `python -m workshop mix --help` lists the options of `mix`."""
 
 from __future__ import annotations
 

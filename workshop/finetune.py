@@ -15,7 +15,8 @@ from synths import InputError
 EXAMPLES = """examples:
   python -m workshop finetune --sounds kick.wav bell.wav --name mine
   python -m workshop finetune --sounds samples/ --name mine --minutes 30
-Ctrl-C keeps the best weights so far; the same command continues. It needs PyTorch:
+Ctrl-C keeps the best weights so far, and the same command continues the training.
+Fine-tuning needs PyTorch:
   pip install -r training/requirements.txt"""
 FEWEST, MOST = 2, 8  # sounds
 
@@ -23,22 +24,23 @@ FEWEST, MOST = 2, 8  # sounds
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     parser.add_argument("--sounds", nargs="+", required=True, metavar="FILE|FOLDER",
-                        help="two to eight sounds to learn; silent ones are left out")
+                        help="two to eight sounds to learn, or folders of them; silent sounds are "
+                             "left out")
     parser.add_argument("--name", required=True,
-                        help="name of the new checkpoint, a folder in checkpoints/")
+                        help="name of the new checkpoint, and of its folder in checkpoints/")
     parser.add_argument("--minutes", type=number(float, 0.01, 1440), default=15.0, metavar="M",
-                        help="longest time to train, up to 1440 minutes (default: 15)")
+                        help="maximum training time in minutes, up to 1440 (default: 15)")
     parser.add_argument("--seconds", type=number(float, 0.25, 4, "seconds"), default=1.0,
-                        metavar="S", help="length of each sound, 0.25 to 4 (default: 1)")
+                        metavar="S", help="length of each sound in seconds, 0.25 to 4 (default: 1)")
     parser.add_argument("--checkpoint", default="nsynth_starter", metavar="NAME|PATH",
-                        help="weights to start from (default: nsynth_starter)")
+                        help="model to start from, by name or path (default: nsynth_starter)")
     parser.add_argument("--output", metavar="DIR",
                         help="folder of the new checkpoint (default: checkpoints/NAME)")
     parser.add_argument("--threads", type=number(int, 1, 1024), metavar="N",
-                        help="processor threads (default: all cores)")
+                        help="number of processor threads (default: one for each core)")
     parser.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=0, metavar="N",
                         help="seed of the random numbers (default: 0)")
-    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    parser.add_argument("--quiet", action="store_true", help="print only errors")
     parser.epilog = EXAMPLES
 
 
@@ -59,29 +61,29 @@ def run(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)  # the compiled passes have threads of their own
     work = adapt.FineTuning(job, data, threads, options.seed)
     progress = work.progress
-    print("Before: " + ", ".join(f"{name} {adapt.in_words(nats)}" for name, nats in
+    print("Before training: " + ", ".join(f"{name} {adapt.in_words(nats)}" for name, nats in
                                  zip(job.sounds, progress.before))
-          + " [nats per sample, lower is better]", flush=True)
+          + " (NLL in nats per sample, lower is better)", flush=True)
     if progress.finished and job.minutes <= progress.minutes:
-        print(f"Finished already: to train further, set --minutes above {progress.minutes:g}",
+        print(f"Finished already: to train further, raise --minutes above {progress.minutes:g}",
               flush=True)
     else:
         if progress.passed:
-            print(f"Continuing after {clock(progress.passed)}", flush=True)
+            print(f"Continuing after {clock(progress.passed)} of training", flush=True)
         if work.uses_torch_alone:
             torch.set_num_threads(threads)
-            print("Without a C compiler this takes two to four times as long", flush=True)
+            print("Without a C compiler, training takes two to four times as long", flush=True)
         try:
             work.run(48 if work.trainer.device.type == "cuda" else max(2, threads))
         except KeyboardInterrupt:
             adapt.export(job, progress)
-            print(f"The same command continues. Play what it learned so far:\n{job.play}",
-                  flush=True)
+            print("The same command continues the training. To play the model as it is now:\n"
+                  f"{job.play}", flush=True)
             raise
     adapt.export(job, progress)
-    print("After: " + ", ".join(f"{name} {adapt.in_words(nats)}" for name, nats in
-                                zip(job.sounds, progress.best)) + f"\nPlay it: {job.play}",
-          flush=True)
+    print("After training: " + ", ".join(f"{name} {adapt.in_words(nats)}" for name, nats in
+                                         zip(job.sounds, progress.best))
+          + f"\nTo play the model: {job.play}", flush=True)
 
 
 def check_packages() -> None:
@@ -119,12 +121,12 @@ def prepare(options: argparse.Namespace):
     folder = Path(options.output or CHECKPOINTS / options.name)
     card = adapt.read_card(folder)
     if card is None and folder.exists() and any(folder.iterdir()):
-        raise InputError(f"{folder} was not made by this command: choose another --name.")
+        raise InputError(f"{folder} was not made by this command: choose another --name or "
+                         "--output.")
     sounds = audible(inputs.choose_sounds(options.sounds, (), False), options.seconds)
     if not FEWEST <= len(sounds) <= MOST:
-        raise InputError(f"Fine-tuning needs {FEWEST} to {MOST} audible sounds, and these are "
-                         f"{len(sounds)}: "
-                         f"{'add some' if len(sounds) < FEWEST else 'leave some out'}.")
+        raise InputError(f"Fine-tuning needs {FEWEST} to {MOST} audible sounds, not {len(sounds)}: "
+                         f"{'add more' if len(sounds) < FEWEST else 'leave some out'}.")
     hashes = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in sounds}
     if card:  # the figures of the earlier call are in its order
         order = list(card["sounds"].values())
@@ -135,7 +137,7 @@ def prepare(options: argparse.Namespace):
     if card and (sorted(card["sounds"].values()), card["seconds"]) != (
             sorted(digests.values()), options.seconds):
         raise InputError(f"{folder} was fine-tuned on other sounds or with other --seconds: "
-                         "choose another --name.")
+                         "choose another --name or --output.")
     start = checkpoints.find(options.checkpoint, "nsynth")
     folder.mkdir(parents=True, exist_ok=True)
     play = ["python", "chapter_05_example_01.py", "--checkpoint",
@@ -158,10 +160,11 @@ def check_name(name: str) -> None:
     from synths.weights import checkpoints
 
     if not re.fullmatch(r"\w[\w -]{0,79}", name):
-        raise InputError(f"{name!r} is not a name for a checkpoint: choose up to 80 letters, "
+        raise InputError(f"{name!r} is not a valid name for a checkpoint: use up to 80 letters, "
                          "digits, spaces, - and _.")
     if name.casefold() in map(str.casefold, checkpoints.CHECKPOINTS):
-        raise InputError(f"{name} is the name of a known model: choose another --name.")
+        raise InputError(f"{name} is the name of a bundled or official model: choose another "
+                         "--name.")
 
 
 def audible(paths: Sequence[Path], seconds: float) -> dict:

@@ -1,4 +1,4 @@
-"""Mix sounds with NSynth: chosen pairs, interpolation steps, crossfades, stretched and scaled."""
+"""Mix sounds with NSynth: chosen pairs, interpolation steps, crossfades, stretching and scaling."""
 
 from __future__ import annotations
 
@@ -16,32 +16,38 @@ EXAMPLES = """examples:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     add_sounds(parser)
-    parser.add_argument("--trim", action="store_true", help="leave out silence at the beginning")
+    parser.add_argument("--trim", action="store_true",
+                        help="trim the silence at the beginning of each sound")
     parser.add_argument("--level", action="store_true",
-                        help="normalise each sound to a peak of 0.9")
-    parser.add_argument("--pairs", nargs="+", metavar="A+B", help="mix only these pairs, by name")
+                        help="normalise each sound to a peak of 0.9 of full scale")
+    parser.add_argument("--pairs", nargs="+", metavar="A+B",
+                        help="mix only these pairs of sounds, such as bass+flute")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--steps", type=number(int, 2, 99), metavar="N",
                      help="interpolate from one sound to the other in 2 to 99 steps")
     how.add_argument("--crossfade", action="store_true",
                      help="let one sound become the other over time")
     how.add_argument("--weights", nargs=2, type=number(float, -10, 10), metavar=("A", "B"),
-                     help="mixing weights (default: those of the chapter's script)")
+                     help="mixing weights of the first and the second sound, -10 to 10 (default: 1 "
+                          "and 0.5, as in the book)")
     parser.add_argument("--stretch", type=number(float, 0.1, 10), default=1.0, metavar="F",
-                        help="stretch in time, 0.1 to 10: 2 is twice as long")
+                        help="stretch the sounds in time by a factor of 0.1 to 10; 2 makes them "
+                             "twice as long (default: 1)")
     parser.add_argument("--scale", type=number(float, -10, 10), default=1.0, metavar="F",
-                        help="multiply the encodings by -10 to 10")
+                        help="multiply the encodings by a factor of -10 to 10 (default: 1)")
     parser.add_argument("--temperature", type=number(float, 0.01, 2), default=1.0, metavar="T",
-                        help="0.01 to 2; lower is less noisy (default: 1)")
+                        help="sampling temperature, 0.01 to 2; a lower temperature makes less "
+                             "noise, but duller sounds (default: 1)")
     parser.add_argument("--precision", choices=["auto", "float32", "int8"], default="auto",
-                        help="auto (default): int8 where it is as good as float32")
+                        help="precision of the decoder; auto (default) uses int8 if it is as "
+                             "accurate as float32 and faster")
     parser.add_argument("--threads", type=number(int, 1, 1024), metavar="N",
-                        help="processor threads (default: all cores)")
-    parser.add_argument("--labels", action="store_true", help="plots with axes")
+                        help="number of processor threads (default: one for each core)")
+    parser.add_argument("--labels", action="store_true", help="draw the plots with axes")
     parser.add_argument("--resume", action="store_true",
-                        help="continue the same run, stopped before")
+                        help="continue a stopped run of the same command")
     parser.add_argument("--yes", action="store_true",
-                        help="make more than 500 clips, or work longer than an hour")
+                        help="allow more than 500 clips, or more than an hour of work")
     add_run_options(parser, "nsynth", "wavenet-ckpt, wavenet-voice-ckpt")
     parser.epilog = EXAMPLES
 
@@ -77,8 +83,8 @@ def run(options: argparse.Namespace) -> None:
     if options.resume:
         plan = example.continued(plan, options.seed)
     plan = example.with_resume_line(plan)
-    print(f"{len(made)} clips of {length:g} s from {', '.join(names)}; seed {plan.seed}; about "
-          f"{example.in_words(seconds)}", flush=True)
+    print(f"{len(made)} clips of {length:g} s from {', '.join(names)}; seed {plan.seed}; takes "
+          f"about {example.in_words(seconds)}", flush=True)
 
     # Loads and encodes the sounds; saved encodings are used as they are
     samples = round(options.seconds * example.SAMPLE_RATE)

@@ -1,4 +1,4 @@
-"""Play scores with GANSynth: on chosen instruments, at another tempo."""
+"""Play MIDI files with GANSynth, on instruments and at a tempo of your choice."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from companion.options import add_run_options, add_seconds_per_instrument, numbe
 EXAMPLES = """examples:
   python -m workshop play --midi song.mid --tempo 1.2
   python -m workshop play --midi song.mid --instruments 3,7,1@8.0 --seed 5
-  python -m workshop play --instruments 7,3        (of the last preview)"""
+  python -m workshop play --instruments 7,3        (instruments of the last preview)"""
 NOTE_SECONDS = 0.03  # seconds of work for each different note
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     parser.add_argument("--midi", nargs="+", default=["cs1-1pre-short.mid"], metavar="FILE",
-                        help="scores to play (default: the prelude in midi/)")
+                        help="MIDI files to play (default: the prelude in midi/)")
     parser.add_argument("--tempo", type=number(float, 0.05, 20), default=1.0, metavar="F",
-                        help="multiply the tempo by 0.05 to 20: 2 is twice as fast")
+                        help="multiply the tempo by a factor of 0.05 to 20; 2 is twice as fast "
+                             "(default: 1)")
     parser.add_argument("--no-pedal", action="store_true",
-                        help="ignore the pedals, as Magenta does")
+                        help="ignore pedal events in the MIDI file, as Magenta does")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--instruments", metavar="LIST|FILE",
-                       help="instruments by number, with the seconds at which they begin if you "
-                            "like (3,7,1@8.0), or a .npz file that a run saved (default: random)")
+                       help="instruments by number, from the last preview or the given --seed, "
+                            "with optional times in seconds (3,7,1@8.0); or a .npz file that a "
+                            "run has saved (default: random instruments)")
     add_seconds_per_instrument(which)
     add_model_options(parser)
     add_run_options(parser, "gansynth", "acoustic_only, all_instruments")
@@ -34,10 +36,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that `play` and `preview` share."""
     parser.add_argument("--threads", type=number(int, 1, 1024), metavar="N",
-                        help="processor threads (default: all cores)")
-    parser.add_argument("--labels", action="store_true", help="plots with axes")
+                        help="number of processor threads (default: one for each core)")
+    parser.add_argument("--labels", action="store_true", help="draw the plots with axes")
     parser.add_argument("--yes", action="store_true",
-                        help="make more than 500 clips, or work longer than an hour")
+                        help="allow more than 500 clips, or more than an hour of work")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -74,7 +76,7 @@ def run(options: argparse.Namespace) -> None:
                         labels=options.labels)
     extras = {clip.name: Extra(score=Score(notes, numbers, times))
               for clip, notes, _, times, numbers, _ in parts}
-    print(f"Seed {seed}; about {example.in_words(seconds)}", flush=True)
+    print(f"Seed {seed}; this takes about {example.in_words(seconds)}", flush=True)
     with example.Run(plan, lambda: extras) as work:
         for clip, notes, z, times, _, z_notes in parts:
             save_instruments(work.output_dir / f"{clip.name}_instruments.npz", z, times)

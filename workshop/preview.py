@@ -1,4 +1,4 @@
-"""Preview GANSynth's instruments: a phrase on each, a page to choose from, a keyboard."""
+"""Play a phrase on several GANSynth instruments, on a page with check boxes and a keyboard."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def run(options: argparse.Namespace) -> None:
     plan = example.Plan(made, checkpoint, {"count": options.count}, [],
                         example.output_folder(options), example.new_seed(options.seed),
                         labels=options.labels)
-    print(f"A phrase on each of {len(made)} instruments; seed {plan.seed}; about "
+    print(f"A phrase on each of {len(made)} instruments; seed {plan.seed}; takes about "
           f"{example.in_words(seconds)}", flush=True)
     z = np.asarray(model.generate_z(len(made), np.random.default_rng(plan.seed)))
     extras: dict[str, Extra] = {}
     with example.Run(plan, lambda: extras) as work:
-        for clip, instrument in zip(tqdm(made, "instruments", delay=2, leave=False,
+        for clip, instrument in zip(tqdm(made, "playing instruments", delay=2, leave=False,
                                          disable=example.quiet_bars()), z):
             # The phrase and the keyboard's notes at once
             pitches = np.append(phrase["pitches"], KEYS)

@@ -457,14 +457,15 @@ if (piano) {
     button.addEventListener("click", () => octave(Number(button.dataset.octave)));
   $("#midi").addEventListener("click", async () => {
     if (!navigator.requestMIDIAccess)
-      return say("This browser has no Web MIDI; Chrome, Edge and Firefox have it.");
+      return say("This browser does not support Web MIDI, but Chrome, Edge and Firefox do.");
     try {
       const access = await navigator.requestMIDIAccess();
       listen(access);
       access.onstatechange = () => listen(access); // one that is plugged in later
     } catch (error) {
-      say(`The browser refused MIDI (${error.name}): allow it in the site settings. If it refuses a `
-        + "page from disk, run python -m http.server in this folder and open localhost:8000.");
+      say(`The browser refused access to MIDI (${error.name}): allow it in the site settings. If this `
+        + "is not possible for a page from disk, run python -m http.server in the page's folder and open "
+        + "localhost:8000.");
     }
   });
 }

@@ -24,23 +24,23 @@ _MOST_IN_MATRIX = 24  # sounds; more are listed pair by pair
 _MOST_NAMED = 6  # missing clips
 _COLOURS = np.array([(255, 214, 153), (153, 204, 255), (173, 230, 173), (245, 180, 220)])
 _LOUDNESS_HINT = ("Playback is loudness-matched (equal RMS), so that sounds can be compared; the "
-                  "files keep their own levels. The button \"Equal loudness\" switches it off.")
+                  "files keep their own levels. The button \"Equal loudness\" turns this off.")
 _HINTS = {
     "nsynth": (
         "The hiss and the roughness come from the small bundled model, not from the method. "
         "`--temperature 0.7` lowered the noise floor of bass, flute and meow by 1 to 2 dB, but "
-        "raised that of the metal hit by 7 dB. `--download` fetches the model that Google trained "
-        "(about 1 GB)."),
+        "raised the noise floor of the metal hit by 7 dB. `--download` fetches the model that "
+        "Google trained (about 1 GB)."),
     "gansynth": (
         "The blurred attacks and the noise come from the small bundled model, not from the method. "
         "`--download` fetches the model that Google trained.")}
-_RAINBOWGRAM = ("How to read the pictures: time from left to right, pitch from bottom to top, "
-                "brighter is louder. A steady tone keeps its colour, a gliding one runs through "
-                "the rainbow, noise is speckled.")
-_SPECTROGRAM = ("How to read the pictures: time from left to right, pitch from bottom to top, "
-                "brighter is louder.")
+_SPECTROGRAM = ("In the plots, time runs from left to right and pitch from bottom to top, and "
+                "brighter means louder.")
+_RAINBOWGRAM = (f"{_SPECTROGRAM} A steady tone keeps its colour, a gliding tone runs through the "
+                "rainbow, and noise is speckled.")
 _SAMPLER = ("To play an instrument in a music program, load its SFZ file into a sampler such as "
-            "sforzando. The files are in the folder of this page and linked at each sound.")
+            "sforzando. The SFZ files are in this page's folder, and each sound has a link to its "
+            "file.")
 
 
 @dataclass(frozen=True)
@@ -310,13 +310,14 @@ def _introduction(shown: Sequence[Clip]) -> str:
     kinds = {clip.kind for clip in shown}
     sources = {name for clip in shown for name in clip.sources}
     if "bank" in kinds:
-        return "A sound bank: each cell is an instrument. Click a cell, then play the keyboard."
+        return ("This is a sound bank, and each cell is an instrument. Click a cell, then play the "
+                "keyboard.")
     if "preview" in kinds:
         return ("GANSynth: each instrument was drawn at random from all those that the network can "
                 "generate.")
     if "score" in kinds:
-        return ("GANSynth: the network generated every note, on instruments drawn at random from "
-                "all those that it can generate.")
+        return ("GANSynth: the network generated every note. The instruments were drawn at random "
+                "from all those that the network can generate.")
     return (f"NSynth: a WaveNet autoencoder encoded {counted(len(sources), 'sound')}"
             + (", the encodings were mixed, and the network decoded the mixes"
                if kinds & {"mix", "step", "crossfade"} else " and decoded the encodings")
@@ -324,11 +325,11 @@ def _introduction(shown: Sequence[Clip]) -> str:
 
 
 def _missing(missing: Sequence[Clip], total: int) -> str:
-    """Return a sentence about the clips that are missing from a stopped run."""
+    """Return a sentence about the clips that a run did not finish."""
     if not missing:
         return ""
     which = ": " + "; ".join(clip.title for clip in missing) if len(missing) <= _MOST_NAMED else ""
-    return f" The run was stopped: {len(missing)} of {counted(total, 'clip')} are missing{which}."
+    return f" The run did not finish {len(missing)} of {counted(total, 'clip')}{which}."
 
 
 def _commands(run: Run) -> list[tuple[str, str]]:
@@ -345,11 +346,13 @@ def _panels(shown: Sequence[Clip]) -> list[Panel]:
     kind = shown[-1].kind
     if kind == "score":
         return [Panel("The score" if len(shown) == 1 else "The scores", [[i] for i in everything],
-                      "Top: the notes in the colours of the instruments, blended between two of "
-                      "them. Bottom: the sound. Click to play from there.", "score")]
+                      "The notes at the top have the colours of their instruments; between two "
+                      "instruments, the colours blend. The plot at the bottom shows the sound. "
+                      "Click in either to play from there.", "score")]
     if kind == "preview":
-        return [Panel("The instruments", [everything], "The same phrase on each. Select those that "
-                      "you like: the commands below use them, in the order of selection.",
+        return [Panel("The instruments", [everything], "Each instrument plays the same phrase. "
+                      "Select those that you like: the commands below use them, in the order of "
+                      "selection.",
                       "cells", choose=True)]
     if kind == "bank":
         return [_bank_panel(shown)]
@@ -366,7 +369,8 @@ def _bank_panel(shown: Sequence[Clip]) -> Panel:
     index = {place: number for number, place in enumerate(places)}
     return Panel("The instruments", [[index.get((row, column)) for column in columns]
                                      for row in rows],
-                 f"From {', '.join(shown[0].sources)}, evenly spaced in their mixing weights.",
+                 f"The cells are mixes of {', '.join(shown[0].sources)}, with evenly spaced mixing "
+                 "weights.",
                  "grid")
 
 
@@ -384,12 +388,12 @@ def _mix_panels(shown: Sequence[Clip]) -> list[Panel]:
              if isinstance(index, int)] for name in names]
     alone = Panel("Each sound alone", [sum(each[start:start + 3], [])
                                        for start in range(0, len(each), 3)],
-                  "The source sound, and its reconstruction: the sound after encoding and "
-                  "decoding. Anything lost here is lost in every mix.")
+                  "Each source sound is followed by its reconstruction: the same sound, encoded "
+                  "and decoded. Anything that a reconstruction loses is lost in every mix.")
     if kind == "step":
         return [Panel(f"From {first} to {last}", [[ends[first], *steps, ends[last]]],
-                      f"The numbers are the mixing weights of {first} and {last} in per cent. The "
-                      "slider moves smoothly from step to step.", slider=True)
+                      f"The numbers are the mixing weights of {first} and {last} in per cent. "
+                      "Drag the slider to move smoothly from step to step.", slider=True)
                 for (first, last), steps in pairs.items()]
     if kind == "crossfade":
         return [Panel(f"{first} becomes {last}", [[ends[first]], [ends[last]], *[
@@ -399,15 +403,17 @@ def _mix_panels(shown: Sequence[Clip]) -> list[Panel]:
         return [Panel(alone.title, [[index] for both in each for index in both], alone.text,
                       "time")]
     if 1 < len(pairs) >= len(names) * (len(names) - 1) // 2 and len(names) <= _MOST_IN_MATRIX:
-        head: list[int | str | None] = [
-            "main sound\xa0↓ second\xa0→", *[ends[name] for name in names]]
+        head: list[int | str | None] = ["main\xa0↓ second\xa0→",
+                                        *[ends[name] for name in names]]
         return [Panel("The mixes", [head, *[[ends[row], *[
             decoded.get(row) if row == column else pairs.get((row, column), [None])[0]
             for column in names]] for row in names]],
-            "Each row has a main sound (the larger mixing weight), each column the sound that "
-            "shifts its timbre. Orange frames: the source sounds; blue: their reconstructions.",
+            "Each row has a main sound, and each column has a second sound, which shifts the "
+            "timbre. By default, the main sound has the larger mixing weight. Source sounds have "
+            "orange frames, and reconstructions have blue ones.",
             "matrix")]
     return [Panel("The mixes", [[ends[first], *made, ends[last]]
                                 for (first, last), made in pairs.items()],
-                  "Each mix is between its two sounds; the left one has the larger mixing weight."),
+                  "Each mix is shown between its two sounds. By default, the one on the left has "
+                  "the larger mixing weight."),
             alone]

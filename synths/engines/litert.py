@@ -92,13 +92,13 @@ class Graph:
         return Tensor(index, tuple(table.shape), np.dtype(dtype))
 
     def input(self, shape: Sequence[int], name: str | None = None) -> Tensor:
-        """Add a float32 input that the caller fills; `Runner.inputs` keeps this order."""
+        """Add a float32 input that the caller fills; `Runner.inputs` has the order of the calls."""
         tensor = self._tensor(shape, np.float32, name)
         self._inputs.append(tensor.index)
         return tensor
 
     def output(self, tensor: Tensor) -> None:
-        """Mark a tensor as an output; `Runner.outputs` keeps this order."""
+        """Mark a tensor as an output; `Runner.outputs` has the order of the calls."""
         self._outputs.append(tensor.index)
 
     def constant(self, array: np.ndarray, scale: np.ndarray | None = None,
@@ -171,7 +171,7 @@ class Graph:
         """
         rows, n_inputs = x.shape
         if weights.shape[0] != n_inputs:
-            raise ValueError(f"{n_inputs} values meet a matrix of shape {weights.shape}")
+            raise ValueError(f"{n_inputs} inputs do not fit a matrix of shape {weights.shape}")
         inputs = [x, self.constant(weights.T, scale)]
         # Every version of the operator accepts a bias of zeros.
         bias = np.zeros(weights.shape[1], np.float32) if bias is None else bias
@@ -191,7 +191,8 @@ class Graph:
         """
         batch, height, width, n_inputs = x.shape
         if kernel.shape[2] != n_inputs:
-            raise ValueError(f"{n_inputs} channels meet a kernel of shape {kernel.shape}")
+            raise ValueError(f"{n_inputs} input channels do not fit a kernel of shape "
+                             f"{kernel.shape}")
         if padding == "VALID":
             height -= (kernel.shape[0] - 1) * dilation[0]
             width -= (kernel.shape[1] - 1) * dilation[1]
@@ -277,7 +278,8 @@ class Graph:
         """Split a tensor into `parts` equal parts along one axis."""
         axis %= len(x.shape)
         if x.shape[axis] % parts:
-            raise ValueError(f"{x.shape[axis]} does not divide into {parts} parts")
+            raise ValueError(f"an axis of size {x.shape[axis]} does not divide into {parts} equal "
+                             "parts")
         shape = [size // parts if i == axis else size for i, size in enumerate(x.shape)]
         return self.op("SPLIT", [self.constant(np.array(axis, np.int32)), x], *[shape] * parts,
                        options="Split", numSplits=parts)
@@ -317,7 +319,8 @@ def build(graphs: Sequence[Graph]) -> bytes:
     pieces: list[np.ndarray] = []
     for number, graph in enumerate(graphs):
         if len(graph._values) != len(graph._tensors):
-            raise ValueError("a graph can be built once: its constants are gone")
+            raise ValueError("a graph can be built only once, because building it frees its "
+                             "constants")
         for tensor, value in zip(graph._tensors, graph._values):
             tensor.buffer = 0
             if value is not None:

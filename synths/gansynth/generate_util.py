@@ -75,9 +75,9 @@ def load_midi(midi_path: str | Path, min_pitch: int = MIN_PITCH, max_pitch: int 
     report.counts["range"] = len(notes) - len(kept)
     if not kept:
         raise InputError(
-            f"{shortened(midi_path)} has no playable notes, MIDI pitches {min_pitch} to"
-            f" {max_pitch} except drums ({str(report) or 'no notes at all'}): choose"
-            " another MIDI file, or transpose this one.")
+            f"{shortened(midi_path)} has no notes that GANSynth can play"
+            f" ({str(report) or 'no notes at all'}): choose a file with notes of MIDI pitch"
+            f" {min_pitch} to {max_pitch} that are not drums, or transpose this one.")
     return {"pitches": np.array([note.pitch for note in kept]),
             "velocities": np.array([note.velocity for note in kept]),
             "start_times": np.array([note.start_time for note in kept]),

@@ -44,15 +44,15 @@ def choose_instruments(model, chosen: str, total_time: float, rng: np.random.Gen
         z, saved_times = load_instruments(chosen)
         width = model.generate_z(1).shape[1]
         if z.shape[1] != width:
-            raise InputError(f"This model's instruments are {width} numbers each, and those in "
-                             f"{chosen} are {z.shape[1]}: use the checkpoint they were made with.")
+            raise InputError(f"This model needs {width} numbers for each instrument, but {chosen} "
+                             f"has {z.shape[1]}: use the checkpoint of the run that saved it.")
         return place_instruments(z, saved_times, total_time)
     numbers: list[int] = []
     times: list[float | None] = []
     for word in chosen.split(","):
         match = re.fullmatch(r"\s*(\d{1,4})\s*(?:@\s*(\d+(?:\.\d*)?|\.\d+)\s*)?", word)
         if not match or int(match[1]) < 1:
-            raise InputError("Instruments are numbers from 1, with optional times in seconds "
+            raise InputError("Instruments must be numbers from 1, with optional times in seconds "
                              f"(3,7,1@8.0), or a .npz file, not {word.strip()!r}.")
         numbers.append(int(match[1]))
         times.append(None if match[2] is None else float(match[2]))
@@ -98,7 +98,7 @@ def place_instruments(z: np.ndarray, times: Sequence[float | None] | np.ndarray 
     known = {index: time for index, time in enumerate(placed) if time is not None}
     t_instruments = np.interp(np.arange(count), list(known), list(known.values()))
     if not (np.diff(t_instruments) >= 0).all():
-        raise InputError("The times of the instruments must ascend, in seconds, not be"
+        raise InputError("The times of the instruments (in seconds) must be in ascending order, not"
                          f" {', '.join(f'{time:g}' for time in t_instruments)}.")
     if count == 1:
         return np.repeat(z, 2, axis=0), np.array([t_instruments[0], max(end, t_instruments[0])])
@@ -149,17 +149,17 @@ def load_instruments(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
             if times is not None:
                 times = times.astype(np.float64)
                 if times.shape != z.shape[:1] or not np.isfinite(times).all():
-                    raise ValueError("not one time for each instrument")
+                    raise ValueError("it does not have one time for each instrument")
             if z.ndim != 2 or not z.size or not np.isfinite(z).all():
-                raise ValueError("not rows of finite numbers")
+                raise ValueError("it does not have rows of finite numbers")
         except Exception as error:  # zipfile and zlib have errors of their own
-            raise InputError(f"{shortened(path)} holds no instruments ({shortened(error)}): give a"
-                             " .npz file that a run has saved.") from error
+            raise InputError(f"{shortened(path)} contains no instruments ({shortened(error)}): give"
+                             " a .npz file that a run has saved.") from error
     return z, times
 
 
 def preview_phrase() -> dict:
-    """Return a short phrase for previews: a chord over two octaves, with a long last note.
+    """Return a short phrase for previews: an arpeggio over two octaves, with a long last note.
 
     Returns
     -------

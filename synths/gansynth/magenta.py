@@ -135,7 +135,7 @@ class Model:
         num_blocks = variables.count_blocks(checkpoints.shapes(prefix))
         if num_blocks < 1:
             raise InputError(f"The GANSynth checkpoint {prefix} lacks the averaged weights that "
-                             "Magenta's code plays: choose another one.")
+                             "Magenta's code uses: choose another one.")
         config = settings(schema.experiment_file(prefix).parent, experiment, num_blocks)
         self.latent_size = int(config["latent_vector_size"])
         self.pitches = range(model.LOWEST_PITCH, model.LOWEST_PITCH + _PITCHES)
@@ -235,8 +235,8 @@ class Model:
         """
         labels = np.asarray(pitches) - model.LOWEST_PITCH
         if ((labels < 0) | (labels >= _PITCHES)).any():
-            raise InputError(f"The model plays MIDI notes {self.pitches[0]} to {self.pitches[-1]}: "
-                             "leave other notes out or transpose them.")
+            raise InputError(f"The model plays MIDI pitches {self.pitches[0]} to "
+                             f"{self.pitches[-1]}: leave other notes out or transpose them.")
         waves = []
         for begin in range(0, len(z), self.batch_size):
             noises = np.zeros((self.batch_size, self.latent_size), np.float32)

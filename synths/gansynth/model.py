@@ -165,7 +165,7 @@ class Model:
                 self.weights.resolution(self.weights.num_resolutions), int(config["audio_length"]),
                 int(config["sample_rate"]), config["data_type"])
         except ValueError as error:
-            raise variables.unusable(self.path, f"needs {error}") from error
+            raise variables.unusable(self.path, f"cannot be used, because {error}") from error
         self.audio_length = self.inverter.audio_length
         self.sample_rate = int(config["sample_rate"])
 

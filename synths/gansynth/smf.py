@@ -36,7 +36,7 @@ def read_tracks(data: bytes, path: Path, damage: Counter) -> tuple[int, int, lis
     division = int.from_bytes(header[4:6], "big")
     ticks = division & 0xFF if division & 0x8000 else division
     if start < 0 or len(header) < 6 or not ticks:
-        raise InputError(f"The score must be a MIDI file, and {shortened(path)} is none "
+        raise InputError(f"{shortened(path)} is not a valid MIDI file "
                          f"({'its header is damaged' if start >= 0 else 'it has no header'}): "
                          "choose another file.")
     if start and not data.startswith(b"RIFF"):

@@ -107,16 +107,18 @@ class SpecgramInverter:
         self.audio_length = audio_length
         self.data_type = data_type
         if data_type not in self.DATA_TYPES:
-            raise ValueError(f"a data type of {', '.join(self.DATA_TYPES)}, not {data_type}")
+            raise ValueError(f"its data type must be one of {', '.join(self.DATA_TYPES)}, not "
+                             f"{data_type}")
         if self.bins < 2 or self.bins & (self.bins - 1):
-            raise ValueError(f"frequency bins that are a power of two, not {self.bins}")
+            raise ValueError("its number of frequency bins must be a power of two, not "
+                             f"{self.bins}")
         self.frame_length = 2 * self.bins
         self.hop = self.frame_length // _OVERLAP
         # All of the padding is before the note.
         self.padding = self.hop * (self.frames - 1) + self.frame_length - audio_length
         if self.padding < 0:
-            raise ValueError(f"at most {audio_length + self.padding} samples for {self.frames}"
-                             f" frames of {self.bins} bins, not {audio_length}")
+            raise ValueError(f"its {self.frames} frames of {self.bins} bins allow at most"
+                             f" {audio_length + self.padding} samples, not {audio_length}")
         if data_type == "mel":
             # Most entries of the matrix are zero: keep the others of each column.
             matrix = mel_to_linear_matrix(self.bins, sample_rate).astype(np.float32)

@@ -147,12 +147,12 @@ def load(prefix: Path) -> tuple[Weights, dict]:
     config = {**DEFAULTS, **checkpoints.experiment(prefix)}
     for key, values in _KNOWN.items():
         if config[key] not in values:
-            raise unusable(prefix, f"has {key} {config[key]} in its experiment.json (known are"
-                                   f" {', '.join(map(str, values))})")
+            raise unusable(prefix, f"has {key} {config[key]} in its experiment.json (supported"
+                                   f" values: {', '.join(map(str, values))})")
     shapes = checkpoints.shapes(prefix)
     saved = count_blocks(shapes)
     if not 0 < saved <= config["num_resolutions"]:
-        raise unusable(prefix, f"has {saved} blocks of averaged weights, where its experiment.json"
+        raise unusable(prefix, f"has {saved} blocks of averaged weights, but its experiment.json"
                                f" allows 1 to {config['num_resolutions']} blocks")
     progress = _progress(prefix, config, saved, shapes)
     blend = {block: weight for block in range(1, saved + 1)
@@ -164,8 +164,8 @@ def load(prefix: Path) -> tuple[Weights, dict]:
                                ("start_width", width, config.get("start_width", width)),
                                ("latent_vector_size", inputs, max(inputs, latent_size + 1))):
         if found != wanted:
-            raise unusable(prefix, f"has {key} {config[key]} in its experiment.json, which does"
-                                   f" not fit the {found} of its first layer")
+            raise unusable(prefix, f"has {key} {config[key]} in its experiment.json, but its first"
+                                   f" layer has size {found}")
     scale, offset = _normalizer(prefix, config)
     return Weights(
         layers=layers, first=_as_matrix(layers.pop((1, "conv0"))), start=(height, width),
@@ -193,8 +193,8 @@ def _layers(prefix: Path, shapes: Mapping[str, tuple[int, ...]], blend: Mapping[
         if len(shape) != 4 or inputs not in (None, shape[2]) or (
                 layer == "to_rgb" and shape[3] != _CHANNELS) or (
                 shapes.get(f"{scope}/bias{AVERAGE}") != shape[3:]):
-            raise unusable(prefix, f"lacks the variable {name}, or its shape {list(shape)} or its"
-                                   " bias does not fit the network")
+            raise unusable(prefix, f"has no variable {name} that fits the network (shape found:"
+                                   f" {list(shape)}), or no bias that fits this variable")
         inputs = inputs if layer == "to_rgb" else shape[3]
     values = checkpoints.read(prefix, [f"{scope}/{part}{AVERAGE}" for scope in names.values()
                                        for part in ("conv2d/kernel", "bias")])
@@ -228,7 +228,8 @@ def _progress(prefix: Path, config: dict, num_blocks: int,
     timed = config["train_time_limit"] is not None
     name = "Variable" if timed else "global_step"  # seconds or images in training
     if shapes.get(name) != ():
-        raise unusable(prefix, f"has no single number {name}, which tells how far it had grown")
+        raise unusable(prefix, f"lacks the number {name}, which states how far the network had"
+                               " grown")
     value = checkpoints.read(prefix, [name])[name]
     if timed:
         stages = config["train_time_stage_multiplier"] ** np.arange(

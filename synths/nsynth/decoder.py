@@ -93,7 +93,8 @@ def default_target() -> str:
     """
     possible = targets()
     if not possible:
-        raise InputError(f"NSynth decodes on x86-64 and ARM64, not on {platform.machine()}.")
+        raise InputError("NSynth decodes only on x86-64 and ARM64 processors, not on "
+                         f"{platform.machine()}.")
     wanted = os.environ.get("NSYNTH_TARGET", possible[0])
     if wanted not in possible:
         raise InputError(f"NSYNTH_TARGET is {wanted!r}, but this machine can run only "
@@ -285,8 +286,8 @@ class Layout:
     Attributes
     ----------
     gate_order : int [2 width]
-        Order of the gate columns: one register of gates, then one of the filters of the same
-        channels.
+        Order of the gate columns: alternately a register of gates and a register of filters, for
+        the same channels.
     """
 
     def __init__(self, target: str, width: int, int8: bool) -> None:
@@ -300,7 +301,8 @@ class Layout:
     def tiles(self, matrix: np.ndarray, gates: bool = False) -> np.ndarray:
         """Return a layer's matrix [inputs, outputs] as tiles, in the precision of the run.
 
-        In int8, four inputs are adjacent.  Each tile ends with the scales and sums of its columns.
+        In int8, the weights of four consecutive inputs are stored next to each other.  Each tile
+        ends with the scales and sums of its columns.
         """
         order = self.gate_order if gates else slice(None)
         if not self._int8:

@@ -211,11 +211,11 @@ def encode(wav_data: np.ndarray, checkpoint_path: str | Path | None = None,
     wav_data = _check_audio(wav_data)
     length = min(sample_length, wav_data.shape[1]) // HOP_LENGTH * HOP_LENGTH
     if length < HOP_LENGTH:
-        raise InputError(f"NSynth needs at least {HOP_LENGTH} samples, and there are only "
+        raise InputError(f"NSynth needs at least {HOP_LENGTH} samples, but there are only "
                          f"{min(sample_length, wav_data.shape[1])}: use a longer sound.")
     codes = _mu_law(wav_data[:, :length])
     encoder = wavenet_encoder.load(checkpoints.find(checkpoint_path, "nsynth"))
-    with progress_bar(f"encoding {len(codes)} sounds", codes.size) as bar:
+    with progress_bar("encoding the sounds", codes.size) as bar:
         return encoder.encode(codes / np.float32(128), _threads(threads), bar)
 
 
@@ -230,7 +230,8 @@ def _check_audio(wav_data: np.ndarray) -> np.ndarray:
         raise InputError(f"Audio must be floating point from -1 to 1, not {wav_data.dtype}: "
                          "divide it by the largest value of its type.")
     if not np.isfinite(wav_data).all():
-        raise InputError("The audio holds values that are not finite numbers: repair the sound.")
+        raise InputError("The audio contains values that are not finite numbers: repair the "
+                         "sound.")
     return wav_data
 
 
@@ -304,8 +305,8 @@ def stream(encodings: np.ndarray, checkpoint_path: str | Path | None,
     prefix = checkpoints.find(checkpoint_path, "nsynth")
     width, layers, channels = sizes(prefix)
     if encodings.shape[2] != channels:
-        raise InputError(f"This checkpoint needs encodings of {channels} channels, and these have "
-                         f"{encodings.shape[2]}: encode the sounds with the same checkpoint.")
+        raise InputError(f"This checkpoint needs encodings of {channels} channels, but these have "
+                         f"{encodings.shape[2]}: encode the sounds with this checkpoint.")
     threads = _threads(decoding.threads)
 
     def blocks() -> Iterator[Block]:
@@ -364,7 +365,7 @@ def decode(encodings: np.ndarray, checkpoint_path: str | Path | None, uniforms: 
     blocks = decode_blocks(encodings, checkpoint_path, uniforms, precision,
                            temperature=temperature, threads=threads)
     audio = np.zeros([len(encodings), encodings.shape[1] * HOP_LENGTH], np.float32)
-    with progress_bar(f"decoding {len(audio)} clips", audio.size) as bar:
+    with progress_bar("decoding the clips", audio.size) as bar:
         for block in blocks:
             audio[block.clips, block.samples] = block.audio
             bar.update(block.audio.size)
@@ -390,8 +391,8 @@ def check_encodings(encodings: np.ndarray) -> np.ndarray:
         raise InputError("Encodings must have the shape [batch, frames, channels] or "
                          f"[frames, channels], not {encodings.shape}.")
     if not np.isfinite(encodings).all():
-        raise InputError("The encodings hold values that are not finite numbers: encode the sounds "
-                         "again.")
+        raise InputError("The encodings contain values that are not finite numbers: encode the "
+                         "sounds again.")
     return encodings
 
 
@@ -401,10 +402,10 @@ def _check_uniforms(uniforms: np.ndarray, encodings: np.ndarray) -> np.ndarray:
         uniforms = uniforms[None]
     shape = (len(encodings), encodings.shape[1] * HOP_LENGTH)
     if uniforms.shape != shape or uniforms.dtype.kind != "f":
-        raise InputError(f"The uniform random numbers must have the shape {shape}, one for each "
-                         f"sample, not {uniforms.dtype} of shape {uniforms.shape}.")
+        raise InputError(f"The uniform random numbers must be floats of shape {shape}, one for "
+                         f"each sample, not {uniforms.dtype} of shape {uniforms.shape}.")
     if not ((uniforms >= 0) & (uniforms < 1)).all():
-        raise InputError("Uniform random numbers must be from 0 to 1, 0 included and 1 excluded.")
+        raise InputError("Uniform random numbers must be at least 0 and less than 1.")
     return uniforms
 
 
@@ -462,9 +463,9 @@ def choose_precision(wav_data: np.ndarray, checkpoint_path: str | Path | None, *
     exact, quick = (float(_nll(sounds, vectors, prefix, precision, threads).mean())
                     for precision in ("float32", "int8"))
     good = abs(quick - exact) <= TOLERANCE
-    reason = (f"{'int8' if good else 'float32'}, because int8 "
-              f"{'keeps to' if good else 'strays from'} float32 on these sounds: {quick:.4f} and "
-              f"{exact:.4f} nats per sample, {TOLERANCE} apart allowed.")
+    reason = (f"{'int8' if good else 'float32'}, because int8 is "
+              f"{'as accurate as' if good else 'less accurate than'} float32 on these sounds: "
+              f"{quick:.4f} and {exact:.4f} nats per sample (allowed difference: {TOLERANCE}).")
     return Choice("int8" if good else "float32", reason, exact, quick)
 
 

@@ -64,16 +64,17 @@ def synthesize(encodings: np.ndarray, save_paths: Sequence[str | Path],
 
     Notes
     -----
-    Magenta writes 32-bit files that are silent at first.  They are written to a temporary folder,
-    converted to 16 bits and then moved to `save_paths`.
+    Magenta first writes 32-bit files that contain only silence, and then fills them.  They are
+    written to a temporary folder, converted to 16 bits and then moved to `save_paths`.
     """
     import soundfile
 
     decoding = decoding or Decoding()
     if (decoding.temperature, decoding.threads, decoding.resume) != (1, None, False) or (
             decoding.precision == "int8"):
-        raise InputError("Magenta's engine decodes only in float32, at temperature 1, on all cores "
-                         "and from the start: remove the other options.")
+        raise InputError("Magenta's own engine decodes only in float32, at temperature 1 and on "
+                         "all cores, and cannot resume: leave out --precision, --temperature, "
+                         "--threads and --resume.")
     encodings = np.asarray(encodings, np.float32)
     paths = [Path(path) for path in save_paths]
     clips = len(paths) if decoding.streams is None else decoding.streams

@@ -77,7 +77,8 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
     keys: Sequence[int | str] = (range(len(paths)) if decoding.streams is None
                                 else decoding.streams)
     if len(keys) != len(paths):
-        raise InputError(f"There are {len(paths)} clips and {len(keys)} streams: give one each.")
+        raise InputError(f"There are {len(paths)} clips and {len(keys)} streams: give one stream "
+                         "for each clip.")
     length = encodings.shape[1] * HOP_LENGTH
     prefix = checkpoints.find(checkpoint_path, "nsynth")
     todo = [i for i, path in enumerate(paths) if not (decoding.resume and path.is_file())]
@@ -105,7 +106,7 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
         clip.begin(new=i in todo and not clip.kept)
     done = length * (len(clips) - len(todo)) + sum(
         min(clip.kept for clip in rows) * len(rows) for rows, _ in runs)
-    with progress_bar(f"decoding {len(clips)} clips", length * len(clips), done) as bar:
+    with progress_bar("decoding the clips", length * len(clips), done) as bar:
         try:
             for rows, blocks in runs:
                 for block in blocks:
@@ -125,12 +126,12 @@ def _checked_paths(save_paths: Iterable[str | Path], clips: int) -> list[Path]:
     paths = [Path(path) for path in save_paths]
     if len(paths) != clips:
         raise InputError(f"There are {clips} encodings and {len(paths)} paths to save to: give one "
-                         "for each.")
+                         "path for each encoding.")
     if len(set(paths)) != len(paths):
         raise InputError("Two clips would be saved to the same file: give each its own path.")
     for path in paths:
         if not path.absolute().parent.is_dir():
-            raise InputError(f"The folder of {path} does not exist: make it first.")
+            raise InputError(f"The folder of {path} does not exist: create it first.")
     return paths
 
 

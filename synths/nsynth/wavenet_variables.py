@@ -40,7 +40,7 @@ class Layer:
 
 @dataclass
 class Weights:
-    """The decoder's variables, float32, under Magenta's names in their order."""
+    """The decoder's variables (float32), with Magenta's names and in Magenta's order."""
 
     start: np.ndarray               # [3, width]
     start_bias: np.ndarray
@@ -115,7 +115,8 @@ def context_frames(layers: int) -> int:
 def load(prefix: Path) -> Weights:
     """Read the decoder's variables.
 
-    As Magenta's `fastgen` does, the variables themselves are read, not their moving averages.
+    Like Magenta's `fastgen`, this function reads the variables themselves, not their moving
+    averages.
 
     Parameters
     ----------
@@ -165,12 +166,14 @@ def check_layers(prefix: Path, shapes: Mapping[str, tuple[int, ...]],
     for name, kernel in expected.items():
         for variable, shape in ((f"{name}/W", kernel), (f"{name}/biases", kernel[-1:])):
             if variable not in shapes:
-                raise CheckpointError(f"The checkpoint {prefix} lacks the variable {variable}: "
-                                      "it is not of NSynth's WaveNet autoencoder.")
+                raise CheckpointError(f"The checkpoint {prefix} lacks the variable {variable}, so "
+                                      "it is not one of NSynth's WaveNet autoencoder: choose "
+                                      "another one.")
             if shape != shapes[variable] or 0 in shape:
                 raise CheckpointError(
                     f"The variable {variable} of the checkpoint {prefix} has shape "
-                    f"{shapes[variable]}, and its neighbours ask for {shape}.")
+                    f"{shapes[variable]}, but the adjacent layers need {shape}: choose another "
+                    "checkpoint.")
 
 
 def read_layers(prefix: Path, shapes: Mapping[str, tuple[int, ...]],

@@ -1,1 +1,1 @@
-"""Weights: from a name or a path to arrays; TensorFlow checkpoints, shipped and downloaded."""
+"""Weights: from a name or a path to arrays; TensorFlow checkpoints, bundled and downloaded."""

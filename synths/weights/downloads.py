@@ -95,7 +95,7 @@ def fetch(url: str, target: str | Path, sha256: str | None = None, timeout: floa
     wrong = _mismatch(part, sha256, hashes)
     if wrong:
         part.unlink()
-        raise InputError(f"{url} arrived damaged, or has changed ({wrong}): try again.")
+        raise InputError(f"The file from {url} is damaged or has changed ({wrong}): try again.")
     os.replace(part, target)
     return target
 
@@ -114,7 +114,7 @@ def _receive(url: str, part: Path, timeout: float) -> list[str]:
                 file.write(block)
                 bar.update(len(block))
     if part.stat().st_size < total:
-        raise ConnectionError("the connection was cut")
+        raise ConnectionError("the connection was lost")
     compressed = answer.headers.get("x-goog-stored-content-encoding", "identity") != "identity"
     return [] if compressed else answer.headers.get_all("x-goog-hash", [])
 
@@ -198,7 +198,8 @@ def _complete(folder: Path, model: str) -> Path:
     prefix = resolve(folder)
     check(prefix)
     if schema.kind(prefix) != model:
-        raise CheckpointError(f"{prefix} is not a checkpoint of {names.TITLES[model]}.")
+        raise CheckpointError(f"{prefix} is not a checkpoint of {names.TITLES[model]}: download it "
+                              "again.")
     schema.check_variables(prefix, model)
     if model == "gansynth":
         schema.experiment(prefix)

@@ -39,7 +39,7 @@ def find(name_or_path: str | Path | None, model: str, *,
     prefix = resolve(_folder(name_or_path, model, target_dir))
     found = schema.kind(prefix)
     if found != model:
-        what = names.TITLES[found] if found else "neither NSynth nor GANSynth"
+        what = names.TITLES[found] if found else "another model"
         raise CheckpointError(f"{prefix} is a checkpoint of {what}, not of {names.TITLES[model]}: "
                               f"choose one of {names.listed(model)}, or give a path.")
     schema.check_variables(prefix, model)

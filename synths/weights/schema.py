@@ -70,9 +70,9 @@ def check_variables(prefix: str | Path, model: str) -> None:
         axes = next(axes for end, axes in _AXES.items()
                     if name.removesuffix(AVERAGE).endswith(end))
         if "float" not in dtype or len(shape) != axes or min(shape) < 1:
-            raise CheckpointError(f"The variable {name} of the checkpoint {prefix} is {dtype} "
-                                  f"{list(shape)}, where floats of {axes} axes belong: choose "
-                                  "another checkpoint.")
+            raise CheckpointError(f"The variable {name} of the checkpoint {prefix} is {dtype} of "
+                                  f"shape {list(shape)}, but must be floating point with {axes} "
+                                  "axes: choose another checkpoint.")
 
 
 def read(prefix: str | Path, wanted: Iterable[str]) -> dict[str, np.ndarray]:
@@ -119,20 +119,21 @@ def experiment(prefix: str | Path) -> dict[str, Any]:
             continue
         if type(value) not in (int, float) or not low <= value <= high or (
                 key in _WHOLE and value != int(value)):
-            raise _unusable(file, key, value, f"{low:,} to {high:,}")
+            raise _unusable(file, key, value, f"a {'whole ' * (key in _WHOLE)}number from {low:,} "
+                                              f"to {high:,}")
         if key in _WHOLE and key in settings:
             settings[key] = int(value)
     growth = settings.get("scale_base", 2) ** (settings.get("num_resolutions", 7) - 1)
     cells = settings.get("start_height", 2) * settings.get("start_width", 16) * growth**2
     if cells > _MOST_CELLS:
         raise _unusable(file, "num_resolutions", settings.get("num_resolutions", 7),
-                        f"spectrograms of up to {_MOST_CELLS:,} values")
+                        f"low enough for spectrograms of up to {_MOST_CELLS:,} values")
     return settings
 
 
 def _unusable(file: Path, key: str, value: object, known: str) -> CheckpointError:
     shown = re.sub(r"\s+", " ", repr(value))[:60]
-    return CheckpointError(f"{file} has {key} {shown}, where {known} can be used: choose another "
+    return CheckpointError(f"In {file}, {key} is {shown}, but must be {known}: choose another "
                            "checkpoint.")
 
 
@@ -150,4 +151,4 @@ def experiment_file(prefix: str | Path) -> Path:
             return file
     raise CheckpointError(f"The GANSynth checkpoint {prefix} lacks "
                           f"{folder.parent / 'experiment.json'}, which has the network's settings: "
-                          "copy it there, too.")
+                          "copy this file there, too.")

@@ -82,7 +82,8 @@ def read(prefix: str | Path, names: Iterable[str]) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to ndarray
-        Variables in their own types.  NumPy has no bfloat16, so it becomes float32.
+        The variables, with the types that the checkpoint stores.  NumPy has no bfloat16, so it
+        becomes float32.
 
     Raises
     ------
@@ -94,8 +95,8 @@ def read(prefix: str | Path, names: Iterable[str]) -> dict[str, np.ndarray]:
         shards, index = _index(prefix)
         for name in names:
             if name.encode() not in index:
-                raise CheckpointError(f"The checkpoint {prefix} has no variable {name}: it is of "
-                                      "another model.")
+                raise CheckpointError(f"The checkpoint {prefix} has no variable {name}: it belongs "
+                                      "to another model.")
         pieces = {name: _pieces(name.encode(), index) for name in names}
         entries = [entry for parts in pieces.values() for _, entry in parts]
         verify = sum(entry.size for entry in entries) <= _VERIFIED
@@ -140,8 +141,9 @@ def _explained(prefix: Path) -> Iterator[None]:
     except CheckpointError:
         raise
     except FileNotFoundError as error:
-        raise CheckpointError(f"The checkpoint {prefix} is incomplete: "
-                              f"{Path(error.filename).name} is missing.") from None
+        raise CheckpointError(f"The checkpoint {prefix} is incomplete, because "
+                              f"{Path(error.filename).name} is missing: download or copy it "
+                              "again.") from None
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         reason = f" ({error})" if type(error) is ValueError else ""
         raise CheckpointError(f"The checkpoint {prefix} is damaged, or not a TensorFlow checkpoint "
@@ -207,7 +209,7 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << 7 * count
         if byte < 0x80:
             return value, position + count + 1
-    raise ValueError("a number is too long")
+    raise ValueError("a number in its index is too long")
 
 
 # The protocol buffers
@@ -229,7 +231,7 @@ def _fields(data: bytes) -> dict[int, list]:
                 {1: 8, 5: 4}[kind], position)
             text = data[position:position + size]
             if len(text) < size:
-                raise ValueError("a message is cut short")
+                raise ValueError("a message in its index is cut short")
             value = text if kind == 2 else int.from_bytes(text, "little")
             position += size
         fields.setdefault(tag >> 3, []).append(value)
@@ -240,7 +242,7 @@ def _last(fields: Mapping[int, list], number: int, default):
     """Return the last value of a field, which overrides earlier ones; its type must be right."""
     value = fields.get(number, [default])[-1]
     if type(value) is not type(default):
-        raise ValueError("a field is of another type")
+        raise ValueError("a field in its index has the wrong type")
     return value
 
 
@@ -248,7 +250,7 @@ def _entry(data: bytes) -> _Entry:
     fields = _fields(data)  # dtype, shape, shard_id, offset, size, crc32c, slices
     shape = [_last(_fields(axis), 1, 0) for axis in _fields(_last(fields, 2, b"")).get(2, [])]
     if len(shape) > _MOST_AXES or min(shape, default=0) < 0:
-        raise ValueError("a shape is impossible")
+        raise ValueError("a shape in its index is invalid")
     slices = tuple(tuple((_last(extent, 1, 0), _last(extent, 2, -1))  # -1: the whole axis
                          for extent in map(_fields, _fields(piece).get(1, [])))
                    for piece in fields.get(7, []))

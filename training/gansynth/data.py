@@ -215,8 +215,8 @@ def load(path: Path) -> list[np.ndarray]:
         stored, names = file["levels"], file["instruments"].tolist()
     expected = (sum(map(harmonics, PITCHES)), len(INSTRUMENTS), spectra.ROWS)
     if stored.shape != expected or names != list(INSTRUMENTS):
-        raise ValueError(f"{path} holds levels of shape {stored.shape}, not {expected}, or other "
-                         "instruments: delete it, and it is made anew.")
+        raise ValueError(f"{path} contains levels of shape {stored.shape}, not {expected}, or "
+                         "other instruments: delete it, and the next run makes it again.")
     counts = np.cumsum([harmonics(pitch) for pitch in PITCHES])
     result = []
     for number in range(len(INSTRUMENTS)):

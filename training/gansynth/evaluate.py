@@ -1,12 +1,12 @@
 """Evaluate a GANSynth checkpoint by its sound.
 
 ``python -m training.gansynth.evaluate [--checkpoint NAME|PATH] [--seeds N ...] [--output DIR]``
-plays the exported TensorFlow checkpoint through ``synths`` and measures what comes out: pitch and
-noise, how far random instruments are apart, variety, vibrato, attacks and decays, and the distance
-to the targets on pairs of instrument and pitch that were never trained on. Prints a table, the
-worst of the seeds where there are several; writes all figures to one JSON file and spectrograms to
-PNG files; ``--card`` puts the table into a model card. Weights that were not trained on our
-targets (the official ones) get the rows that need none.
+plays the exported TensorFlow checkpoint through ``synths`` and measures the sounds: pitch and
+noise, the spectral distance between random instruments, variety, vibrato, attacks and decays. It
+also measures the distance to the targets for pairs of instrument and pitch that were held out of
+the training. It prints a table with the worst of the seeds, and writes all figures to one JSON file
+and spectrograms to PNG files. ``--card`` writes the table into a model card. For weights that were
+not trained on our targets (the official ones), the table has only the rows that need no targets.
 """
 
 from __future__ import annotations
@@ -461,16 +461,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Evaluate; see the module's head."""
     parser = argparse.ArgumentParser(prog="python -m training.gansynth.evaluate",
                                      description=__doc__.split("\n\n")[0])
-    parser.add_argument("--checkpoint", default="gansynth_starter", metavar="NAME|PATH")
+    parser.add_argument("--checkpoint", default="gansynth_starter", metavar="NAME|PATH",
+                        help="checkpoint to evaluate, by name or path (default: %(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), metavar="N",
-                        help="of the random instruments (0 1 2 3 4)")
+                        help="seeds of the random instruments (default: 0 1 2 3 4)")
     parser.add_argument("--card", type=Path, metavar="FILE",
-                        help="model card to write the table into; figures.json goes beside it")
+                        help="write the table into this model card, and figures.json next to it")
     parser.add_argument("--output", type=Path, default=Path("training/runs/gansynth/evaluation"),
-                        metavar="DIR", help="(%(default)s)")
+                        metavar="DIR", help="folder of the results (default: %(default)s)")
     parser.add_argument("--data", type=Path, default=NOTES, metavar="FILE",
-                        help="rendered if missing (%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="a third of the notes")
+                        help="data set, which is rendered if it is missing (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true",
+                        help="use only a third of the notes, for a quick check")
     options = parser.parse_args(arguments)
     try:
         prefix = checkpoints.find(options.checkpoint, "gansynth")

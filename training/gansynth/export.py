@@ -1,8 +1,8 @@
 """Write a training state as a TensorFlow checkpoint with Magenta's variable names.
 
 ``python -m training.gansynth.export [--state FILE] [--output DIR]`` needs TensorFlow, not PyTorch.
-The averaged weights are what is exported, under the names of their exponential moving averages:
-the ones that a generator is restored from.
+It exports the averaged weights, under the names of exponential moving averages from which Magenta
+restores a generator.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def export(state: Path, folder: Path) -> Path:
             values = {name: file[name] for name in file.files}
         variables, config = official(values), experiment(values)
     except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{state} is no training state ({error}): train first.") from error
+        raise InputError(f"{state} is not a training state ({error}): train first.") from error
     prefix = write(variables, folder / "stage_00012" / f"model.ckpt-{GLOBAL_STEP}")
     for file, text in ((prefix.parent / "checkpoint",
                         f'model_checkpoint_path: "{prefix.name}"\n'
@@ -146,7 +146,8 @@ def export_golden(state: Path, file: Path) -> Path:
     with np.load(state, allow_pickle=False) as arrays:
         golden = {name[7:]: arrays[name] for name in arrays.files if name.startswith("golden/")}
     if not golden:
-        raise InputError(f"{state} holds no outputs of the training code: let a run finish first.")
+        raise InputError(f"{state} contains no outputs of the training code: let a run finish "
+                         "first.")
     with writing(file) as target:
         np.savez_compressed(target, **golden)
     return file
@@ -157,11 +158,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.gansynth.export",
                                      description=__doc__.split("\n\n")[0])
     parser.add_argument("--state", type=Path, default=Path("training/runs/gansynth/state.npz"),
-                        metavar="FILE", help="default: %(default)s")
+                        metavar="FILE", help="training state (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("checkpoints/gansynth_starter"),
-                        metavar="DIR", help="default: %(default)s")
+                        metavar="DIR", help="folder of the checkpoint (default: %(default)s)")
     parser.add_argument("--golden", type=Path, metavar="FILE",
-                        help="also write the training code's outputs, for the tests")
+                        help="also write outputs of the training code to this file, for the tests")
     options = parser.parse_args(arguments)
     try:
         print(export(options.state, options.output))

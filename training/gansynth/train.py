@@ -1,13 +1,14 @@
 """Train the GANSynth starter: ``python -m training.gansynth.train --minutes M``.
 
-Renders the data if it is missing, trains for M minutes on a CUDA GPU or the CPU, keeps its state
-in ``training/runs/gansynth/state.npz`` (a later call goes on from there), and exports a TensorFlow
-checkpoint where TensorFlow is at hand. With the data file there, PyTorch, NumPy, SciPy and
-google-crc32c will do.
+This program renders the data if it is missing, trains for M minutes on a CUDA GPU or the CPU, and
+saves its state in ``training/runs/gansynth/state.npz``, from which a later run resumes. If
+TensorFlow is installed, it exports a TensorFlow checkpoint. Once the data file exists, only
+PyTorch, NumPy, SciPy and google-crc32c are needed.
 
-There is no adversary. The generator learns by regression what each z should sound like: one of 24
-instruments, or a mixture of neighbours (``data.shares``), in its shade (``data.shades``), with one
-way of turning the phase for every pitch. Three stages, each on from the weights of the one before:
+There is no adversary. The generator learns by regression how each z should sound: like one of 24
+instruments, or a mixture of neighbours (``data.shares``), with its own brightness and attack
+(``data.shades``). For each pitch, the phase always advances in the same way. There are three
+stages, and each starts from the weights of the one before:
 
 ``steady``   one row per note, kernels along frequency alone: pitch, timbre and phase, at many times
              the notes per second.
@@ -494,7 +495,7 @@ class Trainer:
             else:
                 value = weights[name]
             if tuple(value.shape) != tuple(parameter.shape):
-                raise ValueError(f"The weights to start from are of other widths: {name} is "
+                raise ValueError(f"The weights to start from have other widths: {name} has shape "
                                  f"{tuple(value.shape)}, not {tuple(parameter.shape)}.")
             parameter.copy_(torch.as_tensor(value, dtype=torch.float32, device=self.device))
             self.average[name].copy_(parameter)
@@ -506,8 +507,8 @@ class Trainer:
             arrays = {name: file[name] for name in file.files}
         fmap = [self.generator.fmap_base, self.generator.fmap_max]
         if arrays["fmap"].tolist() != fmap:
-            raise ValueError(f"{path} is of widths {arrays['fmap'].tolist()}, not {fmap}: "
-                             "name the same widths, or another folder to start afresh.")
+            raise ValueError(f"{path} has the widths {arrays['fmap'].tolist()}, not {fmap}: use "
+                             "the same widths, or another folder to start from scratch.")
 
         def tensor(name: str) -> torch.Tensor:
             return torch.tensor(arrays[name], device=self.device)
@@ -563,21 +564,30 @@ def parser() -> argparse.ArgumentParser:
     """Make the parser of the options."""
     result = argparse.ArgumentParser(prog="python -m training.gansynth.train",
                                      description=__doc__.split("\n\n")[0])
-    result.add_argument("--minutes", type=float, default=60.0, help="time to train (%(default)s)")
-    result.add_argument("--stage", choices=STAGES, help="train this stage alone; without it a "
-                        "fresh run goes through all three and a later one stays in the last")
-    result.add_argument("--folder", type=Path, default=RUN, help="data and state (%(default)s)")
-    result.add_argument("--start", metavar="NAME|PATH", help="begin from these exported weights "
-                        "if there is no state yet (needs the project's own packages, too)")
-    result.add_argument("--batch", type=int, help="notes per step (16; on a GPU 61)")
-    result.add_argument("--rate", type=float, help="learning rate at the start of the stage")
-    result.add_argument("--fmap-base", type=int, default=1024, help="widths (%(default)s)")
-    result.add_argument("--fmap-max", type=int, default=64, help="widths (%(default)s)")
-    result.add_argument("--seed", type=int, default=0, help="(%(default)s)")
-    result.add_argument("--threads", type=int, help="cores to use (all)")
+    result.add_argument("--minutes", type=float, default=60.0,
+                        help="training time in minutes (default: %(default)s)")
+    result.add_argument("--stage", choices=STAGES, help="train only this stage (default: all three "
+                        "in a new run, otherwise that of the state)")
+    result.add_argument("--folder", type=Path, default=RUN,
+                        help="folder of the data and the state (default: %(default)s)")
+    result.add_argument("--start", metavar="NAME|PATH", help="exported weights to start from if "
+                        "there is no state yet; they need the project's own packages, too")
+    result.add_argument("--batch", type=int,
+                        help="number of notes per step (default: 16, on a GPU 61)")
+    result.add_argument("--rate", type=float,
+                        help="peak learning rate (default: that of the stage)")
+    result.add_argument("--fmap-base", type=int, default=1024,
+                        help="base number of feature maps (default: %(default)s)")
+    result.add_argument("--fmap-max", type=int, default=64,
+                        help="maximum number of feature maps (default: %(default)s)")
+    result.add_argument("--seed", type=int, default=0,
+                        help="seed of the random numbers (default: %(default)s)")
+    result.add_argument("--threads", type=int,
+                        help="number of processor threads (default: one for each core)")
     result.add_argument("--export", type=Path, default=Path("checkpoints/gansynth_starter"),
-                        help="checkpoint folder (%(default)s)")
-    result.add_argument("--no-export", action="store_true", help="train only")
+                        help="folder of the checkpoint (default: %(default)s)")
+    result.add_argument("--no-export", action="store_true",
+                        help="train without exporting a checkpoint")
     return result
 
 
@@ -617,7 +627,7 @@ def main(arguments: list[str] | None = None) -> int:
             run(trainer, stage, options.minutes * share, count, options.rate or RATES[stage], state)
     except KeyboardInterrupt:
         trainer.save(state, golden=True)
-        print(f"\nStopped; {state} has what was learned, and the same command goes on from it.",
+        print(f"\nStopped; the state is saved in {state}, and the same command resumes from it.",
               file=sys.stderr)
         return STOPPED
     if not options.no_export:
@@ -625,7 +635,8 @@ def main(arguments: list[str] | None = None) -> int:
             from training.gansynth.export import export
             print(export(state, options.export))
         except ModuleNotFoundError as error:
-            print(f"No {error.name} here: export {state} with training.gansynth.export elsewhere.")
+            print(f"{error.name} is not installed: on another machine, export {state} with python "
+                  "-m training.gansynth.export")
     return 0
 
 

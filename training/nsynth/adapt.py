@@ -244,8 +244,8 @@ class FineTuning:
                             bar.write(line)
                         if progress.decay is None and converged(progress.history):
                             progress.decay = progress.passed
-                            bar.write("No more gain at this learning rate, so its decay begins "
-                                      "early")
+                            bar.write("The sounds no longer improve at this learning rate, so its "
+                                      "decay begins early")
             except KeyboardInterrupt:
                 self.evaluate()
                 raise
@@ -284,8 +284,8 @@ class FineTuning:
 
 README = """# {name}
 
-NSynth weights, fine-tuned from `{start}` on {count} sounds by `python -m workshop finetune`.  They
-know these sounds and their mixes, and little else:
+`python -m workshop finetune` fine-tuned these NSynth weights from `{start}` on {count} sounds.
+They know these sounds and their mixes, and little else.  To play the sounds:
 
     {play}
 
@@ -293,10 +293,10 @@ know these sounds and their mixes, and little else:
 |---|---|---|---|
 {table}
 
-Lower is better; a uniform guess has 5.55.  Mean {before:.2f} before, {after:.2f} after
-{minutes:.1f} minutes of training ({samples:.1f} million samples, sounds of {seconds:g} s); held-out
-notes of other instruments {notes:.2f}.  The weights hold something of the sounds, whose rights are
-their owners'.
+Lower is better; a uniform guess has 5.55.  The mean is {before:.2f} before and {after:.2f} after
+{minutes:.1f} minutes of training ({samples:.1f} million samples, sounds of {seconds:g} s).
+Held-out notes of other instruments have {notes:.2f} after the training.  The weights contain
+traces of the sounds, and the rights to the sounds remain with their owners.
 """
 
 
@@ -317,7 +317,7 @@ def export(job: Job, progress: Progress) -> None:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise InputError(f"The weights in {job.best} could not be written as a checkpoint "
-                         f"({last}): give the same command again.")
+                         f"({last}): run the same command again.")
     table = "\n".join(f"| {name} | {job.digests[name]} | {before:.2f} | {after:.2f} |" for
                       name, before, after in zip(job.sounds, progress.before, progress.best))
     with files.writing(job.folder / "README.md") as file:

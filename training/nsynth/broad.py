@@ -1,16 +1,16 @@
-"""Broad data for the NSynth starter: `python -m training.nsynth.broad [--output FILE]`.
+"""Render the NSynth starter's data set: `python -m training.nsynth.broad [--output FILE]`.
 
-Notes of every General MIDI program, drum kits, recordings and sounds of our own synthesis, beside
-the shipped sounds and their morphs (`training.nsynth.data`), in one .npz of int16 audio at 16 kHz.
-All of it is free for weights under the MIT licence:
+The data set has notes of every General MIDI program, drum kits, recordings and sounds of our own
+synthesis, in addition to the bundled sounds and their morphs (`training.nsynth.data`).  It is one
+.npz file of int16 audio at 16 kHz.  All of it may be used to train weights under the MIT licence:
 
 - FluidR3 GM (MIT; Debian package fluid-soundfont-gm), MuseScore General (MIT and CC0;
   musescore-general-soundfont-small) and the GM bank of Csound (public domain; csound-soundfont);
-- the samples of Sonic Pi (CC0; sonic-pi-samples), but for the 14 that the evaluation tries;
-- plucked strings, frequency modulation, sums of partials and filtered noise, made here.
+- the samples of Sonic Pi (CC0; sonic-pi-samples), except for the 14 that the evaluation uses;
+- plucked strings, frequency modulation, sums of partials and filtered noise, which we synthesise.
 
-Pitch is what `measures.f0_track` hears, frame by frame, since a program need not sound where its
-note is; where it hears none, the track is NaN.
+`measures.f0_track` measures the pitch frame by frame, because a program may sound at another pitch
+than its note.  Where it finds no pitch, the track is NaN.
 """
 
 from __future__ import annotations
@@ -241,11 +241,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.nsynth.broad", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("training/runs/nsynth/data.npz"),
-                        metavar="FILE", help="default: %(default)s")
+                        metavar="FILE", help="file of the data set (default: %(default)s)")
     parser.add_argument("--step", type=int, default=Extent.step, metavar="SEMITONES",
-                        help="from one note of a program to the next (default: %(default)s)")
+                        help="semitones from one note of a program to the next (default: "
+                             "%(default)s)")
     parser.add_argument("--velocities", type=int, nargs="+", default=Extent.velocities,
-                        metavar="V", help="of each note (default: 120 90 50)")
+                        metavar="V", help="MIDI velocities of each note (default: 120 90 50)")
     options = parser.parse_args(arguments)
     try:
         write(options.output, Extent(options.step, tuple(options.velocities)),

@@ -1,10 +1,11 @@
 """Collect the 67 sounds that the NSynth starter was not trained on, for `training.nsynth.unseen`.
 
 `python -m training.nsynth.collect FOLDER` downloads Debian packages (about 270 MB, kept in
-FOLDER/packages) with `apt-get download`, and writes FOLDER/sounds/GROUP/NAME.wav: 16 kHz, mono, the
-first second from the onset, at a peak of 0.9.  `unseen.tsv` lists the sounds and their SHA-256.
-Needs apt, dpkg, fluidsynth and espeak-ng.  The sounds' licences (GPL, CC-BY-SA and others) differ
-from this repository's: do not commit them, and never train on them.
+FOLDER/packages) with `apt-get download`, and writes FOLDER/sounds/GROUP/NAME.wav.  Each file has
+the first second from the onset, at 16 kHz, mono, with a peak of 0.9.  `unseen.tsv` lists the sounds
+and their SHA-256.  The command needs apt, dpkg, fluidsynth and espeak-ng.  The sounds' licences
+(GPL, CC-BY-SA and others) differ from this repository's: do not commit them, and never train on
+them.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Collect; see the module's head."""
     parser = argparse.ArgumentParser(prog="python -m training.nsynth.collect", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, help="folder of the packages and the sounds")
     folder = parser.parse_args(arguments).folder
     differ = []
     for line in LIST.read_text("utf-8").splitlines()[1:]:
@@ -137,8 +138,8 @@ def main(arguments: list[str] | None = None) -> int:
         if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
             differ.append(f"{group}/{name}")
     if differ:
-        print(f"Other versions of packages gave other sounds: {', '.join(differ)}.",
-              file=sys.stderr)
+        print("These sounds differ from those in unseen.tsv, because the packages have other "
+              f"versions: {', '.join(differ)}.", file=sys.stderr)
     return 0
 
 

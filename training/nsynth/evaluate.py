@@ -1,14 +1,14 @@
 """Measure an NSynth checkpoint on the bundled sounds, at several seeds.
 
-`python -m training.nsynth.evaluate [--checkpoint NAME|PATH] [--seeds N ...] [--output DIR]` runs
-the checkpoint through `synths.nsynth`, free-running from encodings (teacher-forced for the NLL
-alone), and writes `figures.json`, the sounds and a sheet of spectrograms.  It accepts any
-checkpoint, the official one too, and prints the worst of the seeds.  `training.nsynth.unseen`
-measures sounds that a checkpoint was not trained on.
+`python -m training.nsynth.evaluate [--checkpoint NAME|PATH] [--seeds N ...] [--output DIR]` decodes
+encodings with `synths.nsynth`, and measures the sounds.  Only the NLL is teacher-forced.  The
+command writes `figures.json`, the sounds and a sheet of spectrograms, and prints the worst of the
+seeds.  It accepts any checkpoint, including the official one.  `training.nsynth.unseen` measures
+sounds that a checkpoint was not trained on.
 
-Pitch and clarity are those of `training.measures.f0_track`: a frame counts where the source is
-voiced (clarity over 0.9, level over -34 dB).  Distances are log-spectral, in dB, between clips
-brought to one level.
+Pitch and clarity are those of `training.measures.f0_track`.  A frame counts if the source is voiced
+(clarity above 0.9, level above -34 dB).  Distances are log-spectral, in dB, between clips that are
+normalised to one level.
 """
 
 from __future__ import annotations
@@ -246,7 +246,7 @@ def shipped_sounds(folder: Path) -> dict[str, np.ndarray]:
         audio = audio[:FRAMES * HOP] / 32768
         sounds[path.stem] = np.float32(np.pad(audio, (0, FRAMES * HOP - len(audio))))
     if not sounds:
-        raise InputError(f"There is no WAV file in {folder}: name a folder of sounds.")
+        raise InputError(f"There is no WAV file in {folder}: give a folder of sounds.")
     return sounds
 
 
@@ -365,20 +365,21 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.nsynth.evaluate", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default=None, metavar="NAME|PATH",
-                        help="default: the shipped starter")
+                        help="checkpoint to measure, by name or path (default: the bundled one)")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, metavar="N",
-                        help="of decoding; the worst counts (default: 0 to 4)")
+                        help="seeds of the decoder's random numbers; the worst one counts "
+                             "(default: 0 to 4)")
     parser.add_argument("--output", type=Path, default=Path("training/runs/nsynth/evaluation"),
-                        metavar="DIR", help="default: %(default)s")
+                        metavar="DIR", help="folder of the results (default: %(default)s)")
     parser.add_argument("--temperature", type=float, default=1.0,
-                        help="of decoding (default: %(default)s)")
+                        help="sampling temperature (default: %(default)s)")
     parser.add_argument("--sounds", type=Path, default=Path("sounds"), metavar="DIR",
-                        help="folder of 16 kHz WAVs (default: %(default)s)")
+                        help="folder of 16 kHz WAV files (default: %(default)s)")
     parser.add_argument("--card", type=Path, metavar="FILE",
-                        help="model card to write the tables into; figures.json goes beside it")
+                        help="write the tables into this model card, and figures.json next to it")
     parser.add_argument("--data", type=Path, default=Path("training/runs/nsynth/data.npz"),
-                        metavar="FILE",
-                        help="data set with the held-out notes, rendered if missing")
+                        metavar="FILE", help="data set with the held-out notes, which is rendered "
+                        "if it is missing (default: %(default)s)")
     return parser
 
 

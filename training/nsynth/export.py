@@ -1,8 +1,8 @@
 """Write a training state as a TensorFlow checkpoint with Magenta's variable names.
 
 `python -m training.nsynth.export [--state FILE] [--output DIR]` needs TensorFlow, not PyTorch.
-The averaged weights are what is exported: under the plain names, which are the ones that Magenta's
-`fastgen` restores.
+It exports the averaged weights, under the plain names from which Magenta's `fastgen` restores a
+network.
 """
 
 from __future__ import annotations
@@ -75,13 +75,13 @@ def export(state: Path, folder: Path, temperature: float = 1.0, origin: float = 
         If the state cannot be read or the temperature is not positive.
     """
     if not temperature > 0:
-        raise InputError(f"The temperature must be over 0, not {temperature}.")
+        raise InputError(f"The temperature must be above 0, not {temperature}.")
     try:
         arrays = np.load(state, allow_pickle=False) if state.suffix == ".npz" else state_of(state)
         values = {name[4:]: arrays[name] for name in arrays if name.startswith("ema/")}
         prefix = folder / f"model.ckpt-{int(arrays['steps'])}"
     except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{state} is no training state ({error}): train first.") from error
+        raise InputError(f"{state} is not a training state ({error}): train first.") from error
     values["logits_w"] = values["logits_w"] / temperature
     values["logits_b"] = values["logits_b"] / temperature
     write(official(values), prefix)
@@ -97,11 +97,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.nsynth.export", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--state", type=Path, default=Path("training/runs/nsynth/state.npz"),
-                        metavar="FILE", help="default: %(default)s")
+                        metavar="FILE", help="training state (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("checkpoints/nsynth_starter"),
-                        metavar="DIR", help="default: %(default)s")
+                        metavar="DIR", help="folder of the checkpoint (default: %(default)s)")
     parser.add_argument("--temperature", type=float, default=1.0, metavar="T",
-                        help="bake this decoding temperature into the last layer")
+                        help="fold this sampling temperature into the output layer (default: "
+                             "%(default)s)")
     parser.add_argument("--origin", type=float, default=0.0, metavar="K",
                         help="subtract K times the bundled sounds' mean encoding from all "
                              "encodings (default: 0)")

@@ -1,7 +1,7 @@
-"""What the training code makes of the shipped sounds: `python -m training.nsynth.golden`.
+"""Write the training code's results for the bundled sounds: `python -m training.nsynth.golden`.
 
-Writes a small file that the tests compare with what `synths.nsynth` computes from the exported
-checkpoint, without PyTorch.
+The tests compare this small file with the results of `synths.nsynth` for the exported checkpoint,
+without PyTorch.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.nsynth.golden", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--state", type=Path, default=Path("checkpoints/nsynth_starter"),
-                        metavar="FILE", help="state or checkpoint (default: %(default)s)")
+                        metavar="FILE", help="training state or checkpoint (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("tests/data/nsynth_starter.npz"),
-                        metavar="FILE", help="default: %(default)s")
+                        metavar="FILE", help="file of the results (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
         state, sounds = read_state(options.state), shipped_sounds(Path("sounds"))

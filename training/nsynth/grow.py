@@ -1,11 +1,11 @@
-"""Make a larger network of two trained ones: `python -m training.nsynth.grow`.
+"""Make a larger network from two trained ones: `python -m training.nsynth.grow`.
 
-The decoder becomes twice as wide and computes the same: channels are doubled, and what leaves the
-two copies is divided between them unevenly, so that training can part them.  The two encoders
-stand side by side in one.  Its encodings have as many channels as before.  They are the projection
-of both encoders' that keeps most of two things: what the decoder takes from the first, and the
-pitch that the linear probe reads from the second.  Their mean is 0, so that a mix by weights that
-do not sum to 1 stays near the encodings that the decoder knows.
+The new decoder is twice as wide and computes the same output.  Each channel is doubled, and its two
+copies have unequal parts of its outgoing weights, so that training can make them different.  The
+two encoders become one, side by side.  A projection reduces their encodings to as many channels as
+before.  It keeps most of two things: the input of the decoder from the first encoder, and the pitch
+that the linear probe reads from the second.  The mean encoding is 0.  A mix whose weights do not
+sum to 1 therefore stays near the encodings that the decoder knows.
 """
 
 from __future__ import annotations
@@ -143,14 +143,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.nsynth.grow", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--start", type=Path, default=Path("checkpoints/nsynth_starter"),
-                        metavar="FILE", help="state or checkpoint to begin with (default: "
-                        "%(default)s)")
+                        metavar="FILE", help="state or checkpoint of the decoder and the first "
+                        "encoder (default: %(default)s)")
     parser.add_argument("--encoder", type=Path, required=True, metavar="FILE",
-                        help="state of the second encoder, as --stage encoder trains it")
+                        help="state of the second encoder, trained with --stage encoder")
     parser.add_argument("--data", type=Path, default=train.RUN / "data.npz", metavar="FILE",
                         help="data set (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=train.RUN / "state.npz", metavar="FILE",
-                        help="default: %(default)s")
+                        help="state of the larger network (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
         started, taught = (train.read_state(path) for path in (options.start, options.encoder))
@@ -169,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InputError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    print("{}: {:.1%} of what the decoder takes is lost, {:.1%} of the pitch".format(
+    print("{}: the projection loses {:.1%} of the decoder's input and {:.1%} of the pitch".format(
         options.output, *lost))
     return 0
 

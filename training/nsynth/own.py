@@ -1,13 +1,13 @@
-"""A data set of sounds of one's own: their pitch, their partials, and the morphs between them.
+"""Make the data set for fine-tuning: the sounds, their pitch, their partials and their morphs.
 
-A sound that has a pitch is taken apart into its harmonics, along a track of `librosa.pyin` that
-the harmonics' own phases make exact.  One that has none is taken apart into bands of 125 Hz, whose
-levels are its spectral envelope; a band does in a morph what a partial does (`data.morph`), and
-what is pitched beside it rings along softly.
+A pitched sound is decomposed into its harmonics, along a pitch track of `librosa.pyin` that the
+phases of the harmonics refine.  A sound without a pitch is decomposed into bands of 125 Hz, whose
+levels are its spectral envelope.  In a morph, a band takes the place of a partial (`data.morph`),
+and the pitched sound is mixed in quietly.
 
-Notes to remember by are mixed in, so that a network that is taught a few sounds does not forget
-what a pitch is: `notes.flac`, and the four sounds of `sounds/`.  `python -m training.nsynth.own`
-makes that file from the FluidR3 General MIDI font (MIT licence).
+The data set also has rehearsal notes, so that the network does not forget what a pitch is:
+`notes.flac`, and the four sounds of `sounds/`.  `python -m training.nsynth.own` makes `notes.flac`
+from the FluidR3 General MIDI SoundFont (MIT licence).
 """
 
 from __future__ import annotations
@@ -385,7 +385,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.nsynth.own", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=NOTES_FILE, metavar="FILE",
-                        help="default: %(default)s")
+                        help="file of the rehearsal notes (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
         path = write_notes(options.output)

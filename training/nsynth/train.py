@@ -5,14 +5,14 @@ trains for M minutes on a CUDA GPU or the CPU, saves its state every few minutes
 exports a TensorFlow checkpoint if TensorFlow is installed.  Once the data set exists, only PyTorch,
 NumPy and SciPy are needed.
 
-Four stages.  "encoder" trains the encoder alone, by auxiliary losses: a linear probe of its
-encodings must give pitch and spectral envelope.  The other three train the decoder and leave the
-encoder as it is: "broad" on all sounds and mixes of random pairs, "near" and "fine" with more and
-more of the bundled sounds and the morphs between them.
+There are four stages.  "encoder" trains the encoder alone, by auxiliary losses: a linear probe of
+its encodings must give pitch and spectral envelope.  The other three train the decoder and leave
+the encoder as it is: "broad" on all sounds and mixes of random pairs, "near" and "fine" with more
+and more of the bundled sounds and the morphs between them.
 
-Teacher forcing alone does not prepare the decoder for its own errors.  So its input history is
-corrupted in most crops, by noise or by its own guesses, while the targets are true; and where the
-history has drifted from the encoding's pitch, the target returns to it.
+Teacher forcing alone does not prepare the decoder for its own errors.  In most crops, its input
+history is therefore corrupted by noise or by its own predictions, while the targets stay true.
+Where the history has drifted from the encoding's pitch, the target returns to that pitch.
 """
 
 from __future__ import annotations
@@ -768,29 +768,34 @@ def main(arguments: list[str] | None = None) -> int:
     """Train; see the module's head."""
     parser = argparse.ArgumentParser(prog="python -m training.nsynth.train", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, required=True, help="how long to train")
-    parser.add_argument("--stage", choices=[*STAGES], required=True)
+    parser.add_argument("--minutes", type=float, required=True, help="training time in minutes")
+    parser.add_argument("--stage", choices=[*STAGES], required=True, help="stage to train")
     parser.add_argument("--folder", type=Path, default=RUN, metavar="DIR",
-                        help="data set and state (default: %(default)s)")
+                        help="folder of the data set and the state (default: %(default)s)")
     parser.add_argument("--start", type=Path, metavar="FILE",
-                        help="state, or exported checkpoint, to go on from (default: state.npz in "
-                             "the folder, if there)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N")
+                        help="state or exported checkpoint to start from (default: state.npz in "
+                             "the folder, if it exists)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N",
+                        help="number of processor threads (default: %(default)s)")
     parser.add_argument("--clips", type=int, metavar="N",
-                        help="crops per step (default: 4, on a GPU 32)")
+                        help="number of crops per step (default: 4, on a GPU 32)")
     parser.add_argument("--length", type=int, default=6144,
-                        help="samples per crop (default: %(default)s)")
-    parser.add_argument("--rate", type=float, help="peak learning rate (default: the stage's)")
+                        help="number of samples per crop (default: %(default)s)")
+    parser.add_argument("--rate", type=float,
+                        help="peak learning rate (default: that of the stage)")
     parser.add_argument("--width", type=int, default=32,
-                        help="of a new network (default: %(default)s)")
-    parser.add_argument("--encoder-width", type=int, default=64)
-    parser.add_argument("--encoder-layers", type=int, default=20)
+                        help="width of a new decoder (default: %(default)s)")
+    parser.add_argument("--encoder-width", type=int, default=64,
+                        help="width of a new encoder (default: %(default)s)")
+    parser.add_argument("--encoder-layers", type=int, default=20,
+                        help="number of layers of a new encoder (default: %(default)s)")
     parser.add_argument("--watch", type=Path, metavar="DIR",
-                        help="folder of 16 kHz WAVs that are measured at each save")
-    parser.add_argument("--seed", type=int, default=0)
+                        help="folder of 16 kHz WAV files that are measured at each save")
+    parser.add_argument("--seed", type=int, default=0,
+                        help="seed of the random numbers (default: %(default)s)")
     options = parser.parse_args(arguments)
     if options.minutes <= 0 or options.length % 512 or options.length < 512:
-        print("--minutes must be over 0 and --length a multiple of 512.", file=sys.stderr)
+        print("--minutes must be above 0, and --length must be a multiple of 512.", file=sys.stderr)
         return 1
     try:
         data = data_set(options.folder / "data.npz")
@@ -814,14 +819,14 @@ def main(arguments: list[str] | None = None) -> int:
                     rate=options.rate, report=lambda line: print(line, flush=True))
     except KeyboardInterrupt:
         trainer.save()
-        print(f"\nStopped; {options.folder / 'state.npz'} has what was learned, and the same "
-              "command without --start goes on from it.", file=sys.stderr)
+        print(f"\nStopped; the state is saved in {options.folder / 'state.npz'}, and the same "
+              "command without --start resumes from it.", file=sys.stderr)
         return STOPPED
     try:
         from training.nsynth import export
     except ImportError:
-        print(f"{options.folder / 'state.npz'}: export it where TensorFlow is installed, with "
-              "python -m training.nsynth.export")
+        print("TensorFlow is not installed: on another machine, export "
+              f"{options.folder / 'state.npz'} with python -m training.nsynth.export")
         return 0
     print(export.export(options.folder / "state.npz", options.folder / "export"))
     return 0

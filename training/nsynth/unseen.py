@@ -1,13 +1,14 @@
 """Measure an NSynth checkpoint on sounds that it was not trained on.
 
-`python -m training.nsynth.unseen FOLDER [--checkpoint NAME|PATH] [--seeds N ...]` takes 16 kHz WAV
-files from FOLDER and the folders in it, each of which is a group (`training.nsynth.collect` makes
-them).  It prints a table and writes all figures as JSON.
+`python -m training.nsynth.unseen FOLDER [--checkpoint NAME|PATH] [--seeds N ...]` reads 16 kHz WAV
+files from FOLDER and its subfolders.  Each subfolder is a group (`training.nsynth.collect` makes
+them).  The command prints a table and writes all figures as JSON.
 
-A sound is *pitched* if half of its audible frames are periodic (normalised autocorrelation over
-0.9).  It *keeps its pitch* if 80 % of these frames come back within 50 cents.  It is *recognisable*
-if, at most of the seeds, its specific loudness and its source's share 80 %, no other source is
-nearer, and, if it is pitched, it keeps its pitch.
+A sound is *pitched* if half of its audible frames are periodic (normalised autocorrelation above
+0.9).  It *keeps its pitch* if 80 % of these frames are reconstructed within 50 cents.  It is
+*recognisable* if three conditions are met at most of the seeds.  Its reconstruction and its source
+have 80 % of their specific loudness in common.  No other source is closer.  If the sound is
+pitched, it keeps its pitch.
 """
 
 from __future__ import annotations
@@ -69,12 +70,12 @@ def read(folder: Path) -> dict[str, np.ndarray]:
     for path in sorted(folder.rglob("*.wav")):
         rate, audio = wavfile.read(path)
         if rate != evaluate.SAMPLE_RATE or audio.ndim != 1:
-            raise InputError(f"{path} is not 16 kHz mono: convert it.")
+            raise InputError(f"{path} is not a 16 kHz mono file: convert it.")
         audio = audio[:SAMPLES] / 32768
         sounds[f"{path.parent.name}/{path.stem}"] = np.pad(
             audio, (0, SAMPLES - len(audio))).astype(np.float32)
     if not sounds:
-        raise InputError(f"There is no WAV file in {folder}: name a folder of sounds.")
+        raise InputError(f"There is no WAV file in {folder}: give a folder of sounds.")
     return sounds
 
 
@@ -257,15 +258,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate; see the module's head."""
     parser = argparse.ArgumentParser(prog="python -m training.nsynth.unseen", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="of 16 kHz WAV files, in a folder each group")
-    parser.add_argument("--checkpoint", default="nsynth_starter", metavar="NAME|PATH")
+    parser.add_argument("folder", type=Path,
+                        help="folder of 16 kHz WAV files, with a subfolder for each group")
+    parser.add_argument("--checkpoint", default="nsynth_starter", metavar="NAME|PATH",
+                        help="checkpoint to measure, by name or path (default: %(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, metavar="N",
-                        help="of decoding (default: 0 1 2)")
+                        help="seeds of the decoder's random numbers (default: 0 1 2)")
     parser.add_argument("--data", type=Path, metavar="FILE",
-                        help="data set to fit the linear probe to (default: no probe)")
+                        help="data set to which the linear probe is fitted (default: no probe)")
     parser.add_argument("--output", type=Path, metavar="FILE",
                         default=Path("training/runs/nsynth/unseen.json"),
-                        help="default: %(default)s")
+                        help="JSON file of the figures (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
         from synths.weights import checkpoints

@@ -1,4 +1,4 @@
-"""Make a sound bank for a sampler: WAVs, SFZ files and a page."""
+"""Make a sound bank for a sampler: WAV files, SFZ files and a results page."""
 
 from workshop.bank.command import add_options, run
 

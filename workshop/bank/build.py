@@ -67,8 +67,8 @@ def resume(job: Job, overwrite: bool) -> list[dict]:
     other = [file for file, record in found.items()
              if record["recipe"] != wanted[file]["recipe"]]
     if other and not overwrite:
-        raise InputError(f"{job.store.address} holds another bank ({other[0]} was made of other "
-                         "sounds, weights or settings): name another --output, or give "
+        raise InputError(f"{job.store.address} contains another bank ({other[0]} was made from "
+                         "other sounds, weights or settings): choose another --output, or add "
                          "--overwrite to replace it.")
     job.replaced |= bool(other)
     for file in other:
@@ -78,7 +78,7 @@ def resume(job: Job, overwrite: bool) -> list[dict]:
     job.records = {file: wanted[file] | {key: record[key] for key in manifest.MADE}
                    for file, record in right.items()}
     if right:
-        print(f"{len(right)} of {len(wanted)} clips are finished already", flush=True)
+        print(f"Already finished: {len(right)} of {len(wanted)} clips", flush=True)
     return [clip for file, clip in wanted.items() if file not in job.records]
 
 
@@ -129,7 +129,7 @@ def _encoded(job: Job, todo: Sequence[dict], execute: cluster.Execute) -> list[d
     for clip in todo:
         wrong = [source for source in clip["sources"] if source["digest"] in spoiled]
         if wrong:
-            job.failed[clip["file"]] = (f"{wrong[0]['name']} at MIDI {clip['pitch']}: "
+            job.failed[clip["file"]] = (f"{wrong[0]['name']} at MIDI pitch {clip['pitch']}: "
                                         f"{spoiled[wrong[0]['digest']]}")
         else:
             left.append(clip)
@@ -138,8 +138,8 @@ def _encoded(job: Job, todo: Sequence[dict], execute: cluster.Execute) -> list[d
 
 def _stop(result: dict) -> None:
     if result["stop"]:
-        raise InputError(f"{result['stop'].rstrip('.')}. What is finished is kept, and the same "
-                         "command continues.")
+        raise InputError(f"{result['stop'].rstrip('.')}. Finished clips are kept, and the same "
+                         "command continues the bank.")
 
 
 def in_tune(record: dict) -> bool:
@@ -152,14 +152,16 @@ def print_tuning(job: Job) -> None:
     off = {(name, pitch) for name, _, _ in job.bank.points for pitch in job.bank.pitches
            if (file := job.bank.files[name, pitch]) in job.records
            and not in_tune(job.records[file])}
-    print(f"{len(job.records) - len({job.bank.files[each] for each in off})} of "
-          f"{len(job.records)} clips are in tune (within 50 cents)", flush=True)
+    print("In tune (within 50 cents): "
+          f"{len(job.records) - len({job.bank.files[each] for each in off})} of "
+          f"{len(job.records)} clips", flush=True)
     for name, _, shares in job.bank.points:
         pitches = sorted(pitch for each, pitch in off if each == name)
         if pitches and not job.keep_all:
-            left = len(pitches) < len(job.bank.pitches)
-            print(f"  {name} ({shares}): {plan.pitch_list(pitches)} "
-                  f"{'left out' if left else 'out of tune, kept: it has no others'}", flush=True)
+            what = ("so left out" if len(pitches) < len(job.bank.pitches) else
+                    "but kept, because this instrument has no other clips")
+            print(f"  {name} ({shares}): {plan.pitch_list(pitches)} out of tune, {what}",
+                  flush=True)
 
 
 def finish(job: Job, title: str, about: dict[str, str], stopped: bool = False) -> str:
@@ -222,12 +224,13 @@ def print_plan(job: Job, todo: Sequence[dict], execute: cluster.Execute, workers
     """Print the number of clips, their total length, and the time here and on more workers."""
     seconds = sum(clip["seconds"] for clip in todo)
     print(f"{len(job.bank.points)} instruments, {len(job.bank.pitches)} pitches, "
-          f"{len(job.bank.clips)} clips; {len(todo)} to be made: {seconds:.0f} s of sound")
+          f"{len(job.bank.clips)} clips; still to make: {len(todo)} clips, {seconds:.0f} s of "
+          "sound")
     if not todo:
         return
     rate = _probe(job, execute, workers)
-    print(f"Here, {workers} worker{'s' * (workers != 1)} would make {rate:.2f} s of sound a "
-          f"second and take {example.in_words(seconds / rate)}")
+    print(f"Estimated time with {workers} worker{'s' * (workers != 1)}: "
+          f"{example.in_words(seconds / rate)} ({rate:.2f} s of sound per second)")
     each = rate / workers
     print("Estimated time by number of workers: " + ", ".join(
         f"{count}: {example.in_words(seconds / (each * min(count, len(todo) / tasks.CLIPS)))}"

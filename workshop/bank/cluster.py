@@ -46,8 +46,8 @@ def engine(workers: int, scheduler: str | None) -> Iterator[tuple[Execute, int]]
         import dask
         import distributed
     except ImportError as error:
-        raise InputError(f"Several processes need dask.distributed ({error}): {INSTALL}, or "
-                         "use --workers 0 for this process alone.") from error
+        raise InputError(f"Several worker processes need dask.distributed ({error}): type "
+                         f"{INSTALL}, or use --workers 0 to work in this process.") from error
     dask.config.set({"distributed.comm.timeouts.connect": f"{PATIENCE}s",
                      "distributed.scheduler.worker-saturation": 1.0})  # no task waits at a worker
     for name in list(logging.root.manager.loggerDict):
@@ -65,7 +65,7 @@ def engine(workers: int, scheduler: str | None) -> Iterator[tuple[Execute, int]]
             raise InputError(
                 f"The scheduler at {scheduler} has no worker: start some with `python -m dask "
                 f"worker {scheduler}` in this project's folder." if scheduler else
-                "No worker process started within two minutes: try --workers 0.") from error
+                "No worker process started within two minutes: use --workers 0.") from error
         count = len(client.scheduler_info(n_workers=-1)["workers"])
         print(f"{count} worker{'s' * (count != 1)}; watch them at {client.dashboard_link}",
               flush=True)
@@ -86,8 +86,8 @@ def _local(distributed, workers: int):
             n_workers=workers, threads_per_worker=1, memory_limit=0,
             silence_logs=logging.CRITICAL + 1, dashboard_address="127.0.0.1:0")
     except (OSError, RuntimeError) as error:  # such as a read-only /dev/shm
-        raise InputError(f"No worker process can be started here ({error}): add "
-                         "--workers 0 to work in this process alone.") from error
+        raise InputError(f"No worker process can be started here ({error}): use --workers 0 to "
+                         "work in this process.") from error
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -96,8 +96,8 @@ def _connect(distributed, scheduler: str):
     try:
         return distributed.Client(scheduler, timeout=PATIENCE, set_as_default=False)
     except (OSError, *_LATE, ValueError) as error:
-        raise InputError(f"No Dask scheduler answers at {scheduler} within {PATIENCE} s: check the "
-                         "address, and that `dask scheduler` runs there.") from error
+        raise InputError(f"No Dask scheduler answered at {scheduler} within {PATIENCE} s: check "
+                         "the address, and whether `dask scheduler` is running there.") from error
 
 
 def _close(client) -> None:
@@ -150,8 +150,8 @@ def _gathered(client, work: Sequence[dict], run: Callable[[dict], dict]
 
     futures = {client.submit(run, task, key=f"{task['kind']}-{task['name']}", pure=False,
                              retries=RETRIES): task for task in work}
-    gone = InputError("The scheduler is gone, and finished clips are kept: start a scheduler, and "
-                      "give the same command again.")
+    gone = InputError("The scheduler no longer answers, but finished clips are kept: start a "
+                      "scheduler, and run the same command again.")
     for future in distributed.as_completed(futures, loop=client.loop):
         task = futures.pop(future)
         try:

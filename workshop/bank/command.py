@@ -25,8 +25,8 @@ def run(options: argparse.Namespace) -> None:
             build.print_plan(job, todo, execute, workers)
         return
     if len(todo) > MOST_CLIPS and not options.yes:
-        raise InputError(f"This bank has {len(todo):,} clips to make (limit {MOST_CLIPS}): --plan "
-                         "estimates the time, --yes makes them.")
+        raise InputError(f"This would make {len(todo):,} clips (limit {MOST_CLIPS}): add --plan to "
+                         "estimate the time, or --yes to make them.")
     try:
         if todo:
             with cluster.engine(options.workers, options.scheduler) as (execute, _):
@@ -162,51 +162,54 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     one = kinds.add_parser("nsynth", help="mixes of two to four sounds at several pitches",
                            allow_abbrev=False, formatter_class=formatter, epilog=NSYNTH_EXAMPLES)
     one.add_argument("--corners", nargs="+", required=True, metavar="FOLDER|FILE",
-                     help="two to four corners: a single sound, or a folder of notes whose pitch "
-                          "is in the file name or is detected")
+                     help="two to four corners, each a single sound or a folder of notes; pitches "
+                          "are measured, or read from the file names")
     one.add_argument("--grid", type=number(int, 2, 99), default=9, metavar="N",
-                     help="points along a side (default: 9)")
+                     help="number of grid points along a side, 2 to 99 (default: 9)")
     one.add_argument("--pitches", metavar="LIST",
-                     help="pitches to make: 48,60 or C2-C5 or 24-84:3 (default: all that the "
-                          "folders share, or the single sounds' own)")
+                     help="pitches to make, such as 48,60 or C2-C5 or 24-84:3 (default: those that "
+                          "all folders share, or those of the single sounds)")
     one.add_argument("--seconds", type=number(float, 0.1, 60), default=4.0, metavar="S",
-                     help="length of a clip (default: 4)")
+                     help="length of each clip in seconds, 0.1 to 60 (default: 4)")
     one.add_argument("--precision", choices=["auto", "float32", "int8"], default="auto",
-                     help="auto (default): int8 where it is as good as float32")
+                     help="precision of the decoder; auto (default) uses int8 if it is as accurate "
+                          "as float32 and faster")
     one.add_argument("--temperature", type=number(float, 0.01, 2), default=1.0, metavar="T",
-                     help="0.01 to 2; lower is less noisy (default: 1)")
-    two = kinds.add_parser("gansynth", help="generated instruments on every key",
-                           allow_abbrev=False, formatter_class=formatter,
+                     help="sampling temperature, 0.01 to 2; a lower temperature makes less noise, "
+                          "but duller sounds (default: 1)")
+    two = kinds.add_parser("gansynth", allow_abbrev=False, formatter_class=formatter,
+                           help="notes of generated instruments, by default on every third key",
                            epilog=GANSYNTH_EXAMPLES)
     two.add_argument("--instruments", required=True, metavar="LIST",
-                     help="instruments by number, drawn from the seed: 3,7 or 1-8")
+                     help="numbers of the instruments that the seed draws, such as 3,7 or 1-8")
     two.add_argument("--pitches", default="24-84:3", metavar="LIST",
-                     help="keys to make (default: 24-84:3)")
+                     help="pitches to make, such as 48,60 or C2-C5 (default: 24-84:3)")
     for each in (one, two):
         each.add_argument("--checkpoint", metavar="NAME|PATH",
-                          help="model (default: the official one if downloaded, otherwise the "
-                               "bundled one)")
+                          help="model, by name or path (default: the official model if downloaded, "
+                               "otherwise the bundled one)")
         each.add_argument("--download", action="store_true",
-                          help="download Google's model first")
+                          help="first download the official model")
         each.add_argument("--output", metavar="DIR|ADDRESS",
-                          help="folder of the bank, or an address that fsspec knows (default: "
+                          help="folder of the bank, or an address that fsspec supports (default: "
                                f"output/bank_{each.prog.split()[-1]})")
         each.add_argument("--overwrite", action="store_true",
-                          help="replace another bank in the same folder")
+                          help="replace a different bank in the same folder")
         each.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=0, metavar="N",
                           help="seed of the random numbers (default: 0, so that the same command "
                                "continues the bank)")
         each.add_argument("--plan", action="store_true",
-                          help="print how long the bank would take, and make nothing")
+                          help="print how long the bank would take, without making it")
         where = each.add_mutually_exclusive_group()
-        where.add_argument("--workers", type=number(int, 0, 1024), default=0,
-                           metavar="N", help="worker processes on this machine, which need Dask "
-                                             "(default: 0, this process alone)")
+        where.add_argument("--workers", type=number(int, 0, 1024), default=0, metavar="N",
+                           help="number of worker processes on this machine, which need Dask "
+                                "(default: 0, work in this process)")
         where.add_argument("--scheduler", metavar="ADDRESS",
-                           help="use the workers of this Dask scheduler instead")
+                           help="use the workers of the Dask scheduler at this address")
         each.add_argument("--threads", type=number(int, 1, 1024), default=1, metavar="N",
-                          help="threads in each worker (default: 1)")
+                          help="number of threads of each worker (default: 1)")
         each.add_argument("--keep-all", action="store_true",
-                          help="keep clips that are out of tune in the instruments")
-        each.add_argument("--yes", action="store_true", help="make more than 500 clips")
-        each.add_argument("--quiet", action="store_true", help="print errors only")
+                          help="keep out-of-tune clips in the instruments (default: leave "
+                               "them out)")
+        each.add_argument("--yes", action="store_true", help="allow more than 500 clips")
+        each.add_argument("--quiet", action="store_true", help="print only errors")

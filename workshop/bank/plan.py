@@ -176,7 +176,7 @@ def note_pitch(path: Path, stated: int | None) -> float | None:
     detected = detected_pitch(path)
     if detected is None:
         print(f"{path.name}: " + ("no steady pitch" if stated is None else
-                                  f"{note_name(stated)} from its name, no steady pitch"),
+                                  f"no steady pitch; using {note_name(stated)} from its name"),
               flush=True)
         return stated
     if stated is None:
@@ -186,8 +186,9 @@ def note_pitch(path: Path, stated: int | None) -> float | None:
     print(f"{path.name}: {in_words(detected)}" + (
         ", as its name states" if abs(off) <= 1 else
         f"; its name states {note_name(stated)}" + (
-            ", another octave (C3 = 60?)" if min(abs(abs(off) - 12), abs(abs(off) - 24)) <= 1
-            else "") + "; using the pitch of the sound"), flush=True)
+            ", in another octave (perhaps the name counts MIDI 60 as C3)" if min(
+                abs(abs(off) - 12), abs(abs(off) - 24)) <= 1 else "")
+        + "; using the measured pitch"), flush=True)
     return detected if abs(off) > 1 else float(stated)
 
 
@@ -226,7 +227,7 @@ def _folder(sounds: Sequence[Path], name: str) -> Corner:
                              f"number or a note into the name, such as {name}_p60.wav.")
         if round(pitch) in notes:
             raise InputError(f"{notes[round(pitch)].name} and {file.name} in {file.parent} both "
-                             f"have the pitch {note_name(round(pitch))}: remove one.")
+                             f"have the pitch {note_name(round(pitch))}: remove one of them.")
         notes[round(pitch)] = file
     return Corner(name, notes, single=False)
 
@@ -242,7 +243,7 @@ def _single(path: Path, name: str) -> Corner:
     pitch = note_pitch(path, pitch_in_name(path.stem))
     if pitch is None:
         pitch = _UNPITCHED
-        print(f"{path.name} is played unchanged at {in_words(pitch)}", flush=True)
+        print(f"{path.name} is played at its original speed on {in_words(pitch)}", flush=True)
     return Corner(name, {round(pitch): path}, single=True, tuning=pitch)
 
 
@@ -271,21 +272,22 @@ def common_pitches(corners: Sequence[Corner], wanted: Sequence[int] | None) -> l
     folders = [corner for corner in corners if not corner.single]
     if not folders and not wanted:
         wanted = sorted({round(corner.tuning) for corner in corners})
-        print(f"Making the sounds' own pitches, {pitch_list(wanted)} (choose others with "
-              "--pitches)", flush=True)
+        print(f"Making only the sounds' own pitches: {pitch_list(wanted)} (use --pitches to choose "
+              "others)", flush=True)
     every = set(wanted or ()) or {pitch for corner in folders for pitch in corner.notes}
     common = {pitch for pitch in every if all(pitch in corner.notes for corner in folders)}
     if not common:
-        raise InputError("The corners have no pitch in common: "
+        raise InputError("The corners have no pitch in common ("
                          + "; ".join(f"{corner.name} has {pitch_list(corner.notes)}"
                                      for corner in folders)
-                         + (f"; --pitches asks for {pitch_list(every)}" if wanted else "") + ".")
+                         + (f"; --pitches asks for {pitch_list(every)}" if wanted else "")
+                         + "): choose other folders or other --pitches.")
     for corner in folders:
         lacking = sorted(every - set(corner.notes))
         if lacking:
             print(f"{corner.name} lacks {pitch_list(lacking)}", flush=True)
     if every - common:
-        print(f"Making the pitches in common: {pitch_list(common)}", flush=True)
+        print(f"Making only the pitches that all corners have: {pitch_list(common)}", flush=True)
     return sorted(common)
 
 
@@ -437,7 +439,7 @@ def plan_gansynth(instruments: Sequence[int], pitches: Sequence[int], known: ran
     """
     unknown = [pitch for pitch in pitches if pitch not in known]
     if unknown:
-        raise InputError(f"The model plays MIDI notes {known[0]} to {known[-1]}, not "
+        raise InputError(f"The model plays MIDI pitches {known[0]} to {known[-1]}, not "
                          f"{unknown[0]}: choose --pitches in this range.")
     bank = Bank("gansynth", [(f"instrument{number:03d}", (place, 0), f"instrument {number}")
                              for place, number in enumerate(instruments)], list(pitches))
@@ -471,8 +473,8 @@ def parse_instruments(text: str) -> list[int]:
         match = re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4}))?\s*", part)
         low, high = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if not 1 <= low <= high:
-            raise InputError("Instruments are numbers from 1 or ranges, such as 3,7 or 1-8, not "
-                             f"{text!r}.")
+            raise InputError("Instruments must be numbers from 1 or ranges, such as 3,7 or 1-8, "
+                             f"not {text!r}.")
         numbers.extend(number for number in range(low, high + 1) if number not in numbers)
     return numbers
 

@@ -33,7 +33,7 @@ class Store:
                 self._system, self._root = fsspec.core.url_to_fs(self.address)
             except (ImportError, ValueError) as error:
                 raise InputError(f"The address {self.address} cannot be used ({error}): install "
-                                 "what it asks for, or give a folder.") from error
+                                 "the package that it needs, or choose a folder.") from error
 
     def path(self, name: str) -> str:
         """Return the address of a file."""
@@ -55,8 +55,8 @@ class Store:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise StoreError(f"{self.path(name)} cannot be read ({error.strerror or error}): see "
-                             "what is wrong there, or name another place.") from error
+            raise StoreError(f"{self.path(name)} cannot be read ({error.strerror or error}): check "
+                             "its permissions, or choose another --output.") from error
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file atomically.
@@ -79,8 +79,8 @@ class Store:
             self._system.mv(part, path)
         except (OSError, InputError) as error:
             raise StoreError(str(error) if isinstance(error, InputError) else
-                             f"{path} cannot be written ({error.strerror or error}): make room, "
-                             "or name another place.") from error
+                             f"{path} cannot be written ({error.strerror or error}): free some "
+                             "disk space, or choose another --output.") from error
 
     def names(self, folder: str) -> list[str]:
         """Return the names of the files in a folder; an empty list if the folder is missing."""

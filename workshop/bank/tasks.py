@@ -102,7 +102,7 @@ def lack(task: dict) -> str | None:
         return (f"does not have the same weights at {prefix}: put the checkpoint there, at the "
                 "same path on every machine")
     if "mark" in task and Store(task["bank"]).read(MARK) != task["mark"].encode():
-        return f"does not see the bank {task['bank']}: give an --output that all workers share"
+        return f"does not see the bank {task['bank']}: choose an --output that all workers share"
     return None
 
 
@@ -124,11 +124,11 @@ def load_array(store: Store, name: str) -> np.ndarray:
     """
     data = store.read(name)
     if data is None:
-        raise InputError(f"{name} is missing in the bank: give the same command again.")
+        raise InputError(f"{name} is missing from the bank: run the same command again.")
     try:
         return np.load(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # NumPy's readers raise all sorts of errors on damaged files
-        raise InputError(f"{store.path(name)} is damaged: remove it and give the same command "
+        raise InputError(f"{store.path(name)} is damaged: remove it, and run the same command "
                          "again.") from error
 
 
@@ -158,7 +158,7 @@ def _encode(task: dict, store: Store, result: dict) -> None:
             encoding = nsynth.encode(audio, task["checkpoint"], audio.size,
                                      threads=task["threads"])[0]
             if not np.isfinite(encoding).all():
-                raise InputError("its encoding holds values that are not finite")
+                raise InputError("its encoding contains values that are not finite")
             save_array(store, f"encodings/{source}_{task['weights'][:12]}.npy", encoding)
             result["done"].append(source)
         except StoreError:
