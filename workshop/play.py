@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
     parts, notes_to_make = [], 0
     for clip, path in zip(made, paths):
         # The notes, and the instrument of each
-        pedal = {"pedal": False} if options.no_pedal else {}
+        pedal = {"pedal": False} if options.no_pedal and options.engine == "fast" else {}
         notes = tempo_scale(engine.load_midi(path, **pedal), options.tempo)
         z, times, numbers = instruments(options, engine, model, notes, seed)
         z_notes = engine.get_z_notes(notes["start_times"], z, times)

@@ -15,6 +15,7 @@ MOST_CLIPS = 500  # more need --yes
 
 def run(options: argparse.Namespace) -> None:
     """Plan, build and finish a bank; exit with 1 if clips could not be made."""
+    from companion.page import counted
     from workshop.bank import build, cluster, tasks
 
     title = {"nsynth": "NSynth bank", "gansynth": "GANSynth bank"}[options.kind]
@@ -40,7 +41,8 @@ def run(options: argparse.Namespace) -> None:
         raise
     page = build.finish(job, title, describe(options, job))
     build.print_tuning(job)
-    print(f"{len(job.records)} clips, {len(job.bank.points)} instruments (SFZ)\n"
+    print(f"{counted(len(job.records), 'clip')}, "
+          f"{counted(len(job.bank.points), 'instrument')} (SFZ)\n"
           f"Results: {page}", flush=True)
     for file, reason in sorted(job.failed.items()):
         print(f"not made: {file}: {reason}", file=sys.stderr)
