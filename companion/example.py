@@ -512,8 +512,9 @@ def unknown_notes(names: Sequence[str], files: Sequence[Path], audios: np.ndarra
     which = ", ".join(f"{names[index]} [{nats[index]:.1f}]" for index in unknown)
     command = workshop_command("finetune", "--name", "mine", "--sounds", *paths, *(
         [HERE / "sounds" / "bass.wav"] if len(paths) == 1 else []))
-    return [f"The bundled model hardly knows {which}: expect noise. The numbers are the NLL in "
-            f"nats per sample; sounds that the model knows have less than {UNKNOWN}.",
+    return [f"The bundled model hardly knows {which}: expect noise. The numbers are the "
+            "negative log-likelihood in nats per sample; sounds that the model knows have less "
+            f"than {UNKNOWN}.",
             "To fine-tune the model on "
             f"{'these sounds' if len(paths) > 1 else 'this sound and another one'}: `{command}`"]
 

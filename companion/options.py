@@ -61,7 +61,8 @@ def add_run_options(parser: argparse.ArgumentParser, output: str, checkpoints: s
                         help="seed of the random numbers; the same seed repeats a run exactly "
                              "(default: a new seed, which the run prints)")
     parser.add_argument("--output", default=os.path.join("output", output), metavar="DIR",
-                        help="folder of the results; if it exists, DIR-2 and so on (default: "
+                        help="folder for the results; if it exists, the run uses DIR-2, DIR-3 "
+                             "and so on (default: "
                              f"output/{output})")
     parser.add_argument("--quiet", action="store_true", help="print only errors")
 

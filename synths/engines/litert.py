@@ -215,7 +215,7 @@ class Graph:
         return self._binary("ADD", "Add", a, b)
 
     def subtract(self, a: Tensor, b) -> Tensor:
-        """Add `a - b`, where b is a tensor or an array, broadcast as in NumPy."""
+        """Add an operator for `a - b`, where b is a tensor or an array, broadcast as in NumPy."""
         return self._binary("SUB", "Sub", a, b)
 
     def multiply(self, a: Tensor, b) -> Tensor:

@@ -5,7 +5,7 @@ This parser returns note_seq's ``NoteSequence``.  In files without the cases bel
 their order are those of note_seq.  Otherwise it follows these rules:
 
 * The sustain and sostenuto pedals hold a note until they are released or its key is struck again.
-  A note-off before a pedal in the file also comes before it in time.
+  If a note-off and a pedal event are at the same tick, they take effect in the order of the file.
 * If a key is struck again before its note-off, note-ons and note-offs are paired first in, first
   out.  If note-offs are missing, the new note ends the old one.  The same applies if one note-off
   is missing and another is left over much later.

@@ -107,7 +107,7 @@ def default_target() -> str:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The constants of a run for which decoder.c is compiled."""
+    """The sizes of a run, which are compiled into decoder.c as constants."""
 
     clips: int
     threads: int
@@ -286,8 +286,8 @@ class Layout:
     Attributes
     ----------
     gate_order : int [2 width]
-        Order of the gate columns: alternately a register of gates and a register of filters, for
-        the same channels.
+        Order of the gate columns: as many gates as fit in a register, then the filters of the same
+        channels, and so on.
     """
 
     def __init__(self, target: str, width: int, int8: bool) -> None:

@@ -1,4 +1,4 @@
-"""The two functions of Magenta's `magenta.models.nsynth.wavenet.fastgen`, under their names."""
+"""`encode` and `synthesize`, as in Magenta's `magenta.models.nsynth.wavenet.fastgen`."""
 
 from synths.nsynth.decoding import encode
 from synths.nsynth.saving import synthesize

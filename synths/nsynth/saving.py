@@ -41,7 +41,7 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
                ) -> None:
     """Decode encodings into 16-bit WAV files at 16 kHz, like Magenta's `fastgen.synthesize`.
 
-    The samples generated so far of an unfinished clip are saved to `partial_path`.  This happens
+    While a clip is unfinished, its samples are saved to `partial_path`.  This happens
     after every `samples_per_save` samples (in a long clip, whenever it has grown by a quarter), and
     after a KeyboardInterrupt.  The mu-law codes are saved frame by frame to `codes_path`, 16 kB per
     second, so that a later call can resume.  Both files are removed when the clip is finished.

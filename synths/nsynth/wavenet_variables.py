@@ -167,8 +167,8 @@ def check_layers(prefix: Path, shapes: Mapping[str, tuple[int, ...]],
         for variable, shape in ((f"{name}/W", kernel), (f"{name}/biases", kernel[-1:])):
             if variable not in shapes:
                 raise CheckpointError(f"The checkpoint {prefix} lacks the variable {variable}, so "
-                                      "it is not one of NSynth's WaveNet autoencoder: choose "
-                                      "another one.")
+                                      "it is not a checkpoint of NSynth's WaveNet autoencoder: "
+                                      "choose another one.")
             if shape != shapes[variable] or 0 in shape:
                 raise CheckpointError(
                     f"The variable {variable} of the checkpoint {prefix} has shape "

@@ -164,7 +164,8 @@ def fetch_weights(name: str, target_dir: str | Path | None = None) -> Path:
     name : str
         Name of a model in `CHECKPOINTS` that has a URL.
     target_dir : str or Path, optional
-        Folder in which the model gets a subfolder of its name.  None: the folder `checkpoints`.
+        Folder in which a subfolder with the model's name is created.  None: the folder
+        `checkpoints`.
 
     Raises
     ------

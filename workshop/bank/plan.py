@@ -186,7 +186,7 @@ def note_pitch(path: Path, stated: int | None) -> float | None:
     print(f"{path.name}: {in_words(detected)}" + (
         ", as its name states" if abs(off) <= 1 else
         f"; its name states {note_name(stated)}" + (
-            ", in another octave (perhaps the name counts MIDI 60 as C3)" if min(
+            ", in another octave (perhaps the name calls MIDI 60 C3)" if min(
                 abs(abs(off) - 12), abs(abs(off) - 24)) <= 1 else "")
         + "; using the measured pitch"), flush=True)
     return detected if abs(off) > 1 else float(stated)
