@@ -1,4 +1,4 @@
-"""Lint, types, doctests and links in one command: `python -m tests.check`.
+"""Lint, types, spelling, terms, doctests and links in one command: `python -m tests.check`.
 
 Needs `pip install --no-deps -r tests/requirements.txt` beside requirements.txt.
 """
@@ -83,8 +83,10 @@ def main() -> int:
     """Run all checks; return 0 if all are clean."""
     here = [name for name in TYPED if (ROOT / name).exists()]
     right = True
-    for command in (["ruff", "check", "."], ["mypy", *here]):
-        print("+", *command, flush=True)
+    prose = map(str, tracked("*.md", "*.py", "*.js", "*.j2", "*.c", "*.ipynb"))
+    for command in (["ruff", "check", "."], ["mypy", *here], ["tests.style"],
+                    ["codespell_lib", *prose]):
+        print("+", *command[:9], flush=True)
         right &= subprocess.run([sys.executable, "-m", *command], cwd=ROOT).returncode == 0
     sys.path.insert(0, str(ROOT))
     right &= doctests()
