@@ -409,8 +409,7 @@ def _mix_panels(shown: Sequence[Clip]) -> list[Panel]:
             decoded.get(row) if row == column else pairs.get((row, column), [None])[0]
             for column in names]] for row in names]],
             "Each row has a main sound, and each column has a second sound, which shifts the "
-            "timbre. By default, the main sound has the larger mixing weight. Source sounds have "
-            "orange frames, and reconstructions have blue ones.",
+            "timbre. Source sounds have orange frames, and reconstructions have blue ones.",
             "matrix")]
     return [Panel("The mixes", [[ends[first], *made, ends[last]]
                                 for (first, last), made in pairs.items()],
