@@ -33,7 +33,8 @@ class Browser:
     """One tab; `console` collects what the page prints, requests and throws."""
 
     def __init__(self):
-        self.folder = tempfile.TemporaryDirectory()
+        # Chromium may still write to its profile when it ends
+        self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         read_end, self.write = os.pipe()
         self.read, write_end = os.pipe()
 
