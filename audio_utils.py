@@ -4,10 +4,6 @@ Functions that both examples share: time stretch, encodings on disk, and three p
 The functions are the book's, in the book's order.
 """
 
-from __future__ import annotations
-
-import warnings
-from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import librosa
@@ -17,8 +13,6 @@ from matplotlib.figure import Figure
 
 from synths.files import writing
 from synths.sounds import checked, load_array, plot_path, save_image
-
-warnings.filterwarnings("ignore", "n_fft=.* is too large")  # of librosa, for short sounds
 
 
 def timestretch(encodings: np.ndarray, factor: float) -> np.ndarray:
@@ -47,12 +41,11 @@ def timestretch(encodings: np.ndarray, factor: float) -> np.ndarray:
     frames = encodings.shape[1]
     stretched = max(1, int(frames * factor + 1e-6))
     position = (np.arange(stretched) + 0.5) * frames / stretched - 0.5
-    return np.array([np.transpose([np.interp(position, np.arange(frames), channel)
-                                   for channel in encoding.T])
-                     for encoding in encodings], np.float32)
+    return np.array([[np.interp(position, np.arange(frames), channel) for channel in encoding.T]
+                     for encoding in encodings], np.float32).transpose(0, 2, 1)
 
 
-def save_encoding(encodings: Collection[np.ndarray], filenames: Sequence[str],
+def save_encoding(encodings: np.ndarray | list[np.ndarray], filenames: list[str],
                   output_dir: str | Path = "encodings") -> None:
     """Save each encoding under its file name.
 
@@ -72,7 +65,7 @@ def save_encoding(encodings: Collection[np.ndarray], filenames: Sequence[str],
             np.save(file, encoding)
 
 
-def load_encodings(filenames: Sequence[str],
+def load_encodings(filenames: list[str],
                    input_dir: str | Path = "encodings") -> list[np.ndarray]:
     """Load what `save_encoding` saved.
 
@@ -95,8 +88,7 @@ def load_encodings(filenames: Sequence[str],
     for filename in filenames:
         # differs from the book (mended): Loading adds ".npy", as saving does; the book's loading
         # does not.
-        named = str(filename).lower().endswith(".npy")
-        path = Path(input_dir) / (filename if named else f"{filename}.npy")
+        path = Path(input_dir) / f"{str(filename).removesuffix('.npy')}.npy"
         encodings.append(load_array(path, 2, f"The encoding {path}"))
     return encodings
 
@@ -162,15 +154,13 @@ def save_spectrogram_plot(audio: np.ndarray, sample_rate: int = 16000, filename:
     octaves = 5
     bins_per_octave = 32
     constant_q_transform = librosa.cqt(
-        checked(audio, 1, "A sound"), sr=sample_rate, hop_length=2048,
-        fmin=librosa.midi_to_hz(36), n_bins=octaves * bins_per_octave,
-        bins_per_octave=bins_per_octave)
+        checked(audio, 1, "A sound"), sr=sample_rate, hop_length=2048, fmin=librosa.midi_to_hz(36),
+        n_bins=octaves * bins_per_octave, bins_per_octave=bins_per_octave)
     # differs from the book (mended): We compute the decibels from the magnitude.  The book gives
     # librosa complex numbers, and librosa drops their phase with a warning.  Silence stays dark.
     # The vertical axis is the pitch; the book's docstring calls it the amplitude.
-    magnitude = np.abs(constant_q_transform)
-    decibels = librosa.amplitude_to_db(magnitude, amin=1e-7, top_db=None,
-                                       ref=max(magnitude.max(), 0.01))
+    mag = np.abs(constant_q_transform)
+    decibels = librosa.amplitude_to_db(mag, amin=1e-7, top_db=None, ref=max(mag.max(), 0.01))
     # differs from the book (mended): The plot has no margins and no axes, because the book's axes
     # do not show pitches.
     pixels = colormaps["magma"](decibels / 80 + 1, bytes=True)[::-1, :, :3]
@@ -208,20 +198,15 @@ def save_rainbowgram_plot(audio: np.ndarray, sample_rate: int = 16000, filename:
     octaves = 6
     bins_per_octave = 10 * 4
     constant_q_transform = librosa.cqt(
-        checked(audio, 1, "A sound"), sr=sample_rate, hop_length=256,
-        fmin=librosa.note_to_hz("C2"), n_bins=octaves * bins_per_octave,
-        bins_per_octave=bins_per_octave, filter_scale=0.8)
+        checked(audio, 1, "A sound"), sr=sample_rate, hop_length=256, fmin=librosa.note_to_hz("C2"),
+        n_bins=octaves * bins_per_octave, bins_per_octave=bins_per_octave, filter_scale=0.8)
     mag, phase = librosa.magphase(constant_q_transform)
 
     # Advance of the phase from one column to the next, in units of pi radians: -1 to 1
-    dphase = np.diff(np.unwrap(np.angle(phase)), axis=1) / np.pi
-    # differs from the book (mended): The first column has the colour of the second one.  In the
-    # book, the first column shows the phase itself.
-    dphase = np.pad(dphase, ((0, 0), (1, 0)), mode="edge" if dphase.size else "constant")
+    dphase = np.diff(np.unwrap(np.angle(phase)), axis=1, prepend=0) / np.pi
 
     # Log magnitude: 0 is 70 dB below the maximum, 1 the maximum
-    peak = 70
-    mag = librosa.amplitude_to_db(mag, amin=1e-13, top_db=None, ref=max(mag.max(), 0.01)) / peak + 1
+    mag = librosa.amplitude_to_db(mag, amin=1e-13, top_db=None, ref=max(mag.max(), 0.01)) / 70 + 1
 
     # differs from the book (had to change): We multiply colour by brightness.  The book darkens the
     # plot with a mask that needs register_cmap, which Matplotlib has removed.

@@ -5,12 +5,7 @@ A WaveNet autoencoder encodes the sounds; the encodings are mixed in pairs; the 
 sample by sample.  The functions are the book's, in the book's order.
 """
 
-from __future__ import annotations
-
 if __name__ == "__main__":
-    import os
-    import sys
-    sys.path.insert(0, os.path.dirname(__file__))  # python -P leaves it out
     from companion.start import start
     start()  # before the other imports: stops with one sentence if a package is missing
 

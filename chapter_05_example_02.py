@@ -5,16 +5,10 @@ Random instruments are drawn and placed along a MIDI score; a network generates 
 notes are mixed into one clip.  The functions are the book's, in the book's order.
 """
 
-from __future__ import annotations
-
 if __name__ == "__main__":
-    import os
-    import sys
-    sys.path.insert(0, os.path.dirname(__file__))  # python -P leaves it out
     from companion.start import start
     start()  # before the other imports: stops with one sentence if a package is missing
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -142,7 +136,7 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
 
 
 def save_audio(audio_clip: np.ndarray, name: str = "clip",
-               output_dir: str | Path = os.path.join(OUTPUT, "gansynth")) -> None:
+               output_dir: str | Path = OUTPUT / "gansynth") -> None:
     """Save the clip as a WAV file, and its constant-Q spectrogram as a plot.
 
     Parameters
@@ -156,7 +150,7 @@ def save_audio(audio_clip: np.ndarray, name: str = "clip",
     """
     # differs from the book (mended): The sound is saved before the plot, with 16 bits.  The caller
     # chooses the name; the book uses the time of day.
-    save_wav(audio_clip, os.path.join(output_dir, f"{name}.wav"))
+    save_wav(audio_clip, Path(output_dir) / f"{name}.wav")
     audio_utils.save_spectrogram_plot(audio_clip, 16000, f"{name}.png", output_dir)
 
 

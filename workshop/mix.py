@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
     import audio_utils
     import chapter_05_example_01 as chapter
     from companion import clips, example, inputs
-    from synths.sounds import load_audio
+    from synths.sounds import load_array, load_audio
 
     if options.download:
         chapter.download_checkpoint(options.checkpoint or "wavenet-ckpt")
@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> None:
     with example.NSynthRun(plan, names, fastgen, decoding, judge=not options.quiet) as work:
         encoded = iter(work.encode(np.array(audios), checkpoint, samples) if audios else ())
         encodings = np.array(example.same_length([
-            next(encoded) if path in wavs else audio_utils.load_encodings([str(path)], "")[0]
+            next(encoded) if path in wavs else load_array(path, 2, f"The encoding {path}")
             for path in sounds]))
         audio_utils.save_encoding(encodings, names, work.output_dir / "encodings")
 
