@@ -7,6 +7,7 @@ from pathlib import Path
 
 import magenta_nsynth
 import numpy as np
+import pretty_midi
 import pytest
 import soundfile
 from test_examples import ONE, ROOT, TWO, midi, tone
@@ -77,6 +78,20 @@ def test_example_02_plays_the_same_clip_through_magentas_code(tmp_path):
     # Magenta sets a note's level by its highest sample, ours also by its lowest: notes differ in
     # level, not in sound.
     assert ours.shape == theirs.shape and np.corrcoef(ours, theirs)[0, 1] > 0.95
+
+
+@pytest.mark.parametrize("no_pedal", [[], ["--no-pedal"]])
+def test_workshop_play_on_magenta_ignores_pedals(no_pedal, tmp_path):
+    score = pretty_midi.PrettyMIDI()
+    score.instruments = [pretty_midi.Instrument(0)]
+    score.instruments[0].notes = [pretty_midi.Note(90, 60, 0.0, 0.5)]
+    score.instruments[0].control_changes = [pretty_midi.ControlChange(64, 127, 0.0),
+                                            pretty_midi.ControlChange(64, 0, 2.0)]
+    score.write(str(tmp_path / "score.mid"))
+    loaded(tmp_path, "workshop/__main__.py", "play", "--midi", tmp_path / "score.mid", "--engine",
+           "magenta", "--instruments", "7", "--seed", 3, "--output", tmp_path / "run", *no_pedal)
+    clip, rate = soundfile.read(tmp_path / "run" / "score.wav")
+    assert 0.4 < np.flatnonzero(np.abs(clip) > 0.01)[-1] / rate < 1.5  # with the pedal: 2 s
 
 
 def test_magenta_model_generates_the_same_notes_on_the_bundled_model():

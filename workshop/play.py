@@ -49,7 +49,13 @@ def run(options: argparse.Namespace) -> None:
     import chapter_05_example_02 as chapter
     from companion import clips, example, inputs
     from companion.page.reports import Extra, Score
-    from synths.gansynth import count_distinct, save_instruments, summary, tempo_scale
+    from synths.gansynth import (
+        count_distinct,
+        get_z_notes,
+        save_instruments,
+        summary,
+        tempo_scale,
+    )
 
     engine, checkpoint = prepare(options)
     model = load_model(engine, checkpoint, options.threads)
@@ -62,7 +68,8 @@ def run(options: argparse.Namespace) -> None:
         pedal = {"pedal": False} if options.no_pedal and options.engine == "fast" else {}
         notes = tempo_scale(engine.load_midi(path, **pedal), options.tempo)
         z, times, numbers = instruments(options, engine, model, notes, seed)
-        z_notes = engine.get_z_notes(notes["start_times"], z, times)
+        # Ours on both engines: Magenta's divides by zero between two equal instruments
+        z_notes = get_z_notes(notes["start_times"], z, times)
         notes_to_make += count_distinct(z_notes, notes["pitches"])
         parts.append((clip, notes, z, times, numbers, z_notes))
         print(f"{clip.name}: {summary(notes)}", flush=True)
