@@ -34,9 +34,9 @@ def timestretch(encodings: np.ndarray, factor: float) -> np.ndarray:
         If these are not encodings.
     """
     # differs from the book (mended): The book's docstring says "bigger is faster", but a bigger
-    # factor makes the sound slower, in the book's code as well.  We use np.interp instead of
-    # scikit-image's resize, which needs numbers scaled to 0..1 and divides by zero if all numbers
-    # are equal.
+    # factor makes the sound slower, even in the book's code.  We use np.interp instead of
+    # scikit-image's resize.  For resize, the book scales the numbers to 0..1, which divides by
+    # zero if all numbers are equal.
     encodings = checked(encodings, 3, "A batch of encodings")
     frames = encodings.shape[1]
     stretched = max(1, int(frames * factor + 1e-6))
@@ -58,8 +58,8 @@ def save_encoding(encodings: np.ndarray | list[np.ndarray], filenames: list[str]
         Made if it is missing.
     """
     Path(output_dir).mkdir(parents=True, exist_ok=True)
-    # differs from the book (mended): A missing name is an error; the book's zip() drops encodings
-    # that have no name.
+    # differs from the book (mended): A missing name causes an error; the book's zip() drops
+    # encodings that have no name.
     for encoding, filename in zip(encodings, filenames, strict=True):
         with writing(Path(output_dir) / f"{str(filename).removesuffix('.npy')}.npy") as file:
             np.save(file, encoding)
@@ -86,8 +86,8 @@ def load_encodings(filenames: list[str],
     """
     encodings = []
     for filename in filenames:
-        # differs from the book (mended): Loading adds ".npy", as saving does; the book's loading
-        # does not.
+        # differs from the book (mended): Loading adds ".npy" if it is missing, as saving does; the
+        # book adds it only when saving.
         path = Path(input_dir) / f"{str(filename).removesuffix('.npy')}.npy"
         encodings.append(load_array(path, 2, f"The encoding {path}"))
     return encodings
@@ -113,13 +113,13 @@ def save_encoding_plot(encoding: np.ndarray, filename: str | None = None,
     """
     figure = Figure()
     axes = figure.subplots()
-    # differs from the book (mended): The 16 channels have 16 colours; in the book, ten colours
-    # repeat.
+    # differs from the book (mended): The 16 channels have 16 colours; the book has only ten, so
+    # some colours repeat.
     axes.set_prop_cycle(color=colormaps["turbo"](np.linspace(0.05, 0.95, encoding.shape[2])))
     axes.plot(encoding[0])
     path = plot_path(filename, output_dir)
-    # differs from the book (mended): Plots of encodings have 200 dots per inch instead of 300 or
-    # 600, to save time.
+    # differs from the book (mended): To save time, the plot has 200 dots per inch; the book's plots
+    # have 300 or 600.
     figure.savefig(path, dpi=200)
     return path
 

@@ -50,7 +50,7 @@ def download_checkpoint(checkpoint_name: str, target_dir: str | Path = CHECKPOIN
         If the name is unknown or the download fails.
     """
     # differs from the book (mended): The script verifies the download, can resume it, and
-    # removes the archive after extracting it.  The book's "baseline-ckpt" is not offered.
+    # removes the archive after extracting it.  It does not offer the book's "baseline-ckpt".
     checkpoints.download(checkpoint_name, target_dir)
 
 
@@ -115,8 +115,8 @@ def mix_encoding_pairs(encodings: Collection[np.ndarray], encodings_name: Sequen
     """
     encodings_mix = []
     encodings_mix_name = []
-    # differs from the book (mended): Each name is a word, and no two names are equal.  In the book,
-    # the names are Freesound's numbers, and two sounds with equal names are not mixed.
+    # differs from the book (mended): Each sound has a short, unique name, such as "bass".  In the
+    # book, the names are Freesound's numbers, and two sounds with equal names are not mixed.
     encodings_name = short_names(encodings_name)
     # If you add two sounds, you hear two sounds.  If you add two encodings, the decoder generates
     # one sound that resembles both.
@@ -165,14 +165,14 @@ def synthesize(encodings_mix: Collection[np.ndarray], encodings_mix_name: Sequen
 def app(options) -> None:
     """Run the example, with the calls of the book's `app`."""
     use_engine(options.engine, globals())  # "magenta": Magenta's own fastgen
-    # differs from the book (added): Nothing is downloaded without --download.  Each run has its own
-    # folder, with a results page.
+    # differs from the book (added): The script downloads files only with --download.  Each run has
+    # its own folder, with a results page.
     if options.download:
         download_checkpoint(options.checkpoint or "wavenet-ckpt")
     with Example1(options, WAV_FILENAMES, fastgen) as example:
         # Encodes the sounds, and saves the encodings for later use
-        # differs from the book (mended): The encodings are saved.  In the book, a comment says so,
-        # but no code saves them.
+        # differs from the book (mended): The encodings are saved.  A comment in the book says that
+        # they are saved, but the book's code does not save them.
         encodings = encode(example.sounds, example.checkpoint, example.samples, fastgen=example)
         audio_utils.save_encoding(encodings, example.names, example.output_dir / "encodings")
 
@@ -180,8 +180,8 @@ def app(options) -> None:
         encodings_mix, encodings_mix_name = mix_encoding_pairs(encodings, example.names)
 
         # Synthesizes the mixes
-        # differs from the book (added): The unmixed encodings are decoded, too.  Anything that such
-        # a reconstruction loses is lost in every mix.
+        # differs from the book (added): The unmixed encodings are decoded, too.  Anything that is
+        # lost in such a reconstruction is also lost in the mixes of its sound.
         synthesize([*encodings, *encodings_mix], example.reconstructions + encodings_mix_name,
                    example.checkpoint, example.seed, example.output_dir, fastgen=example)
 

@@ -71,8 +71,8 @@ def get_midi_notes(midi_filename: str | Path = "cs1-1pre-short.mid") -> dict:
         If the file is not MIDI, or has no note that GANSynth can play.
     """
     # differs from the book (mended): Pitches 24 to 35 are played, because the model was trained on
-    # them, and drums are left out.  Pedals hold notes, notes that are struck again keep their
-    # length, and channel volumes apply.  Damaged files are read as far as possible.
+    # them.  Drums are left out.  Pedals hold notes, and channel volumes apply.  A note keeps its
+    # length if its key is struck again.  Damaged files are read as far as possible.
     return load_midi(score_path(midi_filename))
 
 
@@ -107,15 +107,15 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
     InputError
         If the checkpoint cannot be used.
     """
-    # differs from the book (mended): Only the generator is loaded; Magenta 2 also needs the data
-    # set.
+    # differs from the book (mended): Only the generator is loaded; Magenta 2 also needs the
+    # training data.
     model = lib_model.Model.load_from_path(checkpoint_dir, batch_size)
 
     # Distributes latent vectors in time.  A latent vector z is 256 random numbers: the network was
     # trained so that every z is an instrument, and close z turn out to be similar instruments.
-    # differs from the book (mended): The last instrument is placed at the time when all notes have
-    # ended.  Magenta places it at the end of the note that is listed last.  A short clip has two
-    # instruments.  The same seed draws the same instruments.
+    # differs from the book (mended): The last instrument is placed where the last sounding note
+    # ends.  Magenta places it at the end of the note that is listed last.  Even a short clip has
+    # two instruments.  The same seed draws the same instruments.
     z_instruments, t_instruments = get_random_instruments(
         model, max(notes["end_times"]), seconds_per_instrument, np.random.default_rng(seed))
 
@@ -124,8 +124,8 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
     z_notes = get_z_notes(notes["start_times"], z_instruments, t_instruments)
 
     # Generates the audio of each note: four seconds, of its instrument and pitch
-    # differs from the book (mended): Notes are generated while they are mixed, and only as long as
-    # they are audible, so a long score needs little memory.
+    # differs from the book (mended): Only the audible part of each note is generated, and only
+    # when the note is mixed, so a long score needs little memory.
     audio_notes = model.generate_samples_from_z(z_notes, notes["pitches"])
 
     # Makes a single audio clip
@@ -149,7 +149,7 @@ def save_audio(audio_clip: np.ndarray, name: str = "clip",
         Directory of both files.
     """
     # differs from the book (mended): The sound is saved before the plot, with 16 bits.  The caller
-    # chooses the name; the book uses the time of day.
+    # chooses the file name; the book uses the time of day.
     save_wav(audio_clip, Path(output_dir) / f"{name}.wav")
     audio_utils.save_spectrogram_plot(audio_clip, 16000, f"{name}.png", output_dir)
 
@@ -157,8 +157,8 @@ def save_audio(audio_clip: np.ndarray, name: str = "clip",
 def app(options) -> None:
     """Run the example, with the calls of the book's `app`."""
     use_engine(options.engine, globals())  # "magenta": Magenta's own functions and networks
-    # differs from the book (added): Nothing is downloaded without --download.  Each run has its own
-    # folder, with a results page.
+    # differs from the book (added): The script downloads files only with --download.  Each run has
+    # its own folder, with a results page.
     if options.download:
         download_checkpoint(options.checkpoint or "acoustic_only")
     # Gets the notes of the score

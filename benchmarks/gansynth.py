@@ -209,16 +209,16 @@ def table(results: dict) -> str:
     def medians(rounds: dict) -> tuple[float, float]:
         return median(rounds["magenta"]), median(rounds["ours"])
 
-    row(f"the score, {results['notes']} notes, as heard (largest difference "
+    row(f"the score: {results['notes']} notes, only their audible parts (largest difference "
         f"{results['relative_difference']:.1e} of the largest sample)", *medians(results["score"]),
         ratio["score"], ratio["score_cpu"])
     row(f"{results['batch']} whole notes of 4 s", *medians(results["whole_notes"]),
         ratio["whole_notes"], ratio["whole_notes_cpu"])
     ours = start["ours"]["load_s"]
-    row("load, against all that `Model` builds", results["model_load_s"], ours, ratio["load"])
-    row("load, against the generator alone", start["magenta"]["load_s"], ours,
+    row("load, compared with Magenta's whole `Model`", results["model_load_s"], ours, ratio["load"])
+    row("load, compared with Magenta's generator only", start["magenta"]["load_s"], ours,
         ratio["load_generator"])
-    row("import, load, first note", sum(start["magenta"].values()), sum(start["ours"].values()),
+    row("import, load and first note", sum(start["magenta"].values()), sum(start["ours"].values()),
         ratio["from_import_to_first_note"])
     peaks = [max(one["peak_mb"] or 0 for one in results["score"][side]) for side in
              ("magenta", "ours")]

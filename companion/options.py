@@ -55,8 +55,8 @@ def add_run_options(parser: argparse.ArgumentParser, output: str, checkpoints: s
     parser.add_argument("--download", action="store_true",
                         help="first download the official model and, for NSynth, the book's sounds")
     parser.add_argument("--engine", choices=["fast", "magenta"], default="fast",
-                        help="magenta computes with Magenta's own code on TensorFlow, and takes "
-                             "about six times as long (default: fast)")
+                        help="fast uses this project's code; magenta uses Magenta's own code on "
+                             "TensorFlow, which takes about six times as long (default: fast)")
     parser.add_argument("--seed", type=number(int, 0, 2**32 - 1), metavar="N",
                         help="seed of the random numbers; the same seed repeats a run exactly "
                              "(default: a new seed, which the run prints)")
@@ -80,7 +80,7 @@ def add_seconds_per_instrument(parser: argparse._ActionsContainer) -> None:
     """Add --seconds-per-instrument."""
     parser.add_argument("--seconds-per-instrument", type=number(float, 0.1, 3600, "seconds"),
                         default=5.0, metavar="S",
-                        help="approximate seconds of the score for each random instrument "
+                        help="approximate time in seconds from one random instrument to the next "
                              "(default: 5)")
 
 

@@ -16,21 +16,20 @@ KINDS = {"had to change": "Had to change", "mended": "Fixed", "added": "Added"}
 _MARK = re.compile(r"# differs from the book \((.+?)\): (.*)")
 _NOT_MARKED = {
     "had to change": [
-        "The book is written for Magenta 1.1.7. The author's branch `magenta-v2.1.2` "
-        "updates it, and this project uses Magenta 2.1.4, on current versions of Python and of "
-        "all libraries."],
+        "The book uses Magenta 1.1.7, and the author's branch `magenta-v2.1.2` updates its code. "
+        "This project uses Magenta 2.1.4, and current versions of Python and of all libraries."],
     "mended": [
         "Default paths are relative to the project's folder, not to the current folder.",
         "A run prints its model, its seed and the path of its results page, but not Magenta's own "
         "messages, such as \"Saved to\".",
-        "`combine_notes`: the lowest sample of a note sets its level if it is more than twice as "
-        "large as the highest one. Magenta uses only the highest sample, so such notes exceed "
-        "full scale.",
+        "`combine_notes`: If the negative peak of a note is more than twice as large as the "
+        "positive one, the negative peak sets the note's level. Magenta always uses the positive "
+        "peak, so such notes exceed full scale.",
         "The book's answers to the chapter's questions say that a rainbowgram's colours are the 16 "
         "dimensions of the encoding. The book's code, like ours, shows the change of phase."],
     "added": [
-        "The chapter's functions have parameters for the seed, the folder and the file "
-        "name, and one for the engine, `fastgen` or `lib_model`.",
+        "The chapter's functions have additional parameters: the seed, the folder, the file name, "
+        "and the engine (`fastgen` or `lib_model`).",
         "The options that `--help` lists replace the flag `--log`."],
 }
 
@@ -55,9 +54,9 @@ def differences() -> str:
     """Return docs/differences.md."""
     lines = ["# Differences from the book", "",
              "`python -m tests.generate` makes this page from the comments in the chapter's files. "
-             "[The book and this code](book_map.md) shows where each of the chapter's calls is."]
+             "[The book and this code](book_map.md) shows what replaces the chapter's calls."]
     for kind, title in KINDS.items():
-        lines += ["", f"## {title}", "", "Everywhere:", "",
+        lines += ["", f"## {title}", "", "In the whole project:", "",
                   *(f"- {text}" for text in _NOT_MARKED[kind])]
         for name in CHAPTER:
             texts = [f"- {text}" for each, text in marks(name) if each == kind]

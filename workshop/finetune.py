@@ -24,8 +24,8 @@ FEWEST, MOST = 2, 8  # sounds
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     parser.add_argument("--sounds", nargs="+", required=True, metavar="FILE|FOLDER",
-                        help="two to eight sounds to learn, or folders of them; silent sounds are "
-                             "left out")
+                        help="two to eight sound files, or folders of sound files; silent sounds "
+                             "are left out")
     parser.add_argument("--name", required=True,
                         help="name of the new checkpoint, and of its folder in checkpoints/")
     parser.add_argument("--minutes", type=number(float, 0.01, 1440), default=15.0, metavar="M",

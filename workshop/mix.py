@@ -26,7 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--steps", type=number(int, 2, 99), metavar="N",
                      help="interpolate from one sound to the other in 2 to 99 steps")
     how.add_argument("--crossfade", action="store_true",
-                     help="let one sound become the other over time")
+                     help="change gradually from one sound to the other during each clip")
     how.add_argument("--weights", nargs=2, type=number(float, -10, 10), metavar=("A", "B"),
                      help="mixing weights of the first and the second sound, -10 to 10 (default: 1 "
                           "and 0.5, as in the book)")

@@ -1,4 +1,4 @@
-"""Play a phrase on several GANSynth instruments, on a page with check boxes and a keyboard."""
+"""Generate a phrase on several GANSynth instruments, and a page where you can select them."""
 
 from __future__ import annotations
 

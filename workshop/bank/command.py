@@ -204,8 +204,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                           help="print how long the bank would take, without making it")
         where = each.add_mutually_exclusive_group()
         where.add_argument("--workers", type=number(int, 0, 1024), default=0, metavar="N",
-                           help="number of worker processes on this machine, which need Dask "
-                                "(default: 0, work in this process)")
+                           help="number of worker processes on this machine; they need Dask "
+                                "(default: 0, no additional processes)")
         where.add_argument("--scheduler", metavar="ADDRESS",
                            help="use the workers of the Dask scheduler at this address")
         each.add_argument("--threads", type=number(int, 1, 1024), default=1, metavar="N",
