@@ -121,7 +121,7 @@ def _spectrogram(graph: Graph, weights: Weights, x: Tensor, block: int, frames: 
 
 def _pixel_norm(graph: Graph, x: Tensor) -> Tensor:
     """Normalise each pixel's channels to a mean square of 1 (Magenta's ``layers.pixel_norm``)."""
-    power = graph.mean(graph.op("SQUARE", [x], x.shape), [-1])
+    power = graph.mean(graph.square(x), -1)
     return graph.multiply(x, graph.rsqrt(graph.add(power, np.float32(_EPSILON))))
 
 

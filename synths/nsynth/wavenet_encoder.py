@@ -40,11 +40,11 @@ class Encoder:
         x = graph.conv2d(samples, *self.start)
         for i, (kernel, bias, res, res_bias) in enumerate(self.layers):
             y = graph.conv2d(graph.relu(x), kernel, bias, dilation=(1, dilation(i)),
-                             activation="relu")
+                             activation="RELU")
             x = graph.add(x, graph.conv2d(y, res, res_bias))
         # The mean over a frame comes before the last layer, which is linear.
         x = graph.reshape(x, [1, frames, HOP_LENGTH, x.shape[-1]])
-        x = graph.mean(x, [2])
+        x = graph.mean(x, 2)
         graph.output(graph.conv2d(x, *self.bottleneck))
         return graph.build()
 
