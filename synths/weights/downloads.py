@@ -50,25 +50,11 @@ _TRY_AGAIN = (408, 416, 429)  # client errors (RFC 9110) after which a retry can
 
 
 def fetch(url: str, target: str | Path, sha256: str | None = None, timeout: float = 30) -> Path:
-    """Download one file, or resume an interrupted download.
+    """Download one file, or resume an interrupted download; a complete file is kept.
 
     The bytes are written to `<target>.part`.  The complete file is verified against `sha256`, or
-    against the `x-goog-hash` header of Google Cloud Storage, and then renamed to `target`.
-
-    Parameters
-    ----------
-    url : str
-    target : str or Path
-        Output file.  If it is complete already, it is kept.
-    sha256 : str, optional
-        Expected digest in hexadecimal.
-    timeout : float
-        Time in seconds without an answer after which the connection counts as lost.
-
-    Raises
-    ------
-    InputError
-        If the server cannot be reached, does not have the file, or sends a different one.
+    against the `x-goog-hash` header of Google Cloud Storage, and then renamed to `target`.  After
+    `timeout` seconds without an answer, the connection counts as lost.
     """
     target, part = Path(target), Path(f"{target}.part")
     if target.is_file() and not _mismatch(target, sha256, []):
@@ -159,20 +145,7 @@ def _mirrored(url: str) -> str:
 def fetch_weights(name: str, target_dir: str | Path | None = None) -> Path:
     """Download and unpack an official model if it is missing; return its prefix.
 
-    Parameters
-    ----------
-    name : str
-        Name of a model in `CHECKPOINTS` that has a URL.
-    target_dir : str or Path, optional
-        Folder in which a subfolder with the model's name is created.  None: the folder
-        `checkpoints`.
-
-    Raises
-    ------
-    CheckpointError
-        If there is no official model of that name, or the archive does not contain it.
-    InputError
-        If the download fails.
+    The folder `target_dir` (None: `checkpoints`) gets a subfolder with the model's name.
     """
     known = names.CHECKPOINTS.get(name)
     if known is None or known.url is None:
@@ -210,10 +183,7 @@ def _complete(folder: Path, model: str) -> Path:
 def unpack(archive: Path, folder: Path, check: Callable[[Path], object]) -> None:
     """Unpack a tar, tar.gz or zip archive into a folder, and replace an existing one.
 
-    Raises
-    ------
-    CheckpointError
-        If the archive is damaged, has paths outside the folder, or `check` refuses its contents.
+    Paths outside the folder, and contents that `check` refuses, raise a CheckpointError.
     """
     fresh = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(fresh, ignore_errors=True)
