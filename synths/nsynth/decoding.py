@@ -154,14 +154,7 @@ def _streams(seed: int, clips: int | Sequence[int | str]) -> list[np.random.Gene
 
 
 class Uniforms:
-    """The array of `draw_uniforms`, drawn piece by piece to save memory.
-
-    Parameters
-    ----------
-    seed : int
-    clips : int or sequence of int or str
-        As for `draw_uniforms`, or the indices of some of the clips.
-    """
+    """The array of `draw_uniforms` for all or some clips, drawn piece by piece to save memory."""
 
     def __init__(self, seed: int, clips: int | Sequence[int | str]) -> None:
         self._drawn = 0
@@ -281,21 +274,8 @@ def stream(encodings: np.ndarray, checkpoint_path: str | Path | None,
            made: np.ndarray | None = None) -> Iterator[Block]:
     """Decode like `decode_blocks`, but take encodings that have been checked already.
 
-    Parameters
-    ----------
-    encodings, checkpoint_path
-        As for `decode_blocks`.
-    uniforms : callable
-        Function that takes a group of clips and returns its random numbers.
-    decoding : Decoding
-        Temperature, threads, and a precision other than "auto".
-    made : uint8 [clips, frames * 512], optional
-        Mu-law codes of the first frames of all clips.  Only the blocks after them are yielded.
-
-    Raises
-    ------
-    InputError
-        If an argument is not as described above.
+    `uniforms` returns the random numbers of a group of clips.  `made` [clips, frames * 512] has the
+    mu-law codes of the first frames; only the blocks after them are yielded.
     """
     precision, temperature = decoding.precision, decoding.temperature
     if precision not in PRECISIONS[1:]:
@@ -373,13 +353,7 @@ def decode(encodings: np.ndarray, checkpoint_path: str | Path | None, uniforms: 
 
 
 def check_encodings(encodings: np.ndarray) -> np.ndarray:
-    """Return encodings as float32 [batch, frames, channels].
-
-    Raises
-    ------
-    InputError
-        If they have another shape or are not finite.
-    """
+    """Return encodings as float32 [batch, frames, channels], after checking them."""
     try:
         encodings = np.asarray(encodings, np.float32)
     except (TypeError, ValueError) as error:
@@ -470,13 +444,7 @@ def choose_precision(wav_data: np.ndarray, checkpoint_path: str | Path | None, *
 
 
 def settle(precision: str, checkpoint_path, reference_audio, threads) -> str:
-    """Return the precision to use, after resolving "auto" with `choose_precision`.
-
-    Raises
-    ------
-    InputError
-        If there is no such precision.
-    """
+    """Return the precision to use, after resolving "auto" with `choose_precision`."""
     if precision not in PRECISIONS:
         raise InputError(f"The precision must be {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}, "
                          f"not {precision!r}.")

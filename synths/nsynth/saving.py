@@ -151,12 +151,8 @@ def _groups(kept: Sequence[int]) -> Iterator[list[int]]:
 class _Clip:
     """A clip that is being decoded, and its files.
 
-    Attributes
-    ----------
-    kept : int
-        Number of samples whose codes are on disk.
-    codes : uint8 [samples]
-        Mu-law codes in memory, from the first generated frame until the clip is finished.
+    `kept` is the number of samples whose codes are on disk.  `codes` holds the mu-law codes from
+    the first generated frame until the clip is finished.
     """
 
     def __init__(self, path: Path, length: int, fade: float, every: int, made_of: list) -> None:

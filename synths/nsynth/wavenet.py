@@ -92,18 +92,9 @@ class Scorer:
         self._runner = Runner(model, threads)
 
     def nll(self, codes: np.ndarray, encoding: np.ndarray) -> np.ndarray:
-        """Return the NLL of every sample, given all samples before it.
+        """Return the NLL in nats of every sample [frames * 512], given all samples before it.
 
-        Parameters
-        ----------
-        codes : uint8 [frames * 512]
-            Mu-law codes 0..255.
-        encoding : float32 [frames, channels]
-
-        Returns
-        -------
-        float64 [frames * 512]
-            NLL in nats.
+        The samples are mu-law codes 0..255; the encoding has the shape [frames, channels].
         """
         recent, output_condition, *rest = self._runner.inputs
         probabilities, *new = self._runner.outputs

@@ -88,18 +88,7 @@ class Encoder:
 
 
 def load(prefix: Path) -> Encoder:
-    """Read the encoder's variables.
-
-    Parameters
-    ----------
-    prefix : Path
-        Checkpoint prefix, from `checkpoints.find` or `checkpoints.resolve`.
-
-    Raises
-    ------
-    CheckpointError
-        If a variable is missing or its shape does not match the others.
-    """
+    """Read the encoder's variables from a checkpoint prefix."""
     shapes = checkpoints.shapes(prefix)
     n_layers = max(count_layers(shapes, "ae_dilatedconv_"), 1)
     width, channels = (shapes.get(f"{name}/W", (0,))[-1]
