@@ -211,14 +211,7 @@ def save_image(pixels: np.ndarray, path: Path, size: tuple[int, int] = (1280, 96
 
 
 def plot_path(filename: str | None, output_dir: str | Path) -> Path:
-    """Return the path of a plot, and create its folder.
-
-    Parameters
-    ----------
-    filename : str or None
-        File name; ".png" is added if it is missing.  None: the date and time.
-    output_dir : str or Path
-    """
+    """Return the path of a plot, by default named after the time, and create its folder."""
     name = time.strftime("%Y-%m-%d_%H%M%S") if filename is None else str(filename)
     path = Path(output_dir) / (name if name.lower().endswith(".png") else f"{name}.png")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -118,19 +118,9 @@ class Graph:
            options: str | None = None, version: int = 1, **fields: Any):
         """Add any operator of the schema, and return its output or outputs.
 
-        Parameters
-        ----------
-        kind : str
-            Name of the operator in `BuiltinOperator`, such as "TANH".
-        inputs : sequence of Tensor
-        *output_shapes : one shape for each output
-            By default, there is one output of the shape of the first input.
-        options : str, optional
-            Name of the operator's options table without "Options", such as "Concatenation".
-        version : int
-            Version of the operator.
-        **fields
-            Fields of the options table.
+        `kind` is the name of the operator in `BuiltinOperator`, such as "TANH"; `options` the name
+        of its options table without "Options", such as "Concatenation"; `fields` are the fields of
+        this table.  By default, there is one output of the shape of the first input.
         """
         outputs = [self._tensor(shape) for shape in output_shapes or [inputs[0].shape]]
         operator = schema.OperatorT()
@@ -325,12 +315,8 @@ class _View:
 class Runner:
     """A model from `Graph.build`, ready to run on `threads` threads (None: all cores).
 
-    Attributes
-    ----------
-    inputs : list of float32 arrays
-        Arrays to write the inputs to.  They are views of LiteRT's memory, so nothing is copied.
-    outputs : list of float32 arrays
-        Arrays to read the outputs from.  The next `invoke` overwrites them.
+    `inputs` and `outputs` are lists of float32 arrays to write to and to read from.  They are views
+    of LiteRT's memory, so nothing is copied, and the next `invoke` overwrites the outputs.
     """
 
     def __init__(self, model: bytes, threads: int | None = None) -> None:

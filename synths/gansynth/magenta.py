@@ -30,17 +30,7 @@ _PITCHES = 61  # from C1 to C6
 
 
 def settings(folder: Path, experiment: dict, num_blocks: int) -> dict[str, Any]:
-    """Return the keyword arguments of Magenta's network functions.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the `experiment.json`.
-    experiment : dict
-        Contents of that file.
-    num_blocks : int
-        Number of blocks of the progressively grown network.
-    """
+    """Return the keyword arguments of Magenta's network functions for a checkpoint's settings."""
     tensorflow_v1.load()
     with silent_stderr():
         from magenta.models.gansynth.lib import networks
@@ -90,41 +80,12 @@ def combine_notes(audio_notes: np.ndarray, start_times: np.ndarray, end_times: n
 
 
 class Model:
-    """A GANSynth generator that runs Magenta's code; use `load_from_path` to load one.
-
-    Attributes
-    ----------
-    path : Path
-        The checkpoint's prefix.
-    batch_size : int
-        Number of notes computed at once.
-    latent_size : int
-        Size of a latent vector.
-    pitches : range
-        MIDI pitches that the model was trained on.
-    """
+    """A generator that runs Magenta's code, with the interface of `synths.gansynth.Model`."""
 
     @classmethod
     def load_from_path(cls, path: str | Path | None = None, batch_size: int = 16,
                        threads: int | None = None) -> Model:
-        """Load a generator, like `synths.gansynth.Model.load_from_path`.
-
-        Parameters
-        ----------
-        path : str, Path or None
-            As for `synths.weights.checkpoints.find`.
-        batch_size : int
-            Number of notes computed at once.
-        threads : int, optional
-            Only None is allowed: TensorFlow uses all cores.
-
-        Raises
-        ------
-        CheckpointError
-            If the weights are missing or damaged.
-        InputError
-            If Magenta's code cannot build this network, or if `threads` is not None.
-        """
+        """Load a generator, like `synths.gansynth.Model.load_from_path`, but for all cores."""
         if threads is not None:
             raise InputError("Magenta's own engine always uses all cores: leave out --threads.")
         return cls(checkpoints.find(path, "gansynth"), batch_size)
@@ -196,43 +157,12 @@ class Model:
         self._session.close()
 
     def generate_z(self, n: int, rng: np.random.Generator | int | None = None) -> np.ndarray:
-        """Draw latent vectors, the same as `synths.gansynth.Model.generate_z`.
-
-        Parameters
-        ----------
-        n : int
-            Number of latent vectors.
-        rng : numpy.random.Generator or int, optional
-            Random number generator or seed.  None: different vectors at each call.
-
-        Returns
-        -------
-        float64 [n, latent_size]
-        """
+        """Draw latent vectors, the same as `synths.gansynth.Model.generate_z`."""
         return np.random.default_rng(rng).normal(size=(n, self.latent_size))
 
     def generate_samples_from_z(self, z: np.ndarray, pitches: Sequence[int] | np.ndarray,
                                 max_audio_length: int = 64000) -> np.ndarray:
-        """Generate notes of given instruments at given pitches, like Magenta's `Model`.
-
-        Parameters
-        ----------
-        z : ndarray [n, latent_size]
-            Latent vectors.
-        pitches : sequence of n int
-            MIDI pitches.
-        max_audio_length : int
-            Maximum length of a note in samples.
-
-        Returns
-        -------
-        float32 [n, samples]
-
-        Raises
-        ------
-        InputError
-            If the model does not have a pitch.
-        """
+        """Generate notes, float32 [n, samples], like `synths.gansynth.Model`."""
         labels = np.asarray(pitches) - model.LOWEST_PITCH
         if ((labels < 0) | (labels >= _PITCHES)).any():
             raise InputError(f"The model plays MIDI pitches {self.pitches[0]} to "
