@@ -89,10 +89,7 @@ def limits() -> dict[str, float]:
 class Worker:
     """A process that answers a line of JSON with a line of JSON.
 
-    Parameters
-    ----------
-    module : str
-        Run as a program with `--worker` and the arguments; it calls `serve`.
+    `module` is run as a program with `--worker` and the arguments; it calls `serve`.
     """
 
     def __init__(self, module: str, *arguments: str) -> None:

@@ -104,21 +104,7 @@ def _worker(side: str, folder: Path, notes_file: Path) -> None:
 
 
 def run(rounds: int = 3, count: int = 210) -> dict:
-    """Measure both sides in turn.
-
-    Parameters
-    ----------
-    rounds : int
-        How often each side plays; medians are reported.
-    count : int
-        Notes of the score, from its start.
-
-    Returns
-    -------
-    dict
-        The machine, the raw seconds of every round, medians, ratios, and how far the samples of
-        the two sides lie apart.
-    """
+    """Measure both sides in turn on the first `count` notes of the score; return all figures."""
     with tempfile.TemporaryDirectory() as temporary:
         folder, notes_file = Path(temporary) / "official", Path(temporary) / "notes.npz"
         notes = {name: values[:count] for name, values in score_notes().items()}

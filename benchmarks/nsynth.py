@@ -95,18 +95,10 @@ JOBS = {f"decode {clips}": [f"decode {clips} float32", f"decode {clips} int8"]
 
 
 def run(rounds: int, steps: int, jobs: list[str], save) -> dict:
-    """Measure both sides in turn.
+    """Measure both sides in turn; return all figures.
 
-    Parameters
-    ----------
-    rounds : int
-        How often each job is done; medians are reported.
-    steps : int
-        Time steps of Magenta's decoder in a round (ours makes 512).
-    jobs : list of str
-        Of `JOBS`.
-    save : callable
-        Gets the result so far after every job.
+    Magenta's decoder makes `steps` time steps in a round, ours makes 512.  `save` gets the result
+    so far after every job.
     """
     from benchmarks import magenta_nsynth
 

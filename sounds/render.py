@@ -28,19 +28,7 @@ _GAP = 0.1
 
 
 def soundfont() -> Path:
-    """Path of the FluidR3_GM.sf2 in use.
-
-    Returns
-    -------
-    Path
-        The file named by the environment variable TRAINING_SOUNDFONT, or the first of
-        `SOUNDFONT_PATHS` that exists.
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
+    """Return the path in TRAINING_SOUNDFONT, or the first of `SOUNDFONT_PATHS` that exists."""
     named = os.environ.get("TRAINING_SOUNDFONT")
     for path in [named] if named else SOUNDFONT_PATHS:
         if Path(path).is_file():
@@ -87,35 +75,12 @@ def _midi(programs: Sequence[int], pitches: Sequence[int], velocity: int, hold: 
 def render_notes(program: int | Sequence[int], pitches: Sequence[int], *,
                  velocity: int = 100, hold: float = 1.0, length: float = 1.5,
                  sample_rate: int = 16000, bank: int = 0, font: Path | None = None) -> np.ndarray:
-    """Render notes of General MIDI programs, each alone, dry and mono.
+    """Render notes of General MIDI programs, each alone, dry and mono, [notes, samples].
 
-    Parameters
-    ----------
-    program : int or sequence of int
-        General MIDI program of all notes or of each, 0-based (33 is the fingered electric bass).
-    pitches : sequence of int
-        MIDI pitches 0..127.
-    velocity : int
-        MIDI velocity 1..127.
-    hold, length : float
-        Seconds from the start to the note's release, and to the end of what is returned.
-    sample_rate : int
-        Hz.
-    bank : int
-        Bank number, 0 for the General MIDI set, 128 for drum kits.
-    font : Path, optional
-        The sound font to play, FluidR3 if left out.
-
-    Returns
-    -------
-    np.ndarray
-        float32 [len(pitches), round(length * sample_rate)], as loud as the font makes them
-        (peaks around 0.1..0.5), not normalised.
-
-    Raises
-    ------
-    InputError
-        If a number is out of range, or fluidsynth or the sound font is missing.
+    `program` counts from 0 (33 is the fingered electric bass), for all notes or for each.  `hold`
+    and `length` are the seconds from a note's start to its release and to the end of its sound.
+    Bank 128 has the drum kits.  The notes are as loud as the font makes them (peaks around
+    0.1..0.5).
     """
     pitches = [int(pitch) for pitch in pitches]
     programs = [int(each) for each in np.broadcast_to(program, len(pitches))]
