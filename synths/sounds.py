@@ -231,13 +231,18 @@ def load_array(path: str | Path, axes: int, what: str) -> np.ndarray:
     return checked(array, axes, what)
 
 
-def checked(array: Any, axes: int, what: str) -> np.ndarray:
-    """Return an array as float32; raise InputError if its axes or values are not valid."""
+def checked(array: Any, axes: int, what: str, batch: bool = False) -> np.ndarray:
+    """Return an array as float32; raise InputError if its axes or values are not valid.
+
+    A single item of a `batch` may lack the first axis, which is then added.
+    """
     try:
         array = np.asarray(array, np.float32)
     except (TypeError, ValueError):
         raise InputError(f"{what} must be an array of numbers, not {type(array).__name__}."
                          ) from None
+    if batch and array.ndim == axes - 1:
+        array = array[None]
     if array.ndim != axes or not array.size:
         raise InputError(f"{what} must have {axes} axes and at least one value, not the shape "
                          f"{list(array.shape)}.")

@@ -22,9 +22,9 @@ from tqdm import tqdm
 
 from synths import InputError
 from synths.nsynth.wavenet_variables import HOP_LENGTH, INT8_WIDTH, sizes
+from synths.sounds import checked
 from synths.weights import checkpoints
 
-SAMPLE_RATE = 16000     # Hz
 PRECISIONS = ("auto", "float32", "int8")
 
 # Largest NLL difference between int8 and float32 at which "auto" chooses int8, in nats per sample.
@@ -213,19 +213,11 @@ def encode(wav_data: np.ndarray, checkpoint_path: str | Path | None = None,
 
 
 def _check_audio(wav_data: np.ndarray) -> np.ndarray:
-    wav_data = np.asarray(wav_data)
-    if wav_data.ndim == 1:
-        wav_data = wav_data[None]
-    if wav_data.ndim != 2 or wav_data.dtype.kind not in "fiu" or not wav_data.shape[0]:
-        raise InputError("Audio must be an array of numbers [batch, samples] or [samples], not of "
-                         f"shape {wav_data.shape} and type {wav_data.dtype}.")
-    if wav_data.dtype.kind != "f":
-        raise InputError(f"Audio must be floating point from -1 to 1, not {wav_data.dtype}: "
-                         "divide it by the largest value of its type.")
-    if not np.isfinite(wav_data).all():
-        raise InputError("The audio contains values that are not finite numbers: repair the "
-                         "sound.")
-    return wav_data
+    dtype = np.asarray(wav_data).dtype
+    if dtype.kind in "iu":
+        raise InputError(f"Audio must be floating point from -1 to 1, not {dtype}: divide it by "
+                         "the largest value of its type.")
+    return checked(wav_data, 2, "Audio", batch=True)
 
 
 # Decoding ------------------------------------------------------------------------------------
@@ -278,8 +270,7 @@ def stream(encodings: np.ndarray, checkpoint_path: str | Path | None,
     mu-law codes of the first frames; only the blocks after them are yielded.
     """
     precision, temperature = decoding.precision, decoding.temperature
-    if precision not in PRECISIONS[1:]:
-        raise InputError(f"The precision must be float32 or int8, not {precision!r}.")
+    _check_precision(precision, PRECISIONS[1:])
     if not temperature > 0 or not np.isfinite(temperature):
         raise InputError(f"The temperature must be above 0, not {temperature}.")
     prefix = checkpoints.find(checkpoint_path, "nsynth")
@@ -341,7 +332,6 @@ def decode(encodings: np.ndarray, checkpoint_path: str | Path | None, uniforms: 
         If the checkpoint cannot be used.
     """
     encodings = check_encodings(encodings)
-    uniforms = _check_uniforms(uniforms, encodings)
     blocks = decode_blocks(encodings, checkpoint_path, uniforms, precision,
                            temperature=temperature, threads=threads)
     audio = np.zeros([len(encodings), encodings.shape[1] * HOP_LENGTH], np.float32)
@@ -354,20 +344,7 @@ def decode(encodings: np.ndarray, checkpoint_path: str | Path | None, uniforms: 
 
 def check_encodings(encodings: np.ndarray) -> np.ndarray:
     """Return encodings as float32 [batch, frames, channels], after checking them."""
-    try:
-        encodings = np.asarray(encodings, np.float32)
-    except (TypeError, ValueError) as error:
-        raise InputError("Encodings must form one array of numbers [batch, frames, channels]: "
-                         "check that they are equally long.") from error
-    if encodings.ndim == 2:
-        encodings = encodings[None]
-    if encodings.ndim != 3 or 0 in encodings.shape:
-        raise InputError("Encodings must have the shape [batch, frames, channels] or "
-                         f"[frames, channels], not {encodings.shape}.")
-    if not np.isfinite(encodings).all():
-        raise InputError("The encodings contain values that are not finite numbers: encode the "
-                         "sounds again.")
-    return encodings
+    return checked(encodings, 3, "An array of encodings [batch, frames, channels]", batch=True)
 
 
 def _check_uniforms(uniforms: np.ndarray, encodings: np.ndarray) -> np.ndarray:
@@ -443,11 +420,14 @@ def choose_precision(wav_data: np.ndarray, checkpoint_path: str | Path | None, *
     return Choice("int8" if good else "float32", reason, exact, quick)
 
 
+def _check_precision(precision: str, allowed: Sequence[str]) -> None:
+    if precision not in allowed:
+        raise InputError(f"The precision must be {' or '.join(allowed)}, not {precision!r}.")
+
+
 def settle(precision: str, checkpoint_path, reference_audio, threads) -> str:
     """Return the precision to use, after resolving "auto" with `choose_precision`."""
-    if precision not in PRECISIONS:
-        raise InputError(f"The precision must be {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}, "
-                         f"not {precision!r}.")
+    _check_precision(precision, PRECISIONS)
     if precision != "auto":
         return precision
     if reference_audio is None:
@@ -483,8 +463,7 @@ def nll(wav_data: np.ndarray, checkpoint_path: str | Path | None, precision: str
         If an argument is not as described above.
     """
     wav_data = _check_audio(wav_data)
-    if precision not in PRECISIONS[1:]:
-        raise InputError(f"The precision must be float32 or int8, not {precision!r}.")
+    _check_precision(precision, PRECISIONS[1:])
     encodings = encode(wav_data, checkpoint_path, wav_data.shape[1], threads=threads)
     wav_data = wav_data[:, :encodings.shape[1] * HOP_LENGTH]
     return _nll(wav_data, encodings, checkpoint_path, precision, threads)
