@@ -8,6 +8,7 @@ mirror, set the environment variable `SYNTHS_MIRROR` to its base address, such a
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import http.client
 import os
@@ -29,8 +30,7 @@ from tqdm import tqdm
 
 from synths import CheckpointError, InputError
 from synths.weights import names, schema
-from synths.weights.paths import resolve
-from synths.weights.tensor_bundle import check
+from synths.weights.paths import checked
 
 # The book's four sounds in its public repository, and their SHA-256 digests.
 BOOK_URL = ("https://raw.githubusercontent.com/PacktPublishing/"
@@ -129,11 +129,9 @@ def _digest(path: Path, digest) -> str:
 def _certificates() -> ssl.SSLContext:
     """Return the certificates of the system and of certifi, since some Pythons have none."""
     context = ssl.create_default_context()
-    try:
+    with contextlib.suppress(ImportError, OSError):
         import certifi
         context.load_verify_locations(certifi.where())
-    except (ImportError, OSError):
-        pass
     return context
 
 
@@ -153,10 +151,8 @@ def fetch_weights(name: str, target_dir: str | Path | None = None) -> Path:
         raise CheckpointError(f"{name} cannot be downloaded: choose one of {listed}.")
     folder = Path(target_dir or names.CHECKPOINTS_DIR) / known.name
     archive = folder.parent / known.url.rsplit("/", 1)[-1]
-    try:
+    with contextlib.suppress(CheckpointError):
         return _complete(folder, known.model)
-    except CheckpointError:
-        pass
     fetch(known.url, archive)
     try:
         unpack(archive, folder, lambda root: _complete(root, known.model))
@@ -169,12 +165,7 @@ def fetch_weights(name: str, target_dir: str | Path | None = None) -> Path:
 
 def _complete(folder: Path, model: str) -> Path:
     """Return the prefix of the model in a folder; raise CheckpointError unless it is complete."""
-    prefix = resolve(folder)
-    check(prefix)
-    if schema.kind(prefix) != model:
-        raise CheckpointError(f"{prefix} is not a checkpoint of {names.TITLES[model]}: download it "
-                              "again.")
-    schema.check_variables(prefix, model)
+    prefix = checked(folder, model)
     if model == "gansynth":
         schema.experiment(prefix)
     return prefix
