@@ -6,13 +6,12 @@ import os
 import shutil
 import subprocess
 import tempfile
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import mido
 import numpy as np
-from scipy.io import wavfile
+import soundfile
 
 from synths import InputError
 
@@ -84,13 +83,6 @@ def render_notes(program: int | Sequence[int], pitches: Sequence[int], *,
     """
     pitches = [int(pitch) for pitch in pitches]
     programs = [int(each) for each in np.broadcast_to(program, len(pitches))]
-    for name, value, low, high in (("velocity", velocity, 1, 127),
-                                   *(("program", each, 0, 127) for each in programs),
-                                   *(("pitch", pitch, 0, 127) for pitch in pitches)):
-        if not low <= value <= high:
-            raise InputError(f"A {name} must be {low} to {high}, not {value}: name another.")
-    if not 0 < hold <= length:
-        raise InputError(f"hold must be over 0 and at most length ({length} s), not {hold} s.")
     font, command = font or soundfont(), shutil.which("fluidsynth")
     if command is None:
         raise InputError("The program fluidsynth is not installed: install it (Debian package "
@@ -105,13 +97,7 @@ def render_notes(program: int | Sequence[int], pitches: Sequence[int], *,
             capture_output=True, text=True)
         if done.returncode or not sound.is_file():
             raise InputError(f"fluidsynth could not render {font}: {done.stderr.strip()[-300:]}")
-        with warnings.catch_warnings():
-            # fluidsynth writes a PEAK chunk, which scipy skips with a warning.
-            warnings.simplefilter("ignore", wavfile.WavFileWarning)
-            _, audio = wavfile.read(sound)
-    audio = np.asarray(audio, np.float32)
-    audio = audio.mean(axis=1) if audio.ndim == 2 else audio
+        audio = soundfile.read(sound, dtype="float32", always_2d=True)[0].mean(axis=1)
     starts = [round((_GAP + i * (length + _GAP)) * sample_rate) for i in range(len(pitches))]
-    audio = np.pad(audio, (0, max(0, starts[-1] + samples - len(audio))) if starts else 0)
-    return np.stack([audio[s:s + samples] for s in starts]) if starts else np.zeros(
-        (0, samples), np.float32)
+    audio = np.pad(audio, (0, max(0, starts[-1] + samples - len(audio))))
+    return np.stack([audio[s:s + samples] for s in starts])
