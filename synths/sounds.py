@@ -58,10 +58,8 @@ def load_audio(path: str | Path, sample_length: int | None = None, sr: int = SAM
     if sample_length is not None and not trim_silence:
         seconds = sample_length / sr + 0.1
     block, rate = _read(Path(path), seconds)
-    audio = block.mean(axis=1)
-    level = np.sqrt(np.mean(np.square(block), axis=0))
-    if np.sqrt(np.mean(np.square(audio))) < _CANCELLED * level.max():
-        audio = block[:, int(np.argmax(level))]
+    cancelled, loudest_channel = _channels(block)
+    audio = block[:, loudest_channel] if cancelled else block.mean(axis=1)
     if trim_silence:
         audio = audio[_onset(audio, rate):]
     audio = soxr.resample(audio, rate, sr, quality="HQ")[:sample_length]
@@ -174,9 +172,14 @@ def find_sounds(folder: str | Path, extensions: Sequence[str] = EXTENSIONS
 
 def opposite_channels(path: str | Path, seconds: float = 10.0) -> bool:
     """Return whether a sound's channels cancel each other, so that `load_audio` uses only one."""
-    block, _ = _read(Path(path), seconds)
-    level = np.sqrt(np.mean(np.square(block), axis=0)).max()
-    return bool(np.sqrt(np.mean(np.square(block.mean(axis=1)))) < _CANCELLED * level)
+    return _channels(_read(Path(path), seconds)[0])[0]
+
+
+def _channels(block: np.ndarray) -> tuple[bool, int]:
+    """Return whether the channels cancel each other, and the index of the loudest one."""
+    level = np.sqrt(np.mean(np.square(block), axis=0))
+    cancelled = np.sqrt(np.mean(np.square(block.mean(axis=1)))) < _CANCELLED * level.max()
+    return bool(cancelled), int(np.argmax(level))
 
 
 def save_wav(audio: Any, path: str | Path, sample_rate: int = SAMPLE_RATE) -> None:
