@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 
 from synths import InputError
-from synths.files import shortened
 from synths.gansynth import midi
 from synths.gansynth.model import NoteAudio
 
@@ -75,7 +74,7 @@ def load_midi(midi_path: str | Path, min_pitch: int = MIN_PITCH, max_pitch: int 
     report.counts["range"] = len(notes) - len(kept)
     if not kept:
         raise InputError(
-            f"{shortened(midi_path)} has no notes that GANSynth can play"
+            f"{midi_path} has no notes that GANSynth can play"
             f" ({str(report) or 'no notes at all'}): choose a file with notes of MIDI pitch"
             f" {min_pitch} to {max_pitch} that are not drums, or transpose this one.")
     return {"pitches": np.array([note.pitch for note in kept]),
