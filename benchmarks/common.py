@@ -120,13 +120,6 @@ def median(rounds: list[dict], key: str = "seconds") -> float:
     return float(np.median([one[key] for one in rounds]))
 
 
-def timed(work) -> dict[str, float]:
-    """Wall and processor seconds (of all threads) that `work()` takes."""
-    began, worked = time.perf_counter(), time.process_time()
-    work()
-    return {"seconds": time.perf_counter() - began, "cpu_s": time.process_time() - worked}
-
-
 def serve(prepare) -> None:
     """The worker's side: `prepare()` returns a function that carries out an order.
 

@@ -4,7 +4,7 @@ The networks are those of `synths.gansynth.magenta`.  Run as a program, so that 
 state stays out of other programs:
 
     python -m benchmarks.magenta_gansynth make FOLDER --config JSON    # random weights
-    python -m benchmarks.magenta_gansynth play FOLDER IN.npz OUT.npz   # z, pitches -> waves
+    python -m benchmarks.magenta_gansynth play FOLDER IN.npz OUT.npy   # z, pitches -> waves
     python -m benchmarks.magenta_gansynth load FOLDER       # seconds to load as Model does
 """
 
@@ -154,13 +154,10 @@ def main() -> None:
                        help="stage of the checkpoint (default: %(default)s)")
     maker.add_argument("--global-step", type=int, default=11_000_000,
                        help="global step of the checkpoint (default: %(default)s)")
-    player = commands.add_parser("play", help="generate notes, and measure the time")
+    player = commands.add_parser("play", help="generate notes")
     player.add_argument("folder", type=Path, help="folder of the checkpoint")
     player.add_argument("notes", type=Path, help=".npz file of z and pitches to read")
-    player.add_argument("waves", type=Path,
-                        help=".npz file of waves, seconds and load_seconds to write")
-    player.add_argument("--batch-size", type=int, default=8,
-                        help="number of notes computed at once (default: %(default)s)")
+    player.add_argument("waves", type=Path, help=".npy file of waves to write")
     loader = commands.add_parser("load", help="print how long Magenta's Model takes to load")
     loader.add_argument("folder", type=Path, help="folder of the checkpoint")
     options = parser.parse_args()
@@ -170,16 +167,9 @@ def main() -> None:
     if options.command == "make":
         make(options.folder, {**OFFICIAL, **options.config}, options.stage, options.global_step)
         return
-    began = time.perf_counter()
-    reference = magenta.Model.load_from_path(options.folder, options.batch_size)
-    loaded = time.perf_counter()
     with np.load(options.notes) as notes:
-        z, pitches = notes["z"], notes["pitches"]
-    reference.generate_samples_from_z(z[:1], pitches[:1])  # the first run builds the graph
-    warm = time.perf_counter()
-    waves = reference.generate_samples_from_z(z, pitches)
-    seconds = time.perf_counter() - warm
-    np.savez(options.waves, waves=waves, seconds=seconds, load_seconds=loaded - began)
+        np.save(options.waves, magenta.Model.load_from_path(options.folder).generate_samples_from_z(
+            notes["z"], notes["pitches"]))
 
 
 if __name__ == "__main__":

@@ -50,24 +50,14 @@ def _magenta(job: str, prefix: str):
     tf.disable_v2_behavior()
     from magenta.models.nsynth.wavenet import fastgen
 
+    from benchmarks import magenta_nsynth
+
     if job == "encode":
         return lambda **_: fastgen.encode(audio(), prefix, 16000) is None
     clips = int(job.split()[1])
     encodings, uniforms = inputs(clips)
-    session = tf.Session(config=tf.ConfigProto(allow_soft_placement=True))
-    net = fastgen.load_fastgen_nsynth(clips)
-    tf.train.Saver().restore(session, prefix)
-    session.run(net["init_ops"])    # once: filled queues cannot be filled again
-
-    def decode(steps: int) -> dict:
-        generated, samples = np.zeros([clips, 1]), []
-        for i in range(steps):
-            fastgen.np.random.rand = lambda n, i=i: uniforms[:n, i]
-            generated = fastgen.generate_audio_sample(session, net, generated, encodings[:, 0])
-            samples.append(generated[:, 0].tolist())
-        return {"steps": steps, "samples": samples}
-
-    return decode
+    decode = magenta_nsynth.decoder(tf, fastgen, prefix, encodings)
+    return lambda steps: {"steps": steps, "samples": decode(uniforms[:, :steps]).T.tolist()}
 
 
 def _ours(job: str, prefix: str, **options):

@@ -30,8 +30,8 @@ def encode(wav_data: np.ndarray, checkpoint_path: str | Path | None = None,
            sample_length: int = 64000) -> np.ndarray:
     """Encode sounds with Magenta's `fastgen.encode`, like `synths.nsynth.encode`."""
     prefix = checkpoints.find(checkpoint_path, "nsynth")
-    with _fastgen(prefix) as fastgen:
-        return fastgen.encode(np.asarray(wav_data), str(prefix), sample_length)
+    with fastgen(prefix) as magenta:
+        return magenta.encode(np.asarray(wav_data), str(prefix), sample_length)
 
 
 def synthesize(encodings: np.ndarray, save_paths: Sequence[str | Path],
@@ -59,17 +59,17 @@ def synthesize(encodings: np.ndarray, save_paths: Sequence[str | Path],
     clips = len(paths) if decoding.streams is None else decoding.streams
     numbers = iter(draw_uniforms(decoding.seed, clips, HOP_LENGTH * encodings.shape[1]).T)
     prefix = checkpoints.find(checkpoint_path, "nsynth")
-    with (tempfile.TemporaryDirectory(dir=paths[0].parent) as folder, _fastgen(prefix) as fastgen,
+    with (tempfile.TemporaryDirectory(dir=paths[0].parent) as folder, fastgen(prefix) as magenta,
           mock.patch.object(np.random, "rand", lambda clips: next(numbers))):
         parts = [str(Path(folder, f"{index}.wav")) for index in range(len(paths))]
-        fastgen.synthesize(encodings, save_paths=parts, checkpoint_path=str(prefix),
+        magenta.synthesize(encodings, save_paths=parts, checkpoint_path=str(prefix),
                            samples_per_save=samples_per_save)
         for part, path in zip(parts, paths):
             files.write_wav(path, faded(soundfile.read(part, dtype="float32")[0], decoding.fade))
 
 
 @contextlib.contextmanager
-def _fastgen(prefix: Path) -> Iterator:
+def fastgen(prefix: Path) -> Iterator:
     """Yield Magenta's `fastgen` with the sizes of a checkpoint, in a graph of its own."""
     tf = tensorflow_v1.load()
     with silent_stderr():
