@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from synths import CheckpointError
-from synths.gansynth.specgrams import SpecgramInverter
 from synths.weights import checkpoints
 from synths.weights.schema import AVERAGE
 
@@ -45,7 +44,7 @@ DEFAULTS = {
 }
 
 _KNOWN = {  # supported values of the settings
-    "data_type": SpecgramInverter.DATA_TYPES, "scale_mode": ("ALL", "H"),
+    "data_type": ("mel", "linear", "phase"), "scale_mode": ("ALL", "H"),
     "to_rgb_activation": ("tanh", "linear"), "g_fn": ("specgram",), "simple_arch": (False,),
     "data_normalizer": ("none", "specgrams_prespecified_normalizer", "specgrams_simple_normalizer",
                         "specgrams_freq_normalizer"),
