@@ -202,12 +202,12 @@ def encode(wav_data: np.ndarray, checkpoint_path: str | Path | None = None,
     from synths.nsynth import wavenet_encoder
 
     wav_data = _check_audio(wav_data)
-    length = min(sample_length, wav_data.shape[1]) // HOP_LENGTH * HOP_LENGTH
+    length = min(sample_length, wav_data.shape[1])
     if length < HOP_LENGTH:
-        raise InputError(f"NSynth needs at least {HOP_LENGTH} samples, but there are only "
-                         f"{min(sample_length, wav_data.shape[1])}: use a longer sound.")
-    codes = _mu_law(wav_data[:, :length])
-    encoder = wavenet_encoder.load(checkpoints.find(checkpoint_path, "nsynth"))
+        raise InputError(f"NSynth needs at least {HOP_LENGTH} samples, but there are only {length}"
+                         ": use a longer sound.")
+    codes = _mu_law(wav_data[:, :length // HOP_LENGTH * HOP_LENGTH])
+    encoder = wavenet_encoder.Encoder(checkpoints.find(checkpoint_path, "nsynth"))
     with progress_bar("encoding the sounds", codes.size) as bar:
         return encoder.encode(codes / np.float32(128), _threads(threads), bar)
 

@@ -20,10 +20,10 @@ from synths.nsynth.wavenet_variables import GROUP, HOP_LENGTH, Layer, Weights, l
 def _product(graph: Graph, x: Tensor, matrix: np.ndarray, bias: np.ndarray | None,
              precision: str) -> Tensor:
     """Return `x @ matrix + bias`, one of the products that take most of the time."""
+    scale = None
     if precision == "int8":
         matrix, scale = quantise(matrix)
-        return graph.fully_connected(x, matrix, bias, scale=scale)
-    return graph.fully_connected(x, matrix, bias)
+    return graph.fully_connected(x, matrix, bias, scale)
 
 
 def _gated(graph: Graph, gates: Tensor) -> Tensor:
