@@ -86,6 +86,11 @@ def limits() -> dict[str, float]:
     return {"gflop_per_s": max(arithmetic), "read_gb_per_s": max(reading)}
 
 
+def save(name: str, result: dict) -> None:
+    """Write the results of a benchmark to results/<name>.json."""
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+
+
 class Worker:
     """A process that answers a line of JSON with a line of JSON.
 

@@ -16,7 +16,6 @@ running, it is more reliable than elapsed time.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import RESULTS, ROOT, Worker, machine, median, serve
+from benchmarks.common import ROOT, Worker, machine, median, save, serve
 
 BATCH = 16  # the book's
 
@@ -224,9 +223,8 @@ def main() -> None:
         side, folder, notes_file = options.worker
         _worker(side, Path(folder), Path(notes_file))
         return
-    RESULTS.mkdir(exist_ok=True)
     results = run(options.rounds, options.notes)
-    (RESULTS / "gansynth.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    save("gansynth", results)
     print(table(results))
 
 

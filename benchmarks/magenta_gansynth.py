@@ -30,7 +30,6 @@ OFFICIAL = {
     "start_height": 2, "start_width": 16, "dataset_name": "nsynth_tfds",
     "g_fn": "specgram", "d_fn": "specgram",
 }
-PITCHES = 61
 
 
 def make(folder: Path, config: dict, stage: int, global_step: int, seed: int = 0) -> Path:
@@ -44,7 +43,7 @@ def make(folder: Path, config: dict, stage: int, global_step: int, seed: int = 0
     with tf.Graph().as_default():
         with tf.variable_scope("Generator"):
             network_functions.g_fn_registry["specgram"](
-                (tf.zeros([1, config["latent_vector_size"]]), tf.zeros([1, PITCHES])),
+                (tf.zeros([1, config["latent_vector_size"]]), tf.zeros([1, magenta.PITCHES])),
                 progress=tf.constant(0.0), **settings)
         shapes = {variable.op.name: variable.shape.as_list()
                   for variable in tf.global_variables()}
@@ -84,7 +83,7 @@ def load_seconds(folder: Path, batch_size: int = 16) -> float:
     began = time.perf_counter()
     config = json.loads((folder / "experiment.json").read_text("utf-8"))
     num_blocks = config["num_resolutions"]
-    settings = {**magenta.settings(folder, config, num_blocks), "num_tokens": PITCHES,
+    settings = {**magenta.settings(folder, config, num_blocks), "num_tokens": magenta.PITCHES,
                 "progress": num_blocks - 1.0}
     graph = tf.Graph()
     with graph.as_default():
@@ -107,7 +106,7 @@ def _build_training(tf: Any, settings: dict, num_blocks: int, batch_size: int) -
     images = networks.blend_images(
         tf.placeholder(tf.float32, [batch_size, height, width, 2]), settings["progress"],
         settings["resolution_schedule"], num_blocks)
-    labels = tf.placeholder(tf.float32, [batch_size, PITCHES])
+    labels = tf.placeholder(tf.float32, [batch_size, magenta.PITCHES])
 
     def generate(scope_reuse=None):
         noises = tf.random_normal([batch_size, settings["latent_vector_size"]])

@@ -11,14 +11,13 @@ machine in the same state.  The benchmark also compares the samples of both side
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import RESULTS, ROOT, Worker, limits, machine, serve
+from benchmarks.common import ROOT, Worker, limits, machine, save, serve
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -84,11 +83,10 @@ JOBS = {f"decode {clips}": [f"decode {clips} float32", f"decode {clips} int8"]
         for clips in CLIPS} | {"encode": ["encode"]}
 
 
-def run(rounds: int, steps: int, jobs: list[str], save) -> dict:
-    """Measure both sides in turn; return all figures.
+def run(rounds: int, steps: int, jobs: list[str]) -> dict:
+    """Measure both sides in turn; return all figures, and save them after every job.
 
-    Magenta's decoder makes `steps` time steps in a round, ours makes 512.  `save` gets the result
-    so far after every job.
+    Magenta's decoder makes `steps` time steps in a round, ours makes 512.
     """
     from benchmarks import magenta_nsynth
 
@@ -126,7 +124,7 @@ def run(rounds: int, steps: int, jobs: list[str], save) -> dict:
                     ours = np.array(samples[f"ours {variant}"])
                     result["same_samples"][variant] = float(
                         np.isclose(ours, theirs, rtol=1e-5, atol=1e-8).mean())
-            save(result)
+            save("nsynth", result)
     return result
 
 
@@ -189,13 +187,7 @@ def main() -> None:
         side, job, prefix = options.worker
         serve(lambda: {"magenta": _magenta, "ours": _ours}[side](job, prefix))
         return
-    RESULTS.mkdir(exist_ok=True)
-    def save(result: dict) -> None:
-        (RESULTS / "nsynth.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-
-    result = run(options.rounds, options.steps, options.jobs, save)
-    print(table(result))
-    save(result)
+    print(table(run(options.rounds, options.steps, options.jobs)))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ _DEFAULTS = {
     "normalizer_margin": 0.8, "normalizer_num_examples": 1000, "kernel_size": 3, "start_height": 4,
     "start_width": 8, "fmap_base": 512, "fmap_decay": 1.0, "fmap_max": 128,
 }
-_PITCHES = 61  # from C1 to C6
+PITCHES = 61  # from C1 to C6
 
 
 def settings(folder: Path, experiment: dict, num_blocks: int) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class Model:
                              "Magenta's code uses: choose another one.")
         config = settings(schema.experiment_file(prefix).parent, experiment, num_blocks)
         self.latent_size = int(config["latent_vector_size"])
-        self.pitches = range(model.LOWEST_PITCH, model.LOWEST_PITCH + _PITCHES)
+        self.pitches = range(model.LOWEST_PITCH, model.LOWEST_PITCH + PITCHES)
         tf = tensorflow_v1.load()
         with tf.Graph().as_default(), silent_stderr():
             try:
@@ -120,7 +120,7 @@ class Model:
         self._noises = tf.placeholder(tf.float32, [self.batch_size, self.latent_size])
         with tf.variable_scope("Generator"):
             data, _ = network_functions.g_fn_registry[config["g_fn"]](
-                (self._noises, tf.one_hot(self._labels, _PITCHES)), **config)
+                (self._noises, tf.one_hot(self._labels, PITCHES)), **config)
         helper = SpecgramsHelper(
             config["audio_length"], config["resolution_schedule"].final_resolutions,
             overlap=0.75, sample_rate=config["sample_rate"], mel_downscale=1,
@@ -164,7 +164,7 @@ class Model:
                                 max_audio_length: int = 64000) -> np.ndarray:
         """Generate notes, float32 [n, samples], like `synths.gansynth.Model`."""
         labels = np.asarray(pitches) - model.LOWEST_PITCH
-        if ((labels < 0) | (labels >= _PITCHES)).any():
+        if ((labels < 0) | (labels >= PITCHES)).any():
             raise InputError(f"The model plays MIDI pitches {self.pitches[0]} to "
                              f"{self.pitches[-1]}: leave other notes out or transpose them.")
         waves = []
