@@ -86,13 +86,15 @@ def limits() -> dict[str, float]:
     return {"gflop_per_s": max(arithmetic), "read_gb_per_s": max(reading)}
 
 
+def save(name: str, result: dict) -> None:
+    """Write the results of a benchmark to results/<name>.json."""
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+
+
 class Worker:
     """A process that answers a line of JSON with a line of JSON.
 
-    Parameters
-    ----------
-    module : str
-        Run as a program with `--worker` and the arguments; it calls `serve`.
+    `module` is run as a program with `--worker` and the arguments; it calls `serve`.
     """
 
     def __init__(self, module: str, *arguments: str) -> None:
@@ -121,13 +123,6 @@ class Worker:
 def median(rounds: list[dict], key: str = "seconds") -> float:
     """Median of one figure of all rounds."""
     return float(np.median([one[key] for one in rounds]))
-
-
-def timed(work) -> dict[str, float]:
-    """Wall and processor seconds (of all threads) that `work()` takes."""
-    began, worked = time.perf_counter(), time.process_time()
-    work()
-    return {"seconds": time.perf_counter() - began, "cpu_s": time.process_time() - worked}
 
 
 def serve(prepare) -> None:

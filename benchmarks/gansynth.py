@@ -16,7 +16,6 @@ running, it is more reliable than elapsed time.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import RESULTS, ROOT, Worker, machine, median, serve
+from benchmarks.common import ROOT, Worker, machine, median, save, serve
 
 BATCH = 16  # the book's
 
@@ -104,21 +103,7 @@ def _worker(side: str, folder: Path, notes_file: Path) -> None:
 
 
 def run(rounds: int = 3, count: int = 210) -> dict:
-    """Measure both sides in turn.
-
-    Parameters
-    ----------
-    rounds : int
-        How often each side plays; medians are reported.
-    count : int
-        Notes of the score, from its start.
-
-    Returns
-    -------
-    dict
-        The machine, the raw seconds of every round, medians, ratios, and how far the samples of
-        the two sides lie apart.
-    """
+    """Measure both sides in turn on the first `count` notes of the score; return all figures."""
     with tempfile.TemporaryDirectory() as temporary:
         folder, notes_file = Path(temporary) / "official", Path(temporary) / "notes.npz"
         notes = {name: values[:count] for name, values in score_notes().items()}
@@ -238,9 +223,8 @@ def main() -> None:
         side, folder, notes_file = options.worker
         _worker(side, Path(folder), Path(notes_file))
         return
-    RESULTS.mkdir(exist_ok=True)
     results = run(options.rounds, options.notes)
-    (RESULTS / "gansynth.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    save("gansynth", results)
     print(table(results))
 
 

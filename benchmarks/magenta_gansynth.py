@@ -4,7 +4,7 @@ The networks are those of `synths.gansynth.magenta`.  Run as a program, so that 
 state stays out of other programs:
 
     python -m benchmarks.magenta_gansynth make FOLDER --config JSON    # random weights
-    python -m benchmarks.magenta_gansynth play FOLDER IN.npz OUT.npz   # z, pitches -> waves
+    python -m benchmarks.magenta_gansynth play FOLDER IN.npz OUT.npy   # z, pitches -> waves
     python -m benchmarks.magenta_gansynth load FOLDER       # seconds to load as Model does
 """
 
@@ -30,7 +30,6 @@ OFFICIAL = {
     "start_height": 2, "start_width": 16, "dataset_name": "nsynth_tfds",
     "g_fn": "specgram", "d_fn": "specgram",
 }
-PITCHES = 61
 
 
 def make(folder: Path, config: dict, stage: int, global_step: int, seed: int = 0) -> Path:
@@ -44,7 +43,7 @@ def make(folder: Path, config: dict, stage: int, global_step: int, seed: int = 0
     with tf.Graph().as_default():
         with tf.variable_scope("Generator"):
             network_functions.g_fn_registry["specgram"](
-                (tf.zeros([1, config["latent_vector_size"]]), tf.zeros([1, PITCHES])),
+                (tf.zeros([1, config["latent_vector_size"]]), tf.zeros([1, magenta.PITCHES])),
                 progress=tf.constant(0.0), **settings)
         shapes = {variable.op.name: variable.shape.as_list()
                   for variable in tf.global_variables()}
@@ -84,7 +83,7 @@ def load_seconds(folder: Path, batch_size: int = 16) -> float:
     began = time.perf_counter()
     config = json.loads((folder / "experiment.json").read_text("utf-8"))
     num_blocks = config["num_resolutions"]
-    settings = {**magenta.settings(folder, config, num_blocks), "num_tokens": PITCHES,
+    settings = {**magenta.settings(folder, config, num_blocks), "num_tokens": magenta.PITCHES,
                 "progress": num_blocks - 1.0}
     graph = tf.Graph()
     with graph.as_default():
@@ -107,7 +106,7 @@ def _build_training(tf: Any, settings: dict, num_blocks: int, batch_size: int) -
     images = networks.blend_images(
         tf.placeholder(tf.float32, [batch_size, height, width, 2]), settings["progress"],
         settings["resolution_schedule"], num_blocks)
-    labels = tf.placeholder(tf.float32, [batch_size, PITCHES])
+    labels = tf.placeholder(tf.float32, [batch_size, magenta.PITCHES])
 
     def generate(scope_reuse=None):
         noises = tf.random_normal([batch_size, settings["latent_vector_size"]])
@@ -154,13 +153,10 @@ def main() -> None:
                        help="stage of the checkpoint (default: %(default)s)")
     maker.add_argument("--global-step", type=int, default=11_000_000,
                        help="global step of the checkpoint (default: %(default)s)")
-    player = commands.add_parser("play", help="generate notes, and measure the time")
+    player = commands.add_parser("play", help="generate notes")
     player.add_argument("folder", type=Path, help="folder of the checkpoint")
     player.add_argument("notes", type=Path, help=".npz file of z and pitches to read")
-    player.add_argument("waves", type=Path,
-                        help=".npz file of waves, seconds and load_seconds to write")
-    player.add_argument("--batch-size", type=int, default=8,
-                        help="number of notes computed at once (default: %(default)s)")
+    player.add_argument("waves", type=Path, help=".npy file of waves to write")
     loader = commands.add_parser("load", help="print how long Magenta's Model takes to load")
     loader.add_argument("folder", type=Path, help="folder of the checkpoint")
     options = parser.parse_args()
@@ -170,16 +166,9 @@ def main() -> None:
     if options.command == "make":
         make(options.folder, {**OFFICIAL, **options.config}, options.stage, options.global_step)
         return
-    began = time.perf_counter()
-    reference = magenta.Model.load_from_path(options.folder, options.batch_size)
-    loaded = time.perf_counter()
     with np.load(options.notes) as notes:
-        z, pitches = notes["z"], notes["pitches"]
-    reference.generate_samples_from_z(z[:1], pitches[:1])  # the first run builds the graph
-    warm = time.perf_counter()
-    waves = reference.generate_samples_from_z(z, pitches)
-    seconds = time.perf_counter() - warm
-    np.savez(options.waves, waves=waves, seconds=seconds, load_seconds=loaded - began)
+        np.save(options.waves, magenta.Model.load_from_path(options.folder).generate_samples_from_z(
+            notes["z"], notes["pitches"]))
 
 
 if __name__ == "__main__":

@@ -4,18 +4,16 @@ This module runs as a program, so that TensorFlow and its global state stay out 
 process:
 
     python -m benchmarks.magenta_nsynth settings.json reference.npz
-
-Magenta's configurations have their sizes as numbers in the source.  For other sizes, this module
-replaces the numbers before it compiles the source.
 """
 
-import inspect
 import json
-import os
 import sys
 from pathlib import Path
 
 import numpy as np
+
+from synths.engines import tensorflow_v1
+from synths.nsynth import magenta
 
 OFFICIAL = {"width": 512, "skip_width": 256, "num_layers": 30, "num_z": 16,
             "ae_width": 128, "ae_num_layers": 30}
@@ -57,59 +55,46 @@ def save_checkpoint(prefix, variables):
                       tensors=[tf.constant((variables | averages)[name]) for name in names])
 
 
-def configure(module, sizes):
-    """Give Magenta's two configurations other sizes."""
-    source = inspect.getsource(module)
-    for name, value in sizes.items():
-        old = f"{name} = {OFFICIAL[name]}\n"
-        assert old in source
-        source = source.replace(f" {old}", f" {name} = {value}\n")
-    source = source.replace("self.ae_bottleneck_width = 16",
-                            f"self.ae_bottleneck_width = {sizes['num_z']}")
-    exec(compile(source, module.__file__, "exec"), module.__dict__)
+def decoder(tf, fastgen, prefix, encodings):
+    """Return a function from uniforms [clips, steps] to samples, in Magenta's decoder.
 
+    It continues from its last call, but with a sample of zero.
+    """
+    session = tf.Session(config=tf.ConfigProto(allow_soft_placement=True))
+    net = fastgen.load_fastgen_nsynth(len(encodings))
+    tf.train.Saver().restore(session, prefix)
+    session.run(net["init_ops"])    # once: filled queues cannot be filled again
 
-def main(settings_file, target):
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
-    settings = json.loads(Path(settings_file).read_text())
-    data = np.load(settings["data"])
-    if not settings.get("saved"):       # else the checkpoint is there
-        save_checkpoint(settings["prefix"], random_weights(settings["sizes"]))
-
-    import tensorflow.compat.v1 as tf
-    tf.disable_v2_behavior()
-    from magenta.models.nsynth.wavenet import h512_bo16
-    configure(h512_bo16, settings["sizes"])
-    from magenta.models.nsynth.wavenet import fastgen
-
-    results = {}
-    audio = data["audio"]
-    results["encodings"] = fastgen.encode(audio, settings["prefix"], audio.shape[-1])
-
-    if settings["loss"]:
-        # The loss of the training graph is the mean nll in nats.
-        audio = audio[:, :audio.shape[1] // 512 * 512]
-        with tf.Graph().as_default(), tf.Session() as session:
-            wav = tf.placeholder(tf.float32, audio.shape)
-            net = h512_bo16.Config().build({"wav": wav}, is_training=False)
-            tf.train.Saver().restore(session, settings["prefix"])
-            results["loss"] = session.run(net["loss"], {wav: audio})
-
-    encodings, uniforms = data["encodings"], data["uniforms"]
-    batch, steps = uniforms.shape
-    generated = np.zeros([batch, 1])
-    samples = []
-    soft = tf.ConfigProto(allow_soft_placement=True)
-    with tf.Graph().as_default(), tf.Session(config=soft) as session:
-        net = fastgen.load_fastgen_nsynth(batch)
-        tf.train.Saver().restore(session, settings["prefix"])
-        session.run(net["init_ops"])
-        for i in range(steps):
-            fastgen.np.random.rand = lambda n, i=i: uniforms[:n, i]
+    def decode(uniforms):
+        generated, samples = np.zeros([len(uniforms), 1]), []
+        for i, numbers in enumerate(uniforms.T):
+            fastgen.np.random.rand = lambda n, numbers=numbers: numbers[:n]
             generated = fastgen.generate_audio_sample(session, net, generated,
                                                       encodings[:, i // 512])
             samples.append(generated[:, 0])
-    np.savez(target, samples=np.stack(samples, axis=1), **results)
+        return np.stack(samples, axis=1)
+    return decode
+
+
+def main(settings_file, target):
+    settings = json.loads(Path(settings_file).read_text())
+    data, prefix = np.load(settings["data"]), settings["prefix"]
+    if "sizes" in settings:     # else the checkpoint is there
+        save_checkpoint(prefix, random_weights(settings["sizes"]))
+    tf = tensorflow_v1.load()
+    with magenta.fastgen(Path(prefix)) as fastgen:
+        audio = data["audio"]
+        results = {"encodings": fastgen.encode(audio, prefix, audio.shape[-1]),
+                   "samples": decoder(tf, fastgen, prefix, data["encodings"])(data["uniforms"])}
+        if settings["loss"]:
+            # The loss of the training graph is the mean nll in nats.
+            audio = audio[:, :audio.shape[1] // 512 * 512]
+            with tf.Graph().as_default(), tf.Session() as session:
+                wav = tf.placeholder(tf.float32, audio.shape)
+                net = fastgen.Config().build({"wav": wav}, is_training=False)
+                tf.train.Saver().restore(session, prefix)
+                results["loss"] = session.run(net["loss"], {wav: audio})
+    np.savez(target, **results)
 
 
 if __name__ == "__main__":

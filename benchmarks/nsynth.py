@@ -11,14 +11,13 @@ machine in the same state.  The benchmark also compares the samples of both side
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import RESULTS, ROOT, Worker, limits, machine, serve
+from benchmarks.common import ROOT, Worker, limits, machine, save, serve
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -50,24 +49,14 @@ def _magenta(job: str, prefix: str):
     tf.disable_v2_behavior()
     from magenta.models.nsynth.wavenet import fastgen
 
+    from benchmarks import magenta_nsynth
+
     if job == "encode":
         return lambda **_: fastgen.encode(audio(), prefix, 16000) is None
     clips = int(job.split()[1])
     encodings, uniforms = inputs(clips)
-    session = tf.Session(config=tf.ConfigProto(allow_soft_placement=True))
-    net = fastgen.load_fastgen_nsynth(clips)
-    tf.train.Saver().restore(session, prefix)
-    session.run(net["init_ops"])    # once: filled queues cannot be filled again
-
-    def decode(steps: int) -> dict:
-        generated, samples = np.zeros([clips, 1]), []
-        for i in range(steps):
-            fastgen.np.random.rand = lambda n, i=i: uniforms[:n, i]
-            generated = fastgen.generate_audio_sample(session, net, generated, encodings[:, 0])
-            samples.append(generated[:, 0].tolist())
-        return {"steps": steps, "samples": samples}
-
-    return decode
+    decode = magenta_nsynth.decoder(tf, fastgen, prefix, encodings)
+    return lambda steps: {"steps": steps, "samples": decode(uniforms[:, :steps]).T.tolist()}
 
 
 def _ours(job: str, prefix: str, **options):
@@ -94,19 +83,10 @@ JOBS = {f"decode {clips}": [f"decode {clips} float32", f"decode {clips} int8"]
         for clips in CLIPS} | {"encode": ["encode"]}
 
 
-def run(rounds: int, steps: int, jobs: list[str], save) -> dict:
-    """Measure both sides in turn.
+def run(rounds: int, steps: int, jobs: list[str]) -> dict:
+    """Measure both sides in turn; return all figures, and save them after every job.
 
-    Parameters
-    ----------
-    rounds : int
-        How often each job is done; medians are reported.
-    steps : int
-        Time steps of Magenta's decoder in a round (ours makes 512).
-    jobs : list of str
-        Of `JOBS`.
-    save : callable
-        Gets the result so far after every job.
+    Magenta's decoder makes `steps` time steps in a round, ours makes 512.
     """
     from benchmarks import magenta_nsynth
 
@@ -144,7 +124,7 @@ def run(rounds: int, steps: int, jobs: list[str], save) -> dict:
                     ours = np.array(samples[f"ours {variant}"])
                     result["same_samples"][variant] = float(
                         np.isclose(ours, theirs, rtol=1e-5, atol=1e-8).mean())
-            save(result)
+            save("nsynth", result)
     return result
 
 
@@ -207,13 +187,7 @@ def main() -> None:
         side, job, prefix = options.worker
         serve(lambda: {"magenta": _magenta, "ours": _ours}[side](job, prefix))
         return
-    RESULTS.mkdir(exist_ok=True)
-    def save(result: dict) -> None:
-        (RESULTS / "nsynth.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-
-    result = run(options.rounds, options.steps, options.jobs, save)
-    print(table(result))
-    save(result)
+    print(table(run(options.rounds, options.steps, options.jobs)))
 
 
 if __name__ == "__main__":

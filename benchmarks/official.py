@@ -24,19 +24,6 @@ SOUNDS = ("bass", "flute", "meow", "metal")
 PITCHES = (36, 48, 60, 72)
 
 
-def sizes(prefix: Path) -> dict[str, int]:
-    """An NSynth's sizes as Magenta's configuration names them, from its variables' shapes."""
-    from synths.weights import checkpoints
-
-    shapes = checkpoints.shapes(prefix)
-
-    def layers(name: str) -> int:
-        return sum(f"{name}_{number}/W" in shapes for number in range(1, 1000))
-    return {"width": shapes["res_1/W"][-1], "skip_width": shapes["skip_1/W"][-1],
-            "num_layers": layers("dilatedconv"), "num_z": shapes["ae_bottleneck/W"][-1],
-            "ae_width": shapes["ae_startconv/W"][-1], "ae_num_layers": layers("ae_dilatedconv")}
-
-
 def run_magenta(*arguments: str) -> None:
     """Run a module of the benchmarks in a process of its own."""
     done = subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True,
@@ -59,8 +46,7 @@ def compare_nsynth(prefix: Path, folder: Path, samples: int, seconds: float) -> 
     np.savez(folder / "data.npz", audio=audio, encodings=encodings[:, :frames],
              uniforms=uniforms[:, :samples])
     (folder / "settings.json").write_text(json.dumps(
-        {"sizes": sizes(prefix), "prefix": str(prefix), "data": str(folder / "data.npz"),
-         "loss": False, "saved": True}))
+        {"prefix": str(prefix), "data": str(folder / "data.npz"), "loss": False}))
     run_magenta("benchmarks.magenta_nsynth", str(folder / "settings.json"),
                 str(folder / "magenta.npz"))
     made = nsynth.decode(encodings[:, :frames], prefix, uniforms, "float32")[:, :samples]
@@ -89,15 +75,14 @@ def compare_gansynth(prefix: Path, folder: Path) -> list[tuple]:
     ours = model.generate_samples_from_z(z, PITCHES)
     np.savez(folder / "notes.npz", z=z, pitches=PITCHES)
     run_magenta("benchmarks.magenta_gansynth", "play", str(prefix.parent.parent),
-                str(folder / "notes.npz"), str(folder / "waves.npz"))
-    with np.load(folder / "waves.npz") as waves:
-        rows = []
-        for pitch, mine, theirs in zip(PITCHES, ours, waves["waves"]):
-            theirs = theirs[:len(mine)]
-            noise = float(np.square(mine - theirs).mean())
-            level = 10 * np.log10(float(np.square(theirs).mean()) / max(noise, 1e-30))
-            rows.append((f"GANSynth, note {pitch}", "level of the sound above the difference",
-                         f"{level:.0f} dB"))
+                str(folder / "notes.npz"), str(folder / "waves.npy"))
+    rows = []
+    for pitch, mine, theirs in zip(PITCHES, ours, np.load(folder / "waves.npy")):
+        theirs = theirs[:len(mine)]
+        noise = float(np.square(mine - theirs).mean())
+        level = 10 * np.log10(float(np.square(theirs).mean()) / max(noise, 1e-30))
+        rows.append((f"GANSynth, note {pitch}", "level of the sound above the difference",
+                     f"{level:.0f} dB"))
     return rows
 
 

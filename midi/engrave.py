@@ -51,13 +51,7 @@ class Score(NamedTuple):
 
 
 def read_abc(text: str) -> Score:
-    """Read a score in ABC notation.
-
-    Raises
-    ------
-    InputError
-        If something in it is not understood, or a bar is not as long as its meter says.
-    """
+    """Read a score in ABC notation; refuse what is not understood, and bars of a wrong length."""
     text = re.sub(r"%.*", "", text)
     fields = re.findall(r"^([A-Z]):\s*(.*?)\s*$", text, re.MULTILINE)
     header = dict(fields)

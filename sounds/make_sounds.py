@@ -11,11 +11,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from scipy.io import wavfile
 
 from sounds.render import render_notes
 from synths import InputError
-from synths.files import writing
+from synths.files import write_wav
 
 SAMPLE_RATE = 16000
 SAMPLES = 16000
@@ -124,12 +123,10 @@ def main(arguments: list[str] | None = None) -> int:
                         help="folder to write to (default: the sounds folder itself)")
     options = parser.parse_args(arguments)
     try:
+        options.output.mkdir(parents=True, exist_ok=True)
         for name, make in SOUNDS.items():
-            samples = np.round(make() * 32767).astype(np.int16)
-            options.output.mkdir(parents=True, exist_ok=True)
             target = options.output / f"{name}.wav"
-            with writing(target) as file:
-                wavfile.write(file, SAMPLE_RATE, samples)
+            write_wav(target, make())
             print(target)
     except (InputError, OSError) as error:
         print(error, file=sys.stderr)

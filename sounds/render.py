@@ -6,13 +6,12 @@ import os
 import shutil
 import subprocess
 import tempfile
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import mido
 import numpy as np
-from scipy.io import wavfile
+import soundfile
 
 from synths import InputError
 
@@ -28,19 +27,7 @@ _GAP = 0.1
 
 
 def soundfont() -> Path:
-    """Path of the FluidR3_GM.sf2 in use.
-
-    Returns
-    -------
-    Path
-        The file named by the environment variable TRAINING_SOUNDFONT, or the first of
-        `SOUNDFONT_PATHS` that exists.
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
+    """Return the path in TRAINING_SOUNDFONT, or the first of `SOUNDFONT_PATHS` that exists."""
     named = os.environ.get("TRAINING_SOUNDFONT")
     for path in [named] if named else SOUNDFONT_PATHS:
         if Path(path).is_file():
@@ -87,45 +74,15 @@ def _midi(programs: Sequence[int], pitches: Sequence[int], velocity: int, hold: 
 def render_notes(program: int | Sequence[int], pitches: Sequence[int], *,
                  velocity: int = 100, hold: float = 1.0, length: float = 1.5,
                  sample_rate: int = 16000, bank: int = 0, font: Path | None = None) -> np.ndarray:
-    """Render notes of General MIDI programs, each alone, dry and mono.
+    """Render notes of General MIDI programs, each alone, dry and mono, [notes, samples].
 
-    Parameters
-    ----------
-    program : int or sequence of int
-        General MIDI program of all notes or of each, 0-based (33 is the fingered electric bass).
-    pitches : sequence of int
-        MIDI pitches 0..127.
-    velocity : int
-        MIDI velocity 1..127.
-    hold, length : float
-        Seconds from the start to the note's release, and to the end of what is returned.
-    sample_rate : int
-        Hz.
-    bank : int
-        Bank number, 0 for the General MIDI set, 128 for drum kits.
-    font : Path, optional
-        The sound font to play, FluidR3 if left out.
-
-    Returns
-    -------
-    np.ndarray
-        float32 [len(pitches), round(length * sample_rate)], as loud as the font makes them
-        (peaks around 0.1..0.5), not normalised.
-
-    Raises
-    ------
-    InputError
-        If a number is out of range, or fluidsynth or the sound font is missing.
+    `program` counts from 0 (33 is the fingered electric bass), for all notes or for each.  `hold`
+    and `length` are the seconds from a note's start to its release and to the end of its sound.
+    Bank 128 has the drum kits.  The notes are as loud as the font makes them (peaks around
+    0.1..0.5).
     """
     pitches = [int(pitch) for pitch in pitches]
     programs = [int(each) for each in np.broadcast_to(program, len(pitches))]
-    for name, value, low, high in (("velocity", velocity, 1, 127),
-                                   *(("program", each, 0, 127) for each in programs),
-                                   *(("pitch", pitch, 0, 127) for pitch in pitches)):
-        if not low <= value <= high:
-            raise InputError(f"A {name} must be {low} to {high}, not {value}: name another.")
-    if not 0 < hold <= length:
-        raise InputError(f"hold must be over 0 and at most length ({length} s), not {hold} s.")
     font, command = font or soundfont(), shutil.which("fluidsynth")
     if command is None:
         raise InputError("The program fluidsynth is not installed: install it (Debian package "
@@ -140,13 +97,7 @@ def render_notes(program: int | Sequence[int], pitches: Sequence[int], *,
             capture_output=True, text=True)
         if done.returncode or not sound.is_file():
             raise InputError(f"fluidsynth could not render {font}: {done.stderr.strip()[-300:]}")
-        with warnings.catch_warnings():
-            # fluidsynth writes a PEAK chunk, which scipy skips with a warning.
-            warnings.simplefilter("ignore", wavfile.WavFileWarning)
-            _, audio = wavfile.read(sound)
-    audio = np.asarray(audio, np.float32)
-    audio = audio.mean(axis=1) if audio.ndim == 2 else audio
+        audio = soundfile.read(sound, dtype="float32", always_2d=True)[0].mean(axis=1)
     starts = [round((_GAP + i * (length + _GAP)) * sample_rate) for i in range(len(pitches))]
-    audio = np.pad(audio, (0, max(0, starts[-1] + samples - len(audio))) if starts else 0)
-    return np.stack([audio[s:s + samples] for s in starts]) if starts else np.zeros(
-        (0, samples), np.float32)
+    audio = np.pad(audio, (0, max(0, starts[-1] + samples - len(audio))))
+    return np.stack([audio[s:s + samples] for s in starts])

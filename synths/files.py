@@ -76,11 +76,3 @@ def write_wav(path: str | Path, audio: np.ndarray, sample_rate: int = 16000) -> 
         for first in range(0, len(audio), _BLOCK):
             samples = np.rint(audio[first:first + _BLOCK] * scale)
             wav.writeframesraw(samples.astype("<i2").tobytes())
-
-
-def shortened(text: object, most: int = 200) -> str:
-    """Return text on one line of at most `most` characters, with the middle left out if needed."""
-    line = "".join(char if char.isprintable() else " " for char in str(text))
-    if len(line) <= most:
-        return line
-    return f"{line[:most // 2 - 2]} ... {line[len(line) - (most - most // 2 - 3):]}"

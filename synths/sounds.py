@@ -58,10 +58,8 @@ def load_audio(path: str | Path, sample_length: int | None = None, sr: int = SAM
     if sample_length is not None and not trim_silence:
         seconds = sample_length / sr + 0.1
     block, rate = _read(Path(path), seconds)
-    audio = block.mean(axis=1)
-    level = np.sqrt(np.mean(np.square(block), axis=0))
-    if np.sqrt(np.mean(np.square(audio))) < _CANCELLED * level.max():
-        audio = block[:, int(np.argmax(level))]
+    cancelled, loudest_channel = _channels(block)
+    audio = block[:, loudest_channel] if cancelled else block.mean(axis=1)
     if trim_silence:
         audio = audio[_onset(audio, rate):]
     audio = soxr.resample(audio, rate, sr, quality="HQ")[:sample_length]
@@ -174,9 +172,14 @@ def find_sounds(folder: str | Path, extensions: Sequence[str] = EXTENSIONS
 
 def opposite_channels(path: str | Path, seconds: float = 10.0) -> bool:
     """Return whether a sound's channels cancel each other, so that `load_audio` uses only one."""
-    block, _ = _read(Path(path), seconds)
-    level = np.sqrt(np.mean(np.square(block), axis=0)).max()
-    return bool(np.sqrt(np.mean(np.square(block.mean(axis=1)))) < _CANCELLED * level)
+    return _channels(_read(Path(path), seconds)[0])[0]
+
+
+def _channels(block: np.ndarray) -> tuple[bool, int]:
+    """Return whether the channels cancel each other, and the index of the loudest one."""
+    level = np.sqrt(np.mean(np.square(block), axis=0))
+    cancelled = np.sqrt(np.mean(np.square(block.mean(axis=1)))) < _CANCELLED * level.max()
+    return bool(cancelled), int(np.argmax(level))
 
 
 def save_wav(audio: Any, path: str | Path, sample_rate: int = SAMPLE_RATE) -> None:
@@ -211,14 +214,7 @@ def save_image(pixels: np.ndarray, path: Path, size: tuple[int, int] = (1280, 96
 
 
 def plot_path(filename: str | None, output_dir: str | Path) -> Path:
-    """Return the path of a plot, and create its folder.
-
-    Parameters
-    ----------
-    filename : str or None
-        File name; ".png" is added if it is missing.  None: the date and time.
-    output_dir : str or Path
-    """
+    """Return the path of a plot, by default named after the time, and create its folder."""
     name = time.strftime("%Y-%m-%d_%H%M%S") if filename is None else str(filename)
     path = Path(output_dir) / (name if name.lower().endswith(".png") else f"{name}.png")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -238,13 +234,18 @@ def load_array(path: str | Path, axes: int, what: str) -> np.ndarray:
     return checked(array, axes, what)
 
 
-def checked(array: Any, axes: int, what: str) -> np.ndarray:
-    """Return an array as float32; raise InputError if its axes or values are not valid."""
+def checked(array: Any, axes: int, what: str, batch: bool = False) -> np.ndarray:
+    """Return an array as float32; raise InputError if its axes or values are not valid.
+
+    A single item of a `batch` may lack the first axis, which is then added.
+    """
     try:
         array = np.asarray(array, np.float32)
     except (TypeError, ValueError):
         raise InputError(f"{what} must be an array of numbers, not {type(array).__name__}."
                          ) from None
+    if batch and array.ndim == axes - 1:
+        array = array[None]
     if array.ndim != axes or not array.size:
         raise InputError(f"{what} must have {axes} axes and at least one value, not the shape "
                          f"{list(array.shape)}.")

@@ -19,7 +19,8 @@ BELOW = {
 }
 WITHIN_SYNTHS = {
     "files": set(), "sounds": {"files", "engines"}, "engines": {"files"}, "weights": {"files"},
-    "nsynth": {"files", "engines", "weights"}, "gansynth": {"files", "engines", "weights"},
+    "nsynth": {"files", "sounds", "engines", "weights"},
+    "gansynth": {"files", "engines", "weights"},
 }
 
 

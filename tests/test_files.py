@@ -93,8 +93,3 @@ def test_write_wav_scales_down_what_exceeds_full_scale(tmp_path):
     assert rate == 8000 and audio.tolist() == [16384, -8192]
     files.write_wav(tmp_path / "a.wav", np.array([1.0, -2.0]))
     assert soundfile.read(tmp_path / "a.wav", dtype="int16")[0].tolist() == [16384, -32767]
-
-
-def test_shortened_is_one_line_and_short():
-    assert len(files.shortened("a" * 12_700)) == 200 and len(files.shortened("b" * 201, 50)) == 50
-    assert files.shortened("a\x1b[2Jb\nc") == "a [2Jb c"

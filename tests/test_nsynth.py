@@ -466,7 +466,7 @@ def test_bad_audio(audio, message, small):
     ({"encodings": np.zeros([1, 2, 16])}, "5 channels"),
     ({"encodings": np.zeros([2])}, "shape"),
     ({"encodings": np.zeros([1, 0, 5])}, "shape"),
-    ({"encodings": [[[1.0] * 5], [[1.0] * 4]]}, "form one"),
+    ({"encodings": [[[1.0] * 5], [[1.0] * 4]]}, "array of numbers"),
     ({"encodings": np.full([1, 2, 5], np.inf)}, "finite"),
     ({"uniforms": np.zeros([1, 1000])}, r"\(1, 1024\)"),
     ({"uniforms": np.zeros([2, 1024])}, r"\(1, 1024\)"),

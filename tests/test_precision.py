@@ -38,7 +38,7 @@ def network(monkeypatch, tmp_path):
     monkeypatch.setattr(checkpoints, "find", lambda path, model: tmp_path / "wide")
     monkeypatch.setattr(decoding, "sizes", lambda prefix: (made.width, 30, 16))
     monkeypatch.setattr(wavenet, "Scorer", Scorer)
-    monkeypatch.setattr(wavenet_encoder, "load", lambda prefix: Encoder())
+    monkeypatch.setattr(wavenet_encoder, "Encoder", lambda prefix: Encoder())
     return made
 
 

@@ -9,13 +9,7 @@ from synths.engines.litert import silent_stderr
 
 
 def load() -> Any:
-    """Import TensorFlow, which takes 5 to 7 s, and return its version 1 API.
-
-    Returns
-    -------
-    module
-        `tensorflow.compat.v1`.
-    """
+    """Import TensorFlow, which takes 5 to 7 s, and return its module `tensorflow.compat.v1`."""
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with silent_stderr():

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 
 from synths import InputError
-from synths.files import shortened
 from synths.gansynth import midi
 from synths.gansynth.model import NoteAudio
 
@@ -75,7 +74,7 @@ def load_midi(midi_path: str | Path, min_pitch: int = MIN_PITCH, max_pitch: int 
     report.counts["range"] = len(notes) - len(kept)
     if not kept:
         raise InputError(
-            f"{shortened(midi_path)} has no notes that GANSynth can play"
+            f"{midi_path} has no notes that GANSynth can play"
             f" ({str(report) or 'no notes at all'}): choose a file with notes of MIDI pitch"
             f" {min_pitch} to {max_pitch} that are not drums, or transpose this one.")
     return {"pitches": np.array([note.pitch for note in kept]),
@@ -105,17 +104,6 @@ def slerp(p0: np.ndarray, p1: np.ndarray, t: float) -> np.ndarray:
 
     This is Magenta's ``generate_util.slerp``, except for vectors of the same direction.  Magenta
     divides zero by zero there, but this function interpolates linearly.
-
-    Parameters
-    ----------
-    p0, p1 : ndarray [d]
-        Latent vectors, of any length.
-    t : float
-        Position from 0 to 1.
-
-    Returns
-    -------
-    ndarray [d]
     """
     p0, p1 = np.asarray(p0, np.float64), np.asarray(p1, np.float64)
     lengths = np.linalg.norm(p0) * np.linalg.norm(p1)
@@ -208,17 +196,6 @@ def get_envelope(note_length: float, sr: int = 16000) -> np.ndarray:
     This is Magenta's ``generate_util.get_envelope``, except for notes shorter than the attack.
     Magenta overwrites the attack with the release there, which causes a click.  This function
     multiplies the two.
-
-    Parameters
-    ----------
-    note_length : float
-        Time in seconds for which the note is held.
-    sr : int
-        Sample rate in Hz.
-
-    Returns
-    -------
-    float64 ndarray [`note_samples`]
     """
     length = note_samples(note_length, sr)
     release, attack = int(sr * RELEASE), min(int(sr * ATTACK), length)
@@ -229,24 +206,11 @@ def get_envelope(note_length: float, sr: int = 16000) -> np.ndarray:
 
 
 def lengthen(audio: np.ndarray, samples: int, sr: int = 16000) -> np.ndarray:
-    """Make a note longer by crossfading into a copy of it without the attack.
+    """Make a note of at least 3 seconds longer by crossfading into a copy of it without the attack.
 
-    The copy starts where its waveform best matches the end of the first part, at the same level.
-    A decaying note continues to decay.  More copies follow in the same way.
-
-    Parameters
-    ----------
-    audio : ndarray [n]
-        Note of at least 3 seconds.  The model's notes have 4 seconds.
-    samples : int
-        Desired number of samples.
-    sr : int
-        Sample rate in Hz.
-
-    Returns
-    -------
-    float64 ndarray [samples]
-        Longer note.  Its first 2.75 seconds are those of `audio`.
+    The copy starts where its waveform best matches the end of the first part, at the same level.  A
+    decaying note continues to decay.  More copies follow in the same way.  The first 2.75 seconds
+    stay the same.
     """
     end, cross = int(sr * _LOOP_END), int(sr * _CROSSFADE)
     earliest, latest = (int(sr * seconds) for seconds in _LOOP_START)

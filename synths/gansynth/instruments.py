@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from synths import InputError
-from synths.files import shortened, writing
+from synths.files import writing
 from synths.gansynth.generate_util import instrument_times
 
 
@@ -153,8 +153,8 @@ def load_instruments(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
             if z.ndim != 2 or not z.size or not np.isfinite(z).all():
                 raise ValueError("it does not have rows of finite numbers")
         except Exception as error:  # zipfile and zlib have errors of their own
-            raise InputError(f"{shortened(path)} contains no instruments ({shortened(error)}): give"
-                             " a .npz file that a run has saved.") from error
+            raise InputError(f"{path} contains no instruments ({error}): give a .npz file that a "
+                             "run has saved.") from error
     return z, times
 
 

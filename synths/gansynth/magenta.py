@@ -26,21 +26,11 @@ _DEFAULTS = {
     "normalizer_margin": 0.8, "normalizer_num_examples": 1000, "kernel_size": 3, "start_height": 4,
     "start_width": 8, "fmap_base": 512, "fmap_decay": 1.0, "fmap_max": 128,
 }
-_PITCHES = 61  # from C1 to C6
+PITCHES = 61  # from C1 to C6
 
 
 def settings(folder: Path, experiment: dict, num_blocks: int) -> dict[str, Any]:
-    """Return the keyword arguments of Magenta's network functions.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the `experiment.json`.
-    experiment : dict
-        Contents of that file.
-    num_blocks : int
-        Number of blocks of the progressively grown network.
-    """
+    """Return the keyword arguments of Magenta's network functions for a checkpoint's settings."""
     tensorflow_v1.load()
     with silent_stderr():
         from magenta.models.gansynth.lib import networks
@@ -90,41 +80,12 @@ def combine_notes(audio_notes: np.ndarray, start_times: np.ndarray, end_times: n
 
 
 class Model:
-    """A GANSynth generator that runs Magenta's code; use `load_from_path` to load one.
-
-    Attributes
-    ----------
-    path : Path
-        The checkpoint's prefix.
-    batch_size : int
-        Number of notes computed at once.
-    latent_size : int
-        Size of a latent vector.
-    pitches : range
-        MIDI pitches that the model was trained on.
-    """
+    """A generator that runs Magenta's code, with the interface of `synths.gansynth.Model`."""
 
     @classmethod
     def load_from_path(cls, path: str | Path | None = None, batch_size: int = 16,
                        threads: int | None = None) -> Model:
-        """Load a generator, like `synths.gansynth.Model.load_from_path`.
-
-        Parameters
-        ----------
-        path : str, Path or None
-            As for `synths.weights.checkpoints.find`.
-        batch_size : int
-            Number of notes computed at once.
-        threads : int, optional
-            Only None is allowed: TensorFlow uses all cores.
-
-        Raises
-        ------
-        CheckpointError
-            If the weights are missing or damaged.
-        InputError
-            If Magenta's code cannot build this network, or if `threads` is not None.
-        """
+        """Load a generator, like `synths.gansynth.Model.load_from_path`, but for all cores."""
         if threads is not None:
             raise InputError("Magenta's own engine always uses all cores: leave out --threads.")
         return cls(checkpoints.find(path, "gansynth"), batch_size)
@@ -138,7 +99,7 @@ class Model:
                              "Magenta's code uses: choose another one.")
         config = settings(schema.experiment_file(prefix).parent, experiment, num_blocks)
         self.latent_size = int(config["latent_vector_size"])
-        self.pitches = range(model.LOWEST_PITCH, model.LOWEST_PITCH + _PITCHES)
+        self.pitches = range(model.LOWEST_PITCH, model.LOWEST_PITCH + PITCHES)
         tf = tensorflow_v1.load()
         with tf.Graph().as_default(), silent_stderr():
             try:
@@ -159,7 +120,7 @@ class Model:
         self._noises = tf.placeholder(tf.float32, [self.batch_size, self.latent_size])
         with tf.variable_scope("Generator"):
             data, _ = network_functions.g_fn_registry[config["g_fn"]](
-                (self._noises, tf.one_hot(self._labels, _PITCHES)), **config)
+                (self._noises, tf.one_hot(self._labels, PITCHES)), **config)
         helper = SpecgramsHelper(
             config["audio_length"], config["resolution_schedule"].final_resolutions,
             overlap=0.75, sample_rate=config["sample_rate"], mel_downscale=1,
@@ -196,45 +157,14 @@ class Model:
         self._session.close()
 
     def generate_z(self, n: int, rng: np.random.Generator | int | None = None) -> np.ndarray:
-        """Draw latent vectors, the same as `synths.gansynth.Model.generate_z`.
-
-        Parameters
-        ----------
-        n : int
-            Number of latent vectors.
-        rng : numpy.random.Generator or int, optional
-            Random number generator or seed.  None: different vectors at each call.
-
-        Returns
-        -------
-        float64 [n, latent_size]
-        """
+        """Draw latent vectors, the same as `synths.gansynth.Model.generate_z`."""
         return np.random.default_rng(rng).normal(size=(n, self.latent_size))
 
     def generate_samples_from_z(self, z: np.ndarray, pitches: Sequence[int] | np.ndarray,
                                 max_audio_length: int = 64000) -> np.ndarray:
-        """Generate notes of given instruments at given pitches, like Magenta's `Model`.
-
-        Parameters
-        ----------
-        z : ndarray [n, latent_size]
-            Latent vectors.
-        pitches : sequence of n int
-            MIDI pitches.
-        max_audio_length : int
-            Maximum length of a note in samples.
-
-        Returns
-        -------
-        float32 [n, samples]
-
-        Raises
-        ------
-        InputError
-            If the model does not have a pitch.
-        """
+        """Generate notes, float32 [n, samples], like `synths.gansynth.Model`."""
         labels = np.asarray(pitches) - model.LOWEST_PITCH
-        if ((labels < 0) | (labels >= _PITCHES)).any():
+        if ((labels < 0) | (labels >= PITCHES)).any():
             raise InputError(f"The model plays MIDI pitches {self.pitches[0]} to "
                              f"{self.pitches[-1]}: leave other notes out or transpose them.")
         waves = []

@@ -115,28 +115,10 @@ def _without_collecting() -> Iterator[None]:
 
 @_without_collecting()
 def read_notes(path: str | Path, pedal: bool = True) -> tuple[Any, Report]:
-    """Read the notes of a MIDI file.
+    """Return the notes of a MIDI file as a NoteSequence, in note_seq's order, and a report.
 
-    Parameters
-    ----------
-    path : str or Path
-        Standard MIDI file, which may be inside a RIFF file.
-    pedal : bool
-        Whether pedals sustain notes.  Magenta ignores pedals.
-
-    Returns
-    -------
-    sequence : note_seq.NoteSequence
-        The notes, in note_seq's order.
-    report : Report
-        Notes that were left out or changed.
-
-    Raises
-    ------
-    InputError
-        If the file is not a MIDI file.
-    OSError
-        If the file cannot be read.
+    The file may be inside a RIFF file.  `pedal` tells whether pedals sustain notes, which Magenta
+    ignores.
     """
     with open(path, "rb") as file:
         data = file.read(_MOST_BYTES)

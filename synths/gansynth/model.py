@@ -272,9 +272,7 @@ class Model:
 def _groups(frames: np.ndarray) -> list[tuple[np.ndarray, int]]:
     """Group notes by length, to minimise the cost of building networks and of unused frames.
 
-    Returns
-    -------
-    list of (indices of notes, frames computed for each of them)
+    Return the indices of each group's notes, and the number of frames to compute for them.
     """
     lengths, counts = np.unique(frames, return_counts=True)
     best = [(0, 0)]  # of the first k lengths: cost, where the last group begins

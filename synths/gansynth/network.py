@@ -36,21 +36,7 @@ def rows(weights: Weights, frames: int) -> dict[int, int]:
 
 
 def build(weights: Weights, batch: int, frames: int) -> bytes:
-    """Build the network that maps latent vectors and pitches to the first spectrogram frames.
-
-    Parameters
-    ----------
-    weights : Weights
-    batch : int
-        Number of notes computed at once.
-    frames : int
-        Number of frames to compute.
-
-    Returns
-    -------
-    bytes
-        Model for `synths.engines.litert.Runner`.
-    """
+    """Build the LiteRT model from latent vectors and pitches to the first spectrogram frames."""
     graph = Graph()
     needed_rows = rows(weights, frames)
     x = _pixel_norm(graph, graph.input([batch, weights.latent_size + len(weights.pitches)]))
@@ -121,7 +107,7 @@ def _spectrogram(graph: Graph, weights: Weights, x: Tensor, block: int, frames: 
 
 def _pixel_norm(graph: Graph, x: Tensor) -> Tensor:
     """Normalise each pixel's channels to a mean square of 1 (Magenta's ``layers.pixel_norm``)."""
-    power = graph.mean(graph.op("SQUARE", [x], x.shape), [-1])
+    power = graph.mean(graph.square(x), -1)
     return graph.multiply(x, graph.rsqrt(graph.add(power, np.float32(_EPSILON))))
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from synths import InputError
-from synths.files import shortened
 
 OFF, ON, CONTROLLER, PROGRAM, BEND = 0x80, 0x90, 0xB0, 0xC0, 0xE0  # status bytes
 END, TEMPO, DRUM_PART, TWO_PERFORMANCES = 0, 1, 2, 3  # events that are not channel messages
@@ -36,7 +35,7 @@ def read_tracks(data: bytes, path: Path, damage: Counter) -> tuple[int, int, lis
     division = int.from_bytes(header[4:6], "big")
     ticks = division & 0xFF if division & 0x8000 else division
     if start < 0 or len(header) < 6 or not ticks:
-        raise InputError(f"{shortened(path)} is not a valid MIDI file "
+        raise InputError(f"{path} is not a valid MIDI file "
                          f"({'its header is damaged' if start >= 0 else 'it has no header'}): "
                          "choose another file.")
     if start and not data.startswith(b"RIFF"):
@@ -66,7 +65,7 @@ def read_tracks(data: bytes, path: Path, damage: Counter) -> tuple[int, int, lis
             damage["skipped byte"] += end - position
         position = end
     if not tracks:
-        raise InputError(f"{shortened(path)} has no tracks: choose another MIDI file.")
+        raise InputError(f"{path} has no tracks: choose another MIDI file.")
     missing = int.from_bytes(header[2:4], "big") - len(tracks)
     if missing > 0:
         damage["missing track"] = missing

@@ -19,24 +19,12 @@ _OVERLAP = 4  # frames that cover each sample: Magenta's overlap of 0.75
 
 
 def linear_to_mel_matrix(bins: int, sample_rate: int) -> np.ndarray:
-    """Return the matrix that GANSynth's training used to convert linear bins to mel bands.
+    """Return the matrix [linear bins, mel bands] that GANSynth's training used.
 
     It is not a textbook mel filter bank.  Bands narrower than 1.5 bins are widened.  In Magenta,
     the arrays of lower edges, centres and upper edges share memory, so widening one band moves its
-    neighbours.  The models were trained with exactly this matrix.
-
-    Parameters
-    ----------
-    bins : int
-        Number of frequency bins of a spectrogram, and of mel bands.
-    sample_rate : int
-        Sample rate in Hz.
-
-    Returns
-    -------
-    ndarray [bins, bins]
-        Matrix (float64) with linear bins as rows and mel bands as columns.  Source: Magenta's
-        ``spectral_ops.linear_to_mel_weight_matrix``.
+    neighbours.  The models were trained with exactly this matrix.  Source: Magenta's
+    ``spectral_ops.linear_to_mel_weight_matrix``.
     """
     nyquist = sample_rate / 2.0
     hertz = np.linspace(0.0, nyquist, bins)[1:, np.newaxis]
@@ -58,18 +46,9 @@ def linear_to_mel_matrix(bins: int, sample_rate: int) -> np.ndarray:
 
 
 def mel_to_linear_matrix(bins: int, sample_rate: int) -> np.ndarray:
-    """Return Magenta's approximate matrix to convert mel bands to linear bins.
+    """Return Magenta's approximate matrix [mel bands, linear bins] for the way back.
 
-    Parameters
-    ----------
-    bins, sample_rate : int
-        As for `linear_to_mel_matrix`.
-
-    Returns
-    -------
-    ndarray [bins, bins]
-        Matrix (float64) with mel bands as rows and linear bins as columns.  Source: Magenta's
-        ``SpecgramsHelper._mel_to_linear_matrix``.
+    Source: Magenta's ``SpecgramsHelper._mel_to_linear_matrix``.
     """
     forward = linear_to_mel_matrix(bins, sample_rate)
     weights = forward @ forward.sum(axis=0)
@@ -80,35 +59,16 @@ def mel_to_linear_matrix(bins: int, sample_rate: int) -> np.ndarray:
 class SpecgramInverter:
     """A converter from spectrograms, or only their first frames, to audio.
 
-    Parameters
-    ----------
-    spec_shape : (int, int)
-        Frames and frequency bins of a whole spectrogram.  The number of bins is a power of two.
-    audio_length : int
-        Length of a whole note in samples.
-    sample_rate : int
-        Sample rate in Hz.
-    data_type : {"mel", "linear", "phase"}
-        Contents of the two channels.  "mel": log mel power and instantaneous frequency of mel
-        bands.  "linear": log magnitude and instantaneous frequency.  "phase": log magnitude and
-        phase in units of pi radians.
-
-    Raises
-    ------
-    ValueError
-        If the sizes do not match.
+    `spec_shape` is the number of frames and frequency bins of a whole spectrogram.  The two
+    channels are log mel power and instantaneous frequency of mel bands ("mel"), log magnitude and
+    instantaneous frequency ("linear"), or log magnitude and phase in units of pi radians ("phase").
     """
-
-    DATA_TYPES = ("mel", "linear", "phase")
 
     def __init__(self, spec_shape: tuple[int, int] = (128, 1024), audio_length: int = 64000,
                  sample_rate: int = 16000, data_type: str = "mel") -> None:
         self.frames, self.bins = spec_shape
         self.audio_length = audio_length
         self.data_type = data_type
-        if data_type not in self.DATA_TYPES:
-            raise ValueError(f"its data type must be one of {', '.join(self.DATA_TYPES)}, not "
-                             f"{data_type}")
         if self.bins < 2 or self.bins & (self.bins - 1):
             raise ValueError("its number of frequency bins must be a power of two, not "
                              f"{self.bins}")
@@ -147,18 +107,10 @@ class SpecgramInverter:
         return max(0, frames * self.hop - self.padding)
 
     def invert(self, specgrams: np.ndarray) -> np.ndarray:
-        """Convert spectrograms to audio.
+        """Convert spectrograms [notes, frames, bins, 2], whole or cut after any frame, to audio.
 
-        Parameters
-        ----------
-        specgrams : float32 ndarray [notes, frames, bins, 2]
-            Spectrograms with the two channels of `data_type`, whole or cut after any frame.
-
-        Returns
-        -------
-        float32 ndarray [notes, `samples_from` (frames)]
-            Audio.  Source: Magenta's ``SpecgramsHelper.melspecgrams_to_waves`` and
-            ``specgrams_to_waves``.
+        The result has the shape [notes, `samples_from` (frames)].  Source: Magenta's
+        ``SpecgramsHelper.melspecgrams_to_waves`` and ``specgrams_to_waves``.
         """
         notes, frames = specgrams.shape[:2]
         magnitude, phase = self._polar(specgrams[..., 0], specgrams[..., 1])

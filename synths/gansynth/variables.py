@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from synths import CheckpointError
-from synths.gansynth.specgrams import SpecgramInverter
 from synths.weights import checkpoints
 from synths.weights.schema import AVERAGE
 
@@ -45,7 +44,7 @@ DEFAULTS = {
 }
 
 _KNOWN = {  # supported values of the settings
-    "data_type": SpecgramInverter.DATA_TYPES, "scale_mode": ("ALL", "H"),
+    "data_type": ("mel", "linear", "phase"), "scale_mode": ("ALL", "H"),
     "to_rgb_activation": ("tanh", "linear"), "g_fn": ("specgram",), "simple_arch": (False,),
     "data_normalizer": ("none", "specgrams_prespecified_normalizer", "specgrams_simple_normalizer",
                         "specgrams_freq_normalizer"),
@@ -64,46 +63,20 @@ class Layer:
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights and settings of a generator.
+    """The weights and settings of a generator."""
 
-    Attributes
-    ----------
-    layers : dict of Layer
-        Layers by block (from 1) and name ("conv0", "conv1" or "to_rgb").
-    first : Layer
-        Layer "conv0" of the first block, as a matrix, because its input is a single pixel.
-    start : (int, int)
-        Frames and frequency bins of the first block's output.
-    scale : (int, int)
-        Factors by which each block increases the frames and the bins.
-    blend : dict of float
-        Blend weight of each block in the spectrogram, for one block or two adjacent ones.
-    num_resolutions : int
-        Number of blocks of the fully grown network.
-    progress : float
-        How far the network had grown: an integer at a stable stage, a fraction in a transition.
-    latent_size : int
-        Length of a latent vector.
-    pitches : range
-        MIDI pitches that the model can play.
-    to_rgb_activation : str
-        "tanh" or "linear".
-    normalizer_scale, normalizer_offset : float32 [2] or [frequency bins, 2]
-        Scale and offset such that magnitude and phase are ``(output - offset) / scale``.
-    """
-
-    layers: Mapping[tuple[int, str], Layer]
-    first: Layer
-    start: tuple[int, int]
-    scale: tuple[int, int]
-    blend: Mapping[int, float]
-    num_resolutions: int
-    progress: float
+    layers: Mapping[tuple[int, str], Layer]  # by block (from 1): "conv0", "conv1", "to_rgb"
+    first: Layer  # "conv0" of the first block, as a matrix, because its input is a single pixel
+    start: tuple[int, int]  # frames and frequency bins of the first block's output
+    scale: tuple[int, int]  # factors by which each block increases the frames and the bins
+    blend: Mapping[int, float]  # weight of a block in the spectrogram; one or two adjacent blocks
+    num_resolutions: int  # blocks of the fully grown network
+    progress: float  # an integer at a stable stage, a fraction in a transition
     latent_size: int
     pitches: range
     to_rgb_activation: str
-    normalizer_scale: np.ndarray
-    normalizer_offset: np.ndarray
+    normalizer_scale: np.ndarray  # [2] or [frequency bins, 2]
+    normalizer_offset: np.ndarray  # magnitude and phase are (output - offset) / scale
 
     @property
     def num_blocks(self) -> int:
@@ -126,24 +99,7 @@ def count_blocks(shapes: Mapping[str, tuple[int, ...]]) -> int:
 
 
 def load(prefix: Path) -> tuple[Weights, dict]:
-    """Read a generator's weights and the settings of its training.
-
-    Parameters
-    ----------
-    prefix : Path
-        Checkpoint prefix, from `checkpoints.find`.
-
-    Returns
-    -------
-    weights : Weights
-    config : dict
-        Settings of `experiment.json`, with Magenta's defaults for missing ones.
-
-    Raises
-    ------
-    CheckpointError
-        If the weights are damaged, or those of an unknown network.
-    """
+    """Read a generator's weights, and its settings with Magenta's defaults for missing ones."""
     config = {**DEFAULTS, **checkpoints.experiment(prefix)}
     for key, values in _KNOWN.items():
         if config[key] not in values:

@@ -7,7 +7,6 @@ Jesse Engel et al., "Neural Audio Synthesis of Musical Notes with WaveNet Autoen
 from synths.nsynth.decoding import (
     HOP_LENGTH,
     PRECISIONS,
-    SAMPLE_RATE,
     TOLERANCE,
     Block,
     Choice,
@@ -22,6 +21,7 @@ from synths.nsynth.decoding import (
     nll,
 )
 from synths.nsynth.saving import codes_path, faded, partial_path, synthesize
+from synths.sounds import SAMPLE_RATE
 
 __all__ = ["HOP_LENGTH", "PRECISIONS", "SAMPLE_RATE", "TOLERANCE", "Block", "Choice", "Decoding",
            "choose_precision", "codes_path", "decode", "decode_blocks", "draw_uniforms", "encode",

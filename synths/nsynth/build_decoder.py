@@ -21,12 +21,7 @@ FLAGS = ["-O1", "-g0", "-ffp-contract=off", "-fno-sanitize=all", "-fno-stack-pro
 
 
 def build(folder: Path = BITCODE) -> None:
-    """Write the bitcode of every target.
-
-    Parameters
-    ----------
-    folder : Path
-    """
+    """Write the bitcode of every target to a folder."""
     source = Path(__file__).with_name("decoder.c")
     for name, target in TARGETS.items():
         subprocess.run(

@@ -84,13 +84,7 @@ def targets() -> list[str]:
 
 
 def default_target() -> str:
-    """Return the fastest target, or the one named by the environment variable NSYNTH_TARGET.
-
-    Raises
-    ------
-    InputError
-        If this machine cannot run the target.
-    """
+    """Return the fastest target, or the one named by the environment variable NSYNTH_TARGET."""
     possible = targets()
     if not possible:
         raise InputError("NSynth decodes only on x86-64 and ARM64 processors, not on "
@@ -120,11 +114,8 @@ class Sizes:
 class Code:
     """The machine code of decoder.c, compiled for a target and the sizes of a run.
 
-    Attributes
-    ----------
-    run : callable
-        Takes the address of a `State`, a thread number, the first and last time step, and
-        whether the codes are known.  It runs without Python's global lock.
+    `run` takes the address of a `State`, a thread number, the first and last time step, and whether
+    the codes are known.  It runs without Python's global lock.
     """
 
     def __init__(self, target: str, sizes: Sizes) -> None:
@@ -192,12 +183,7 @@ def _zeros(*shape: int, dtype: Any = np.float32) -> np.ndarray:
 class State:
     """The memory of clips that are decoded in parallel, and the C structures that point to it.
 
-    Attributes
-    ----------
-    arrays : dict
-        Arrays that the fields of `StateStruct` point to, except for the layers.
-    layers : list of dict
-        Arrays that the fields of each `LayerStruct` point to.
+    The fields of `StateStruct` point to `arrays`, those of each `LayerStruct` to one of `layers`.
     """
 
     def __init__(self, sizes: Sizes, weights: Arrays, layer_weights: list[Arrays]) -> None:
@@ -283,11 +269,8 @@ def _aligned(array: np.ndarray) -> np.ndarray:
 class Layout:
     """The layout in which a target stores the weights: tiles, two registers of columns wide.
 
-    Attributes
-    ----------
-    gate_order : int [2 width]
-        Order of the gate columns: as many gates as fit in a register, then the filters of the same
-        channels, and so on.
+    `gate_order` [2 width] is the order of the gate columns: as many gates as fit in a register,
+    then the filters of the same channels, and so on.
     """
 
     def __init__(self, target: str, width: int, int8: bool) -> None:
@@ -357,21 +340,7 @@ class Decoder:
     """A network that decodes a fixed number of clips in parallel.
 
     In a large network, the threads share every time step.  In a small one, time steps are too short
-    for that, so each thread decodes its own clips.
-
-    Parameters
-    ----------
-    prefix : Path
-        Checkpoint prefix, from `checkpoints.find` or `checkpoints.resolve`.
-    batch : int
-        Number of clips.
-    precision : str
-        "float32" or "int8".
-    temperature : float
-        Above 0; the logits are divided by it.
-    threads : int
-    target : str, optional
-        One of `targets()`; None: `default_target()`.
+    for that, so each thread decodes its own clips.  The logits are divided by the temperature.
     """
 
     def __init__(self, prefix: Path, batch: int, precision: str = "float32",
@@ -395,23 +364,13 @@ class Decoder:
 
     def generate(self, encodings: np.ndarray, uniforms: Any,
                  made: np.ndarray | None = None) -> Iterator[np.ndarray]:
-        """Generate clips from silence, one frame at a time.
+        """Generate clips from silence; yield the codes of one frame at a time, uint8 [batch, 512].
 
-        Parameters
-        ----------
-        encodings : float32 [batch, frames, channels]
-        uniforms : float [batch, frames * 512]
-            Numbers in [0, 1).  Sample i of clip b is the first code whose cumulative probability
-            reaches `uniforms[b, i]`, as in Magenta's `fastgen.sample_categorical`.  The
-            columns [:, first:last] are read frame by frame, in order.
-        made : uint8 [batch, frames * 512], optional
-            Mu-law codes of the first frames, from an earlier run.  Only later frames are
-            generated.  The known frames within the receptive field run through the network again.
-
-        Yields
-        ------
-        uint8 [batch, 512]
-            The mu-law codes 0..255 of one frame.
+        Sample i of clip b is the first code whose cumulative probability reaches `uniforms[b, i]`,
+        as in Magenta's `fastgen.sample_categorical`.  The columns [:, first:last] are read frame by
+        frame, in order.  `made` [batch, frames * 512] has the codes of the first frames, from an
+        earlier run.  Only later frames are generated; the known frames within the receptive field
+        run through the network again.
         """
         first = 0 if made is None else made.shape[1] // HOP_LENGTH
         more = len(self._states) * self._sizes.clips - self.batch     # the last state's idle rows

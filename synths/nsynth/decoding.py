@@ -22,9 +22,9 @@ from tqdm import tqdm
 
 from synths import InputError
 from synths.nsynth.wavenet_variables import HOP_LENGTH, INT8_WIDTH, sizes
+from synths.sounds import checked
 from synths.weights import checkpoints
 
-SAMPLE_RATE = 16000     # Hz
 PRECISIONS = ("auto", "float32", "int8")
 
 # Largest NLL difference between int8 and float32 at which "auto" chooses int8, in nats per sample.
@@ -154,14 +154,7 @@ def _streams(seed: int, clips: int | Sequence[int | str]) -> list[np.random.Gene
 
 
 class Uniforms:
-    """The array of `draw_uniforms`, drawn piece by piece to save memory.
-
-    Parameters
-    ----------
-    seed : int
-    clips : int or sequence of int or str
-        As for `draw_uniforms`, or the indices of some of the clips.
-    """
+    """The array of `draw_uniforms` for all or some clips, drawn piece by piece to save memory."""
 
     def __init__(self, seed: int, clips: int | Sequence[int | str]) -> None:
         self._drawn = 0
@@ -209,30 +202,22 @@ def encode(wav_data: np.ndarray, checkpoint_path: str | Path | None = None,
     from synths.nsynth import wavenet_encoder
 
     wav_data = _check_audio(wav_data)
-    length = min(sample_length, wav_data.shape[1]) // HOP_LENGTH * HOP_LENGTH
+    length = min(sample_length, wav_data.shape[1])
     if length < HOP_LENGTH:
-        raise InputError(f"NSynth needs at least {HOP_LENGTH} samples, but there are only "
-                         f"{min(sample_length, wav_data.shape[1])}: use a longer sound.")
-    codes = _mu_law(wav_data[:, :length])
-    encoder = wavenet_encoder.load(checkpoints.find(checkpoint_path, "nsynth"))
+        raise InputError(f"NSynth needs at least {HOP_LENGTH} samples, but there are only {length}"
+                         ": use a longer sound.")
+    codes = _mu_law(wav_data[:, :length // HOP_LENGTH * HOP_LENGTH])
+    encoder = wavenet_encoder.Encoder(checkpoints.find(checkpoint_path, "nsynth"))
     with progress_bar("encoding the sounds", codes.size) as bar:
         return encoder.encode(codes / np.float32(128), _threads(threads), bar)
 
 
 def _check_audio(wav_data: np.ndarray) -> np.ndarray:
-    wav_data = np.asarray(wav_data)
-    if wav_data.ndim == 1:
-        wav_data = wav_data[None]
-    if wav_data.ndim != 2 or wav_data.dtype.kind not in "fiu" or not wav_data.shape[0]:
-        raise InputError("Audio must be an array of numbers [batch, samples] or [samples], not of "
-                         f"shape {wav_data.shape} and type {wav_data.dtype}.")
-    if wav_data.dtype.kind != "f":
-        raise InputError(f"Audio must be floating point from -1 to 1, not {wav_data.dtype}: "
-                         "divide it by the largest value of its type.")
-    if not np.isfinite(wav_data).all():
-        raise InputError("The audio contains values that are not finite numbers: repair the "
-                         "sound.")
-    return wav_data
+    dtype = np.asarray(wav_data).dtype
+    if dtype.kind in "iu":
+        raise InputError(f"Audio must be floating point from -1 to 1, not {dtype}: divide it by "
+                         "the largest value of its type.")
+    return checked(wav_data, 2, "Audio", batch=True)
 
 
 # Decoding ------------------------------------------------------------------------------------
@@ -281,25 +266,11 @@ def stream(encodings: np.ndarray, checkpoint_path: str | Path | None,
            made: np.ndarray | None = None) -> Iterator[Block]:
     """Decode like `decode_blocks`, but take encodings that have been checked already.
 
-    Parameters
-    ----------
-    encodings, checkpoint_path
-        As for `decode_blocks`.
-    uniforms : callable
-        Function that takes a group of clips and returns its random numbers.
-    decoding : Decoding
-        Temperature, threads, and a precision other than "auto".
-    made : uint8 [clips, frames * 512], optional
-        Mu-law codes of the first frames of all clips.  Only the blocks after them are yielded.
-
-    Raises
-    ------
-    InputError
-        If an argument is not as described above.
+    `uniforms` returns the random numbers of a group of clips.  `made` [clips, frames * 512] has the
+    mu-law codes of the first frames; only the blocks after them are yielded.
     """
     precision, temperature = decoding.precision, decoding.temperature
-    if precision not in PRECISIONS[1:]:
-        raise InputError(f"The precision must be float32 or int8, not {precision!r}.")
+    _check_precision(precision, PRECISIONS[1:])
     if not temperature > 0 or not np.isfinite(temperature):
         raise InputError(f"The temperature must be above 0, not {temperature}.")
     prefix = checkpoints.find(checkpoint_path, "nsynth")
@@ -361,7 +332,6 @@ def decode(encodings: np.ndarray, checkpoint_path: str | Path | None, uniforms: 
         If the checkpoint cannot be used.
     """
     encodings = check_encodings(encodings)
-    uniforms = _check_uniforms(uniforms, encodings)
     blocks = decode_blocks(encodings, checkpoint_path, uniforms, precision,
                            temperature=temperature, threads=threads)
     audio = np.zeros([len(encodings), encodings.shape[1] * HOP_LENGTH], np.float32)
@@ -373,27 +343,8 @@ def decode(encodings: np.ndarray, checkpoint_path: str | Path | None, uniforms: 
 
 
 def check_encodings(encodings: np.ndarray) -> np.ndarray:
-    """Return encodings as float32 [batch, frames, channels].
-
-    Raises
-    ------
-    InputError
-        If they have another shape or are not finite.
-    """
-    try:
-        encodings = np.asarray(encodings, np.float32)
-    except (TypeError, ValueError) as error:
-        raise InputError("Encodings must form one array of numbers [batch, frames, channels]: "
-                         "check that they are equally long.") from error
-    if encodings.ndim == 2:
-        encodings = encodings[None]
-    if encodings.ndim != 3 or 0 in encodings.shape:
-        raise InputError("Encodings must have the shape [batch, frames, channels] or "
-                         f"[frames, channels], not {encodings.shape}.")
-    if not np.isfinite(encodings).all():
-        raise InputError("The encodings contain values that are not finite numbers: encode the "
-                         "sounds again.")
-    return encodings
+    """Return encodings as float32 [batch, frames, channels], after checking them."""
+    return checked(encodings, 3, "An array of encodings [batch, frames, channels]", batch=True)
 
 
 def _check_uniforms(uniforms: np.ndarray, encodings: np.ndarray) -> np.ndarray:
@@ -469,17 +420,14 @@ def choose_precision(wav_data: np.ndarray, checkpoint_path: str | Path | None, *
     return Choice("int8" if good else "float32", reason, exact, quick)
 
 
-def settle(precision: str, checkpoint_path, reference_audio, threads) -> str:
-    """Return the precision to use, after resolving "auto" with `choose_precision`.
+def _check_precision(precision: str, allowed: Sequence[str]) -> None:
+    if precision not in allowed:
+        raise InputError(f"The precision must be {' or '.join(allowed)}, not {precision!r}.")
 
-    Raises
-    ------
-    InputError
-        If there is no such precision.
-    """
-    if precision not in PRECISIONS:
-        raise InputError(f"The precision must be {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}, "
-                         f"not {precision!r}.")
+
+def settle(precision: str, checkpoint_path, reference_audio, threads) -> str:
+    """Return the precision to use, after resolving "auto" with `choose_precision`."""
+    _check_precision(precision, PRECISIONS)
     if precision != "auto":
         return precision
     if reference_audio is None:
@@ -515,8 +463,7 @@ def nll(wav_data: np.ndarray, checkpoint_path: str | Path | None, precision: str
         If an argument is not as described above.
     """
     wav_data = _check_audio(wav_data)
-    if precision not in PRECISIONS[1:]:
-        raise InputError(f"The precision must be float32 or int8, not {precision!r}.")
+    _check_precision(precision, PRECISIONS[1:])
     encodings = encode(wav_data, checkpoint_path, wav_data.shape[1], threads=threads)
     wav_data = wav_data[:, :encodings.shape[1] * HOP_LENGTH]
     return _nll(wav_data, encodings, checkpoint_path, precision, threads)

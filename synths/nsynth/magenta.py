@@ -28,20 +28,10 @@ from synths.weights import checkpoints
 
 def encode(wav_data: np.ndarray, checkpoint_path: str | Path | None = None,
            sample_length: int = 64000) -> np.ndarray:
-    """Encode sounds with Magenta's `fastgen.encode`.
-
-    Parameters
-    ----------
-    wav_data, checkpoint_path, sample_length
-        As for `synths.nsynth.encode`.
-
-    Returns
-    -------
-    float32 [batch, frames, channels]
-    """
+    """Encode sounds with Magenta's `fastgen.encode`, like `synths.nsynth.encode`."""
     prefix = checkpoints.find(checkpoint_path, "nsynth")
-    with _fastgen(prefix) as fastgen:
-        return fastgen.encode(np.asarray(wav_data), str(prefix), sample_length)
+    with fastgen(prefix) as magenta:
+        return magenta.encode(np.asarray(wav_data), str(prefix), sample_length)
 
 
 def synthesize(encodings: np.ndarray, save_paths: Sequence[str | Path],
@@ -49,21 +39,10 @@ def synthesize(encodings: np.ndarray, save_paths: Sequence[str | Path],
                decoding: Decoding | None = None, reference_audio: np.ndarray | None = None) -> None:
     """Decode encodings into WAV files with Magenta's `fastgen.synthesize`.
 
-    Parameters
-    ----------
-    encodings, save_paths, checkpoint_path, samples_per_save, decoding
-        As for `synths.nsynth.synthesize`.  The same seed and streams give the same random numbers.
-    reference_audio
-        Ignored, because Magenta always decodes in float32.
+    The arguments are those of `synths.nsynth.synthesize`, and the same seed and streams give the
+    same random numbers.  Magenta does not support a temperature, int8, threads or resuming.  It
+    ignores `reference_audio`.
 
-    Raises
-    ------
-    InputError
-        If `decoding` has a setting that Magenta does not support: a temperature, int8, threads or
-        resuming.
-
-    Notes
-    -----
     Magenta first writes 32-bit files that contain only silence, and then fills them.  They are
     written to a temporary folder, converted to 16 bits and then moved to `save_paths`.
     """
@@ -80,17 +59,17 @@ def synthesize(encodings: np.ndarray, save_paths: Sequence[str | Path],
     clips = len(paths) if decoding.streams is None else decoding.streams
     numbers = iter(draw_uniforms(decoding.seed, clips, HOP_LENGTH * encodings.shape[1]).T)
     prefix = checkpoints.find(checkpoint_path, "nsynth")
-    with (tempfile.TemporaryDirectory(dir=paths[0].parent) as folder, _fastgen(prefix) as fastgen,
+    with (tempfile.TemporaryDirectory(dir=paths[0].parent) as folder, fastgen(prefix) as magenta,
           mock.patch.object(np.random, "rand", lambda clips: next(numbers))):
         parts = [str(Path(folder, f"{index}.wav")) for index in range(len(paths))]
-        fastgen.synthesize(encodings, save_paths=parts, checkpoint_path=str(prefix),
+        magenta.synthesize(encodings, save_paths=parts, checkpoint_path=str(prefix),
                            samples_per_save=samples_per_save)
         for part, path in zip(parts, paths):
             files.write_wav(path, faded(soundfile.read(part, dtype="float32")[0], decoding.fade))
 
 
 @contextlib.contextmanager
-def _fastgen(prefix: Path) -> Iterator:
+def fastgen(prefix: Path) -> Iterator:
     """Yield Magenta's `fastgen` with the sizes of a checkpoint, in a graph of its own."""
     tf = tensorflow_v1.load()
     with silent_stderr():

@@ -17,7 +17,6 @@ import numpy as np
 from synths import InputError, files
 from synths.nsynth.decoding import (
     HOP_LENGTH,
-    SAMPLE_RATE,
     Decoding,
     Uniforms,
     check_encodings,
@@ -26,6 +25,7 @@ from synths.nsynth.decoding import (
     sound_of,
     stream,
 )
+from synths.sounds import SAMPLE_RATE
 from synths.weights import checkpoints
 
 _MAGIC = b"NSynth codes 1\n\0"
@@ -85,8 +85,11 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
     precision = settle(decoding.precision, prefix, reference_audio if todo else None,
                        decoding.threads)
     weights = prefix.with_name(prefix.name + ".index").read_bytes()     # has all checksums
+    settings = (precision, float(decoding.temperature))
     clips = [_Clip(path, length, decoding.fade, samples_per_save,
-                   [weights, encoding, decoding.seed, key, precision, float(decoding.temperature)])
+                   [weights, encoding.tobytes(),
+                    *(repr(setting).encode("utf-8", "surrogateescape")
+                      for setting in (decoding.seed, key, *settings))])
              for path, encoding, key in zip(paths, encodings, keys)]
     for i in todo if decoding.resume else ():
         clips[i].load()
@@ -151,21 +154,15 @@ def _groups(kept: Sequence[int]) -> Iterator[list[int]]:
 class _Clip:
     """A clip that is being decoded, and its files.
 
-    Attributes
-    ----------
-    kept : int
-        Number of samples whose codes are on disk.
-    codes : uint8 [samples]
-        Mu-law codes in memory, from the first generated frame until the clip is finished.
+    `kept` is the number of samples whose codes are on disk.  `codes` holds the mu-law codes from
+    the first generated frame until the clip is finished.
     """
 
-    def __init__(self, path: Path, length: int, fade: float, every: int, made_of: list) -> None:
+    def __init__(self, path: Path, length: int, fade: float, every: int, made_of: list[bytes]
+                 ) -> None:
         self._path, self._length, self._fade, self._every = path, length, fade, every
         digest = hashlib.sha256()
-        for part in made_of:    # each with its length, so that no two lists are one
-            data = part if isinstance(part, bytes) else (
-                part.tobytes() if isinstance(part, np.ndarray) else
-                repr(part).encode("utf-8", "surrogateescape"))
+        for data in made_of:    # each with its length, so that no two lists are one
             digest.update(len(data).to_bytes(8, "little") + data)
         self._header = _MAGIC + digest.digest()
         self.kept = self._made = self._saved = 0

@@ -20,10 +20,10 @@ from synths.nsynth.wavenet_variables import GROUP, HOP_LENGTH, Layer, Weights, l
 def _product(graph: Graph, x: Tensor, matrix: np.ndarray, bias: np.ndarray | None,
              precision: str) -> Tensor:
     """Return `x @ matrix + bias`, one of the products that take most of the time."""
+    scale = None
     if precision == "int8":
         matrix, scale = quantise(matrix)
-        return graph.fully_connected(x, matrix, bias, scale=scale)
-    return graph.fully_connected(x, matrix, bias)
+    return graph.fully_connected(x, matrix, bias, scale)
 
 
 def _gated(graph: Graph, gates: Tensor) -> Tensor:
@@ -92,18 +92,9 @@ class Scorer:
         self._runner = Runner(model, threads)
 
     def nll(self, codes: np.ndarray, encoding: np.ndarray) -> np.ndarray:
-        """Return the NLL of every sample, given all samples before it.
+        """Return the NLL in nats of every sample [frames * 512], given all samples before it.
 
-        Parameters
-        ----------
-        codes : uint8 [frames * 512]
-            Mu-law codes 0..255.
-        encoding : float32 [frames, channels]
-
-        Returns
-        -------
-        float64 [frames * 512]
-            NLL in nats.
+        The samples are mu-law codes 0..255; the encoding has the shape [frames, channels].
         """
         recent, output_condition, *rest = self._runner.inputs
         probabilities, *new = self._runner.outputs

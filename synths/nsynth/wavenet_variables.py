@@ -74,11 +74,6 @@ def sizes(prefix: Path) -> tuple[int, int, int]:
     """Return the width, the number of layers and the encoding channels of a checkpoint's decoder.
 
     All shapes are checked.
-
-    Raises
-    ------
-    CheckpointError
-        If a variable is missing or its shape does not match the others.
     """
     shapes = checkpoints.shapes(prefix)
     check_layers(prefix, shapes, _expected(shapes))
@@ -113,21 +108,7 @@ def context_frames(layers: int) -> int:
 
 
 def load(prefix: Path) -> Weights:
-    """Read the decoder's variables.
-
-    Like Magenta's `fastgen`, this function reads the variables themselves, not their moving
-    averages.
-
-    Parameters
-    ----------
-    prefix : Path
-        Checkpoint prefix, from `checkpoints.find` or `checkpoints.resolve`.
-
-    Raises
-    ------
-    CheckpointError
-        If a variable is missing or its shape does not match the others.
-    """
+    """Read the decoder's variables from a checkpoint prefix."""
     shapes = checkpoints.shapes(prefix)
     variables = read_layers(prefix, shapes, _expected(shapes))
 
@@ -156,13 +137,7 @@ def count_layers(shapes: Mapping[str, tuple[int, ...]], scope: str) -> int:
 
 def check_layers(prefix: Path, shapes: Mapping[str, tuple[int, ...]],
                  expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Check that the variables of each layer have the expected shapes.
-
-    Raises
-    ------
-    CheckpointError
-        If a variable is missing or has another shape.
-    """
+    """Check that the variables of each layer have the expected shapes."""
     for name, kernel in expected.items():
         for variable, shape in ((f"{name}/W", kernel), (f"{name}/biases", kernel[-1:])):
             if variable not in shapes:

@@ -20,10 +20,7 @@ __all__ = ["CHECKPOINTS", "CHECKPOINTS_DIR", "Checkpoint", "check", "describe", 
 
 
 def download(name: str, target_dir: str | Path | None = None) -> Path:
-    """Download an official model if it is missing, and return its prefix.
-
-    The parameters and errors are those of `downloads.fetch_weights`.
-    """
+    """Download an official model if it is missing, and return its prefix."""
     from synths.weights import downloads  # takes a tenth of a second, so import it only here
 
     return downloads.fetch_weights(name, target_dir)
@@ -31,17 +28,7 @@ def download(name: str, target_dir: str | Path | None = None) -> Path:
 
 def describe(prefix: str | Path, model: str,
              target_dir: str | Path | None = None) -> str:
-    """Return a model's name and size: "bundled nsynth_starter (0.3 M parameters, 1.2 MB)".
-
-    Parameters
-    ----------
-    prefix : Path
-        Checkpoint prefix, from `find`.
-    model : str
-        "nsynth" or "gansynth".
-    target_dir : str or Path, optional
-        Folder of the downloads.  None: the folder `checkpoints` of this project.
-    """
+    """Return a model's name and size: "bundled nsynth_starter (0.3 M parameters, 1.2 MB)"."""
     prefix = Path(prefix)
     parameters = {name.removesuffix(schema.AVERAGE): math.prod(shape)
                   for name, shape in shapes(prefix).items() if schema.is_parameter(name, model)}
@@ -54,14 +41,7 @@ def describe(prefix: str | Path, model: str,
 
 
 def name_of(prefix: str | Path, target_dir: str | Path | None = None) -> str | None:
-    """Return the name of a bundled or downloaded model; None for other checkpoints.
-
-    Parameters
-    ----------
-    prefix : str or Path
-    target_dir : str or Path, optional
-        As for `describe`.
-    """
+    """Return the name of a bundled or downloaded model; None for other checkpoints."""
     for known in CHECKPOINTS.values():
         place = target_dir if known.url and target_dir else names.CHECKPOINTS_DIR
         if (Path(place) / known.name).resolve() in Path(prefix).resolve().parents:

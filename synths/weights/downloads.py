@@ -8,6 +8,7 @@ mirror, set the environment variable `SYNTHS_MIRROR` to its base address, such a
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import http.client
 import os
@@ -29,8 +30,7 @@ from tqdm import tqdm
 
 from synths import CheckpointError, InputError
 from synths.weights import names, schema
-from synths.weights.paths import resolve
-from synths.weights.tensor_bundle import check
+from synths.weights.paths import checked
 
 # The book's four sounds in its public repository, and their SHA-256 digests.
 BOOK_URL = ("https://raw.githubusercontent.com/PacktPublishing/"
@@ -50,25 +50,11 @@ _TRY_AGAIN = (408, 416, 429)  # client errors (RFC 9110) after which a retry can
 
 
 def fetch(url: str, target: str | Path, sha256: str | None = None, timeout: float = 30) -> Path:
-    """Download one file, or resume an interrupted download.
+    """Download one file, or resume an interrupted download; a complete file is kept.
 
     The bytes are written to `<target>.part`.  The complete file is verified against `sha256`, or
-    against the `x-goog-hash` header of Google Cloud Storage, and then renamed to `target`.
-
-    Parameters
-    ----------
-    url : str
-    target : str or Path
-        Output file.  If it is complete already, it is kept.
-    sha256 : str, optional
-        Expected digest in hexadecimal.
-    timeout : float
-        Time in seconds without an answer after which the connection counts as lost.
-
-    Raises
-    ------
-    InputError
-        If the server cannot be reached, does not have the file, or sends a different one.
+    against the `x-goog-hash` header of Google Cloud Storage, and then renamed to `target`.  After
+    `timeout` seconds without an answer, the connection counts as lost.
     """
     target, part = Path(target), Path(f"{target}.part")
     if target.is_file() and not _mismatch(target, sha256, []):
@@ -143,11 +129,9 @@ def _digest(path: Path, digest) -> str:
 def _certificates() -> ssl.SSLContext:
     """Return the certificates of the system and of certifi, since some Pythons have none."""
     context = ssl.create_default_context()
-    try:
+    with contextlib.suppress(ImportError, OSError):
         import certifi
         context.load_verify_locations(certifi.where())
-    except (ImportError, OSError):
-        pass
     return context
 
 
@@ -159,20 +143,7 @@ def _mirrored(url: str) -> str:
 def fetch_weights(name: str, target_dir: str | Path | None = None) -> Path:
     """Download and unpack an official model if it is missing; return its prefix.
 
-    Parameters
-    ----------
-    name : str
-        Name of a model in `CHECKPOINTS` that has a URL.
-    target_dir : str or Path, optional
-        Folder in which a subfolder with the model's name is created.  None: the folder
-        `checkpoints`.
-
-    Raises
-    ------
-    CheckpointError
-        If there is no official model of that name, or the archive does not contain it.
-    InputError
-        If the download fails.
+    The folder `target_dir` (None: `checkpoints`) gets a subfolder with the model's name.
     """
     known = names.CHECKPOINTS.get(name)
     if known is None or known.url is None:
@@ -180,10 +151,8 @@ def fetch_weights(name: str, target_dir: str | Path | None = None) -> Path:
         raise CheckpointError(f"{name} cannot be downloaded: choose one of {listed}.")
     folder = Path(target_dir or names.CHECKPOINTS_DIR) / known.name
     archive = folder.parent / known.url.rsplit("/", 1)[-1]
-    try:
+    with contextlib.suppress(CheckpointError):
         return _complete(folder, known.model)
-    except CheckpointError:
-        pass
     fetch(known.url, archive)
     try:
         unpack(archive, folder, lambda root: _complete(root, known.model))
@@ -196,12 +165,7 @@ def fetch_weights(name: str, target_dir: str | Path | None = None) -> Path:
 
 def _complete(folder: Path, model: str) -> Path:
     """Return the prefix of the model in a folder; raise CheckpointError unless it is complete."""
-    prefix = resolve(folder)
-    check(prefix)
-    if schema.kind(prefix) != model:
-        raise CheckpointError(f"{prefix} is not a checkpoint of {names.TITLES[model]}: download it "
-                              "again.")
-    schema.check_variables(prefix, model)
+    prefix = checked(folder, model)
     if model == "gansynth":
         schema.experiment(prefix)
     return prefix
@@ -210,10 +174,7 @@ def _complete(folder: Path, model: str) -> Path:
 def unpack(archive: Path, folder: Path, check: Callable[[Path], object]) -> None:
     """Unpack a tar, tar.gz or zip archive into a folder, and replace an existing one.
 
-    Raises
-    ------
-    CheckpointError
-        If the archive is damaged, has paths outside the folder, or `check` refuses its contents.
+    Paths outside the folder, and contents that `check` refuses, raise a CheckpointError.
     """
     fresh = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(fresh, ignore_errors=True)

@@ -35,8 +35,12 @@ def find(name_or_path: str | Path | None, model: str, *,
     CheckpointError
         If the checkpoint is missing, incomplete, or one of another model.
     """
-    target_dir = Path(target_dir or names.CHECKPOINTS_DIR)
-    prefix = resolve(_folder(name_or_path, model, target_dir))
+    return checked(_folder(name_or_path, model, Path(target_dir or names.CHECKPOINTS_DIR)), model)
+
+
+def checked(path: Path, model: str) -> Path:
+    """Return the prefix at a path, after checking that it is complete and of this model."""
+    prefix = resolve(path)
     found = schema.kind(prefix)
     if found != model:
         what = names.TITLES[found] if found else "another model"

@@ -55,15 +55,7 @@ def is_parameter(name: str, model: str) -> bool:
 
 
 def check_variables(prefix: str | Path, model: str) -> None:
-    """Check that a model's parameters are floats with the right number of axes.
-
-    This reads only the index.
-
-    Raises
-    ------
-    CheckpointError
-        If a parameter has another type or number of axes.
-    """
+    """Check in the index that a model's parameters are floats with the right number of axes."""
     for name, (dtype, shape) in tensor_bundle.variables(prefix).items():
         if not is_parameter(name, model):
             continue
@@ -76,13 +68,7 @@ def check_variables(prefix: str | Path, model: str) -> None:
 
 
 def read(prefix: str | Path, wanted: Iterable[str]) -> dict[str, np.ndarray]:
-    """Read a model's variables with `tensor_bundle.read`, and check that they are finite.
-
-    Raises
-    ------
-    CheckpointError
-        As for `tensor_bundle.read`, and if a value is NaN or infinite.
-    """
+    """Read a model's variables with `tensor_bundle.read`, and check that they are finite."""
     arrays = tensor_bundle.read(prefix, wanted)
     for name, array in arrays.items():
         # Minimum and maximum both propagate NaN, and need no array of booleans in memory
@@ -94,18 +80,7 @@ def read(prefix: str | Path, wanted: Iterable[str]) -> dict[str, np.ndarray]:
 
 
 def experiment(prefix: str | Path) -> dict[str, Any]:
-    """Return the settings in the `experiment.json` of a GANSynth checkpoint.
-
-    Returns
-    -------
-    dict
-        Settings.  The types and values of known settings have been checked.
-
-    Raises
-    ------
-    CheckpointError
-        If the file is missing or not a JSON object, or a setting has an unusable value.
-    """
+    """Return the checked settings in the `experiment.json` of a GANSynth checkpoint."""
     file = experiment_file(prefix)
     try:
         settings = json.loads(file.read_bytes())
@@ -138,13 +113,7 @@ def _unusable(file: Path, key: str, value: object, known: str) -> CheckpointErro
 
 
 def experiment_file(prefix: str | Path) -> Path:
-    """Return the path of a GANSynth's `experiment.json`, above its stage folder or in it.
-
-    Raises
-    ------
-    CheckpointError
-        If there is no such file.
-    """
+    """Return the path of a GANSynth's `experiment.json`, above its stage folder or in it."""
     folder = Path(prefix).resolve().parent
     for file in (folder.parent / "experiment.json", folder / "experiment.json"):
         if file.exists():

@@ -52,43 +52,21 @@ def masked(crc: int) -> int:
 
 
 def variables(prefix: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Return the type (such as "float32") and shape of every variable of a checkpoint, by name.
-
-    Raises
-    ------
-    CheckpointError
-        If the index is missing, damaged or in another format.
-    """
+    """Return the type (such as "float32") and shape of every variable of a checkpoint, by name."""
     with _explained(Path(prefix)):
         return {key.decode(): (entry.dtype, entry.shape)
                 for key, entry in _index(Path(prefix))[1].items() if key[:1] != b"\0"}
 
 
 def shapes(prefix: str | Path) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every variable of a checkpoint, by name; errors are as in `variables`."""
+    """Return the shape of every variable of a checkpoint, by name."""
     return {name: shape for name, (_, shape) in variables(prefix).items()}
 
 
 def read(prefix: str | Path, names: Iterable[str]) -> dict[str, np.ndarray]:
     """Read some variables of a checkpoint, without reading the rest of the data files.
 
-    Parameters
-    ----------
-    prefix : str or Path
-        Path of the checkpoint's files without `.index` and `.data-...`.
-    names : iterable of str
-        Names of the variables to read.
-
-    Returns
-    -------
-    dict of str to ndarray
-        The variables, with the types that the checkpoint stores.  NumPy has no bfloat16, so it
-        becomes float32.
-
-    Raises
-    ------
-    CheckpointError
-        If a variable is missing or not numeric, or a file is missing, truncated or damaged.
+    They keep the types that the checkpoint stores, except that bfloat16 becomes float32.
     """
     prefix, names = Path(prefix), list(names)
     with _explained(prefix), contextlib.ExitStack() as stack:
@@ -115,13 +93,7 @@ def read(prefix: str | Path, names: Iterable[str]) -> dict[str, np.ndarray]:
 
 
 def check(prefix: str | Path) -> None:
-    """Check that a checkpoint's files have their full lengths, without reading tensors.
-
-    Raises
-    ------
-    CheckpointError
-        If a file is missing, truncated or in another format.
-    """
+    """Check that a checkpoint's files have their full lengths, without reading tensors."""
     prefix = Path(prefix)
     with _explained(prefix):
         shards, index = _index(prefix)
