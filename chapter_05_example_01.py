@@ -99,7 +99,7 @@ def encode(wav_filenames: Sequence[str | Path], checkpoint: str | Path | None = 
 
 def mix_encoding_pairs(encodings: Collection[np.ndarray], encodings_name: Sequence[str],
                        ) -> tuple[np.ndarray, list[str]]:
-    """Mix the encodings in pairs, each with every other one.
+    """Mix each encoding with each of the others.
 
     Parameters
     ----------

@@ -93,9 +93,9 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
         Name or directory of a checkpoint; None: the official one if downloaded, otherwise the
         bundled one.
     seed : int, optional
-        The same seed draws the same instruments.
+        The same seed gives the same instruments.
     lib_model : module
-        Its `Model` generates the notes: ours, or Magenta's with `--engine magenta`.
+        Its `Model` generates the notes: this project's, or Magenta's with `--engine magenta`.
 
     Returns
     -------
@@ -115,7 +115,7 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
     # trained so that every z is an instrument, and close z turn out to be similar instruments.
     # differs from the book (mended): The last instrument is placed where the last sounding note
     # ends.  Magenta places it at the end of the note that is listed last.  Even a short clip has
-    # two instruments.  The same seed draws the same instruments.
+    # two instruments.  The same seed gives the same instruments.
     z_instruments, t_instruments = get_random_instruments(
         model, max(notes["end_times"]), seconds_per_instrument, np.random.default_rng(seed))
 

@@ -214,7 +214,7 @@ class NSynthRun(Run):
         for name, audio in zip(names, wav_data):
             save_wav(audio, self.output_dir / f"{clips.source(name).name}.wav")
             if not audio.any():
-                print(f"{name} is silent in its first {len(audio) / SAMPLE_RATE:g} s", flush=True)
+                print(f"{name} is silent for the first {len(audio) / SAMPLE_RATE:g} s", flush=True)
         if self._judge and checkpoints.name_of(self.checkpoint) == "nsynth_starter":
             self._notes = unknown_notes(names, files, wav_data, self.checkpoint)
             print(*self._notes, sep="\n", end="\n" if self._notes else "", flush=True)

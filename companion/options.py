@@ -58,7 +58,7 @@ def add_run_options(parser: argparse.ArgumentParser, output: str, checkpoints: s
                         help="fast uses this project's code; magenta uses Magenta's own code on "
                              "TensorFlow, which takes about six times as long (default: fast)")
     parser.add_argument("--seed", type=number(int, 0, 2**32 - 1), metavar="N",
-                        help="seed of the random numbers; the same seed repeats a run exactly "
+                        help="random seed; the same seed repeats a run exactly "
                              "(default: a new seed, which the run prints)")
     parser.add_argument("--output", default=os.path.join("output", output), metavar="DIR",
                         help="folder for the results; if it exists, the run uses DIR-2, DIR-3 "

@@ -247,7 +247,7 @@ def checked(array: Any, axes: int, what: str, batch: bool = False) -> np.ndarray
     if batch and array.ndim == axes - 1:
         array = array[None]
     if array.ndim != axes or not array.size:
-        raise InputError(f"{what} must have {axes} axes and at least one value, not the shape "
+        raise InputError(f"{what} must have {axes} axes and at least one value, but its shape is "
                          f"{list(array.shape)}.")
     if not np.isfinite(array).all():
         raise InputError(f"{what} must contain only finite numbers.")

@@ -225,7 +225,7 @@ def test_choose_instruments_numbers_are_those_of_the_random_run():
 
 @pytest.mark.parametrize("bad", ["", "0", " x ", "1,,2", "1@", "1@-3", "3;4", "2,3.5", "99999"])
 def test_choose_instruments_bad_choice_is_refused(bad):
-    with pytest.raises(InputError, match="numbers from 1"):
+    with pytest.raises(InputError, match="numbers"):
         choose(bad)
 
 

@@ -39,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=number(int, 1, 1024), metavar="N",
                         help="number of processor threads (default: one for each core)")
     parser.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=0, metavar="N",
-                        help="seed of the random numbers (default: 0)")
+                        help="random seed (default: 0)")
     parser.add_argument("--quiet", action="store_true", help="print only errors")
     parser.epilog = EXAMPLES
 
@@ -178,7 +178,7 @@ def audible(paths: Sequence[Path], seconds: float) -> dict:
     for path in {path.resolve(): path for path in paths}.values():
         audio = load_audio(path, round(seconds * own.SAMPLE_RATE)).astype(np.float64)
         if np.abs(audio).max() < own.SILENT:
-            print(f"{path.name} is silent in its first {seconds:g} s, so it is left out",
+            print(f"{path.name} is silent for the first {seconds:g} s, so it is left out",
                   flush=True)
         else:
             found[path] = audio

@@ -36,8 +36,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", type=number(float, -10, 10), default=1.0, metavar="F",
                         help="multiply the encodings by a factor of -10 to 10 (default: 1)")
     parser.add_argument("--temperature", type=number(float, 0.01, 2), default=1.0, metavar="T",
-                        help="sampling temperature, 0.01 to 2; a lower temperature makes less "
-                             "noise, but duller sounds (default: 1)")
+                        help="sampling temperature, 0.01 to 2; lower temperatures give less "
+                             "noise but duller sounds (default: 1)")
     parser.add_argument("--precision", choices=["auto", "float32", "int8"], default="auto",
                         help="precision of the decoder; auto (default) uses int8 if it is as "
                              "accurate as float32 and faster")

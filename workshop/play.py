@@ -24,7 +24,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         help="ignore pedal events in the MIDI file, as Magenta does")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--instruments", metavar="LIST|FILE",
-                       help="numbers of instruments from the last preview or --seed, with optional "
+                       help="instrument numbers of the last preview or of --seed, with optional "
                             "start times in seconds (3,7,1@8.0), or a .npz file that a run has "
                             "saved (default: random instruments)")
     add_seconds_per_instrument(which)

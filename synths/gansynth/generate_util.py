@@ -206,11 +206,11 @@ def get_envelope(note_length: float, sr: int = 16000) -> np.ndarray:
 
 
 def lengthen(audio: np.ndarray, samples: int, sr: int = 16000) -> np.ndarray:
-    """Make a note of at least 3 seconds longer by crossfading into a copy of it without the attack.
+    """Lengthen a note by crossfading into a copy of it without the attack.
 
-    The copy starts where its waveform best matches the end of the first part, at the same level.  A
-    decaying note continues to decay.  More copies follow in the same way.  The first 2.75 seconds
-    stay the same.
+    The note must last at least 3 seconds.  The copy starts where its waveform best matches the end
+    of the first part, at the same level.  A decaying note continues to decay.  More copies follow
+    in the same way.  The first 2.75 seconds stay the same.
     """
     end, cross = int(sr * _LOOP_END), int(sr * _CROSSFADE)
     earliest, latest = (int(sr * seconds) for seconds in _LOOP_START)

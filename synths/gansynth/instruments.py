@@ -52,8 +52,8 @@ def choose_instruments(model, chosen: str, total_time: float, rng: np.random.Gen
     for word in chosen.split(","):
         match = re.fullmatch(r"\s*(\d{1,4})\s*(?:@\s*(\d+(?:\.\d*)?|\.\d+)\s*)?", word)
         if not match or int(match[1]) < 1:
-            raise InputError("Instruments must be numbers from 1, with optional times in seconds "
-                             f"(3,7,1@8.0), or a .npz file, not {word.strip()!r}.")
+            raise InputError("Instruments must be numbers (1 or higher), with optional times in "
+                             f"seconds (3,7,1@8.0), or a .npz file, not {word.strip()!r}.")
         numbers.append(int(match[1]))
         times.append(None if match[2] is None else float(match[2]))
     z = np.asarray(model.generate_z(max(numbers), rng))[np.array(numbers) - 1]

@@ -1,4 +1,4 @@
-"""Read standard MIDI files (also damaged ones) as events, and convert ticks into seconds."""
+"""Read standard MIDI files (even damaged ones) as events, and convert ticks into seconds."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class Weights:
         return max(self.blend)
 
     def resolution(self, block: int) -> tuple[int, int]:
-        """Return the frames and frequency bins of a block's output."""
+        """Return the numbers of frames and of frequency bins in a block's output."""
         height, width = (size * scale ** (block - 1)
                          for size, scale in zip(self.start, self.scale))
         return height, width

@@ -267,7 +267,7 @@ def _aligned(array: np.ndarray) -> np.ndarray:
 
 
 class Layout:
-    """The layout in which a target stores the weights: tiles, two registers of columns wide.
+    """The layout of the weights: tiles, as wide as two vector registers of the target.
 
     `gate_order` [2 width] is the order of the gate columns: as many gates as fit in a register,
     then the filters of the same channels, and so on.

@@ -127,8 +127,8 @@ def draw_uniforms(seed: int, clips: int | Sequence[str], samples: int) -> np.nda
     seed : int
         Seed, at least 0.
     clips : int or sequence of str
-        Number of clips, whose streams are keyed by index; or a key for each clip, which gives a
-        clip the same numbers in any batch.
+        Number of clips, or one key for each clip.  A clip's random numbers depend only on the
+        seed and on its key (by default its index), not on the other clips.
     samples : int
         Number of samples per clip.
 

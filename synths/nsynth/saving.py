@@ -65,8 +65,8 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
     Raises
     ------
     InputError
-        As for `decode`.  Also if there is not one path per encoding, if two paths are equal, or if
-        a folder does not exist.
+        As for `decode`, or if the number of paths differs from that of the encodings, if two
+        paths are equal, or if a folder does not exist.
     CheckpointError
         If the checkpoint cannot be used.
     """

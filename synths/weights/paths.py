@@ -33,7 +33,7 @@ def find(name_or_path: str | Path | None, model: str, *,
     Raises
     ------
     CheckpointError
-        If the checkpoint is missing, incomplete, or one of another model.
+        If the checkpoint is missing or incomplete, or belongs to another model.
     """
     return checked(_folder(name_or_path, model, Path(target_dir or names.CHECKPOINTS_DIR)), model)
 

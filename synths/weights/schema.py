@@ -113,7 +113,7 @@ def _unusable(file: Path, key: str, value: object, known: str) -> CheckpointErro
 
 
 def experiment_file(prefix: str | Path) -> Path:
-    """Return the path of a GANSynth's `experiment.json`, above its stage folder or in it."""
+    """Return the path of `experiment.json`, which is in the stage folder or in its parent."""
     folder = Path(prefix).resolve().parent
     for file in (folder.parent / "experiment.json", folder / "experiment.json"):
         if file.exists():

@@ -177,13 +177,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                      help="precision of the decoder; auto (default) uses int8 if it is as accurate "
                           "as float32 and faster")
     one.add_argument("--temperature", type=number(float, 0.01, 2), default=1.0, metavar="T",
-                     help="sampling temperature, 0.01 to 2; a lower temperature makes less noise, "
+                     help="sampling temperature, 0.01 to 2; lower temperatures give less noise "
                           "but duller sounds (default: 1)")
     two = kinds.add_parser("gansynth", allow_abbrev=False, formatter_class=formatter,
                            help="notes of generated instruments, by default on every third key",
                            epilog=GANSYNTH_EXAMPLES)
     two.add_argument("--instruments", required=True, metavar="LIST",
-                     help="numbers of the instruments that the seed draws, such as 3,7 or 1-8")
+                     help="numbers of the instruments to use, such as 3,7 or 1-8; the seed "
+                          "determines the instruments")
     two.add_argument("--pitches", default="24-84:3", metavar="LIST",
                      help="pitches to make, such as 48,60 or C2-C5 (default: 24-84:3)")
     for each in (one, two):
@@ -198,7 +199,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         each.add_argument("--overwrite", action="store_true",
                           help="replace a different bank in the same folder")
         each.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=0, metavar="N",
-                          help="seed of the random numbers (default: 0, so that the same command "
+                          help="random seed (default: 0, so that the same command "
                                "continues the bank)")
         each.add_argument("--plan", action="store_true",
                           help="print how long the bank would take, without making it")

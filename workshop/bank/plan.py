@@ -223,8 +223,8 @@ def _folder(sounds: Sequence[Path], name: str) -> Corner:
     for file, stated in zip(sounds, pitches):
         pitch = note_pitch(file, stated)
         if pitch is None:
-            raise InputError(f"{file} has no steady pitch, and its name states none: put a MIDI "
-                             f"number or a note into the name, such as {name}_p60.wav.")
+            raise InputError(f"{file} has no steady pitch, and its name does not give one: add a "
+                             f"MIDI number or a note to the name, such as {name}_p60.wav.")
         if round(pitch) in notes:
             raise InputError(f"{notes[round(pitch)].name} and {file.name} in {file.parent} both "
                              f"have the pitch {note_name(round(pitch))}: remove one of them.")
@@ -473,8 +473,8 @@ def parse_instruments(text: str) -> list[int]:
         match = re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4}))?\s*", part)
         low, high = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if not 1 <= low <= high:
-            raise InputError("Instruments must be numbers from 1 or ranges, such as 3,7 or 1-8, "
-                             f"not {text!r}.")
+            raise InputError("Instruments must be numbers (1 or higher) or ranges, such as 3,7 or "
+                             f"1-8, not {text!r}.")
         numbers.extend(number for number in range(low, high + 1) if number not in numbers)
     return numbers
 
