@@ -90,14 +90,14 @@ def pitch_error(audio: np.ndarray, pitch: int) -> float:
     wanted = float(data.frequency(pitch))
     held = audio[int(0.1 * RATE):int(2.9 * RATE)]
     found, clarity, rms = measures.f0_track(
-        held, RATE, fmin=wanted / 2.2, fmax=min(wanted * 2.2, 0.45 * RATE))
+        held, fmin=wanted / 2.2, fmax=min(wanted * 2.2, 0.45 * RATE))
     sure = (clarity > 0.5) & (rms > 0.02 * rms.max())
     return float(np.median(measures.cents(found[sure], wanted))) if sure.any() else float("nan")
 
 
 def noise_ratio(audio: np.ndarray, pitch: int) -> float:
     """Return the harmonic-to-residual ratio of the held part in dB."""
-    return measures.harmonic_to_noise(audio[:int(3.0 * RATE)], float(data.frequency(pitch)), RATE)
+    return measures.harmonic_to_noise(audio[:int(3.0 * RATE)], float(data.frequency(pitch)))
 
 
 def log_mel(audio: np.ndarray) -> np.ndarray:
@@ -148,7 +148,7 @@ def vibrato_depth(audio: np.ndarray, pitch: int) -> float:
     """
     fundamental, hop = float(data.frequency(pitch)), 64
     found, clarity, _ = measures.f0_track(
-        audio[int(0.5 * RATE):int(2.8 * RATE)], RATE, fmin=fundamental / 1.5,
+        audio[int(0.5 * RATE):int(2.8 * RATE)], fmin=fundamental / 1.5,
         fmax=min(1.8 * fundamental, 0.45 * RATE), hop=hop)
     cents = measures.cents(found, fundamental)
     sure = np.isfinite(cents) & (clarity > 0.5)
