@@ -252,7 +252,7 @@ def test_unseen_sounds_are_recognised_only_from_themselves():
 def test_probe_reads_a_pitch_that_encodings_hold_linearly():
     rng = np.random.default_rng(0)
     pitch, mixing = rng.uniform(40, 80, 500), rng.standard_normal((8, 16))
-    encodings = unseen.circles(pitch) @ mixing + 3
+    encodings = measures.circles(pitch) @ mixing + 3
     mapping = unseen.probe(encodings[:400], pitch[:400])
     assert np.abs(unseen.read_pitch(encodings[400:], mapping) - pitch[400:]).max() < 0.1
 

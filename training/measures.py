@@ -5,6 +5,8 @@ The evaluations of both starters use these, so that their figures mean the same.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 SAMPLE_RATE = 16000
@@ -196,3 +198,55 @@ def loudness(audio: np.ndarray) -> np.ndarray:
 def apart(a: np.ndarray, b: np.ndarray) -> float:
     """Return the share of two loudnesses that they do not have in common, 0 to 1."""
     return float(np.abs(a - b).sum() / (a + b).sum())
+
+
+def midi(frequency: np.ndarray) -> np.ndarray:
+    """Return frequencies in Hz as MIDI pitches."""
+    return 69 + 12 * np.log2(frequency / 440)
+
+
+@dataclass
+class PitchTrack:
+    """MIDI pitch (NaN without a peak), clarity, and whether it is audible, of each frame."""
+
+    pitch: np.ndarray
+    clarity: np.ndarray
+    audible: np.ndarray
+
+    @property
+    def voiced(self) -> np.ndarray:
+        """Frames that are audible and periodic."""
+        return self.audible & (self.clarity > 0.9)
+
+    @property
+    def pitched(self) -> bool:
+        """Whether at least half of the audible frames are periodic."""
+        return bool(self.voiced.sum() >= 0.5 * max(1, self.audible.sum()))
+
+
+def pitch_track(audio: np.ndarray, group: str) -> PitchTrack:
+    """Follow a sound's pitch; in the group "bass" it may be as low as 30 Hz."""
+    frequency, clarity, level = f0_track(audio, fmin=30.0 if group == "bass" else 50.0)
+    return PitchTrack(midi(frequency), clarity, level > 0.02)
+
+
+def within_50_cents(semitones: np.ndarray, octaves: bool = False) -> np.ndarray:
+    """Return which differences are within 50 cents, or within 50 cents of some octave."""
+    off = np.where(np.isfinite(semitones), semitones, 6.0)
+    return np.abs((off + 6) % 12 - 6 if octaves else off) < 0.5
+
+
+# The linear probe gives a pitch as its position on circles of these many semitones.
+CIRCLES = (60.0, 12.0, 4.0, 1.5)
+
+
+def circles(pitch: np.ndarray) -> np.ndarray:
+    """Return the cosine and sine of MIDI pitches on each circle, ``[..., 8]``."""
+    angle = 2 * np.pi * np.asarray(pitch)[..., None] / CIRCLES
+    return np.concatenate([np.cos(angle), np.sin(angle)], axis=-1)
+
+
+def nearest_pitch(read: np.ndarray) -> np.ndarray:
+    """Return the MIDI pitches whose positions are nearest to a probe's output ``[frames, 8]``."""
+    grid = np.arange(24.0, 96.0, 0.1)
+    return grid[((read[:, None] - circles(grid)) ** 2).sum(-1).argmin(1)]

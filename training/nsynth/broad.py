@@ -63,7 +63,7 @@ def heard_pitch(audio: np.ndarray) -> np.ndarray:
         if np.mean(low[1][low[2] > 0.02] > 0.9) > 0.5:
             frequency, clarity, level = low
     clear = (clarity > 0.9) & (level > 0.01)
-    pitch = np.where(clear, 69 + 12 * np.log2(np.where(clear, frequency, 440.0) / 440), np.nan)
+    pitch = np.where(clear, measures.midi(frequency), np.nan)
     # A frame of the tracker is about 1000 samples long: its pitch is that of its middle.
     at = (np.arange(SAMPLES // TRACK_HOP) * TRACK_HOP - 480) / 256
     return pitch[np.clip(np.round(at).astype(int), 0, len(pitch) - 1)].astype(np.float32)

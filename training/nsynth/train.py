@@ -411,13 +411,9 @@ def history(pasts: torch.Tensor, encoding: torch.Tensor, network, noise: float,
     return heard
 
 
-# Pitch on circles of these many semitones: together they tell it to a few cents.
-_CIRCLES = (60.0, 12.0, 4.0, 1.5)
-
-
 def pitch_features(pitch: torch.Tensor) -> torch.Tensor:
-    """Cosine and sine of MIDI pitch on each circle: [...] -> [..., 8]."""
-    angle = 2 * math.pi * pitch[..., None] / torch.tensor(_CIRCLES, device=pitch.device)
+    """Return `measures.circles` of MIDI pitches [...]: [..., 8]."""
+    angle = 2 * math.pi * pitch[..., None] / torch.tensor(measures.CIRCLES, device=pitch.device)
     return torch.cat([torch.cos(angle), torch.sin(angle)], -1)
 
 
@@ -528,7 +524,7 @@ class Trainer:
         # A linear probe of pitch and timbre, only for the auxiliary losses that train the
         # encoder to represent them.
         self.head = torch.nn.Linear(self.model.size.channels,
-                                    2 * len(_CIRCLES) + BANDS).to(self.device)
+                                    2 * len(measures.CIRCLES) + BANDS).to(self.device)
         self.head_optimiser = torch.optim.Adam(self.head.parameters(), betas=(0.9, 0.99))
         self.pitch_loss = math.nan
         self.watched: Sequence[Watched] = ()
@@ -665,17 +661,14 @@ class Trainer:
     @torch.no_grad()
     def reading(self, sounds: Sequence[Watched]) -> tuple[float, float]:
         """Share of the sounds' frames whose pitch the head reads to 50 cents, octaves aside too."""
-        grid = torch.arange(24.0, 96.0, 0.1)
         off = []
         for sound in sounds:
             signal = torch.from_numpy((mu_law(sound.audio) - 128).astype(np.float32) / 128)
             read = self.head(self.model.encode(signal[None].to(self.device), self.network.pooled))
-            apart = read[0, :, None, :-BANDS].cpu() - pitch_features(grid)
-            found = grid[apart.square().sum(-1).argmin(1)].numpy()
+            found = measures.nearest_pitch(read[0, :, :-BANDS].cpu().numpy())
             off.append((found - sound.pitch)[np.isfinite(sound.pitch)])
-        off = np.concatenate(off)
-        return (float(np.mean(np.abs(off) < 0.5)),
-                float(np.mean(np.abs((off + 6) % 12 - 6) < 0.5)))
+        return tuple(float(measures.within_50_cents(np.concatenate(off), octaves).mean())
+                     for octaves in (False, True))
 
     @torch.no_grad()
     def beginnings(self, sounds: Sequence[Watched]) -> str:
@@ -741,15 +734,10 @@ def watched_sounds(folder: Path) -> list[Watched]:
     for path in sorted(folder.rglob("*.wav")):
         _, audio = wavfile.read(path)
         audio = audio[:15872] / 32768
-        frequency, clarity, level = measures.f0_track(
-            audio, fmin=30.0 if path.parent.name == "bass" else 50.0)
-        heard = level > 0.02
-        clear = heard & (clarity > 0.9)
-        pitched = clear.sum() >= 0.5 * heard.sum()
+        track = measures.pitch_track(audio, path.parent.name)
         pitch = np.full(len(audio) // HOP, np.nan)
-        frames = min(len(clear), len(pitch))
-        pitch[:frames] = np.where(clear & pitched, 69 + 12 * np.log2(frequency / 440),
-                                  np.nan)[:frames]
+        frames = min(len(track.pitch), len(pitch))
+        pitch[:frames] = np.where(track.voiced & track.pitched, track.pitch, np.nan)[:frames]
         found.append(Watched(audio, path.parent.name, pitch))
     return found
 
