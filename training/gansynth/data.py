@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from synths import InputError
 from synths.files import writing
 from training.gansynth import spectra
 
@@ -215,7 +216,7 @@ def load(path: Path) -> list[np.ndarray]:
         stored, names = file["levels"], file["instruments"].tolist()
     expected = (sum(map(harmonics, PITCHES)), len(INSTRUMENTS), spectra.ROWS)
     if stored.shape != expected or names != list(INSTRUMENTS):
-        raise ValueError(f"{path} contains levels of shape {stored.shape}, not {expected}, or "
+        raise InputError(f"{path} contains levels of shape {stored.shape}, not {expected}, or "
                          "other instruments: delete it, and the next run makes it again.")
     counts = np.cumsum([harmonics(pitch) for pitch in PITCHES])
     result = []

@@ -11,7 +11,6 @@ not trained on our targets (the official ones), the table has only the rows that
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from synths import InputError
 from synths.gansynth import Model
 from synths.gansynth.specgrams import SpecgramInverter
 from synths.weights import checkpoints
-from training import measures, report
+from training import command, make_parser, measures, report
 from training.gansynth import data, spectra
 
 RATE = spectra.SAMPLE_RATE
@@ -457,10 +456,10 @@ def table(figures: dict) -> str:
         "were not trained on our targets.\n")
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Evaluate; see the module's head."""
-    parser = argparse.ArgumentParser(prog="python -m training.gansynth.evaluate",
-                                     description=__doc__.split("\n\n")[0])
+    parser = make_parser("training.gansynth.evaluate", __doc__)
     parser.add_argument("--checkpoint", default="gansynth_starter", metavar="NAME|PATH",
                         help="checkpoint to evaluate, by name or path (default: %(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), metavar="N",
@@ -474,26 +473,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true",
                         help="use only a third of the notes, for a quick check")
     options = parser.parse_args(arguments)
-    try:
-        prefix = checkpoints.find(options.checkpoint, "gansynth")
-        # The targets of now mean something to weights trained on them alone: their experiment
-        # says so.
-        ours = checkpoints.experiment(prefix).get("targets") == data.NAME
-        if ours and not options.data.is_file():
-            data.build(options.data)
-        levels = data.load(options.data) if ours else None
-        figures = evaluate(prefix, options.seeds, options.output, levels, options.quick,
-                           lambda done, total: print(f"part {done} of {total}", file=sys.stderr))
-        for folder in {options.output, options.card.parent if options.card else options.output}:
-            report.write_json(folder / "figures.json", figures)
-        if options.card:
-            report.fill(options.card, f"\n{table(figures)}\n")
-    except (InputError, OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    prefix = checkpoints.find(options.checkpoint, "gansynth")
+    # The targets of now mean something to weights trained on them alone: their experiment
+    # says so.
+    ours = checkpoints.experiment(prefix).get("targets") == data.NAME
+    if ours and not options.data.is_file():
+        data.build(options.data)
+    levels = data.load(options.data) if ours else None
+    figures = evaluate(prefix, options.seeds, options.output, levels, options.quick,
+                       lambda done, total: print(f"part {done} of {total}", file=sys.stderr))
+    for folder in {options.output, options.card.parent if options.card else options.output}:
+        report.write_json(folder / "figures.json", figures)
+    if options.card:
+        report.fill(options.card, f"\n{table(figures)}\n")
     print(table(figures))
     print(f"All figures: {options.output / 'figures.json'}")
-    return 0
 
 
 if __name__ == "__main__":

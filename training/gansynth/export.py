@@ -7,16 +7,15 @@ restores a generator.
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from synths import InputError
 from synths.files import writing
+from training import command, make_parser
 from training.gansynth import data
 
 # Images that count as seen at the end of the last stage, as in the official checkpoints: with the
@@ -153,10 +152,10 @@ def export_golden(state: Path, file: Path) -> Path:
     return file
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Export; see the module's head."""
-    parser = argparse.ArgumentParser(prog="python -m training.gansynth.export",
-                                     description=__doc__.split("\n\n")[0])
+    parser = make_parser("training.gansynth.export", __doc__)
     parser.add_argument("--state", type=Path, default=Path("training/runs/gansynth/state.npz"),
                         metavar="FILE", help="training state (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("checkpoints/gansynth_starter"),
@@ -164,14 +163,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--golden", type=Path, metavar="FILE",
                         help="also write outputs of the training code to this file, for the tests")
     options = parser.parse_args(arguments)
-    try:
-        print(export(options.state, options.output))
-        if options.golden:
-            print(export_golden(options.state, options.golden))
-    except (InputError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    print(export(options.state, options.output))
+    if options.golden:
+        print(export_golden(options.state, options.golden))
 
 
 if __name__ == "__main__":

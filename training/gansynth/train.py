@@ -23,6 +23,7 @@ import math
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ from torch import nn
 
 from synths import InputError
 from synths.files import writing
-from training import STOPPED
+from training import STOPPED, command, make_parser
 from training.gansynth import data, spectra
 from training.gansynth.model import BLOCKS, Generator
 from training.muon import Muon
@@ -495,7 +496,7 @@ class Trainer:
             else:
                 value = weights[name]
             if tuple(value.shape) != tuple(parameter.shape):
-                raise ValueError(f"The weights to start from have other widths: {name} has shape "
+                raise InputError(f"The weights to start from have other widths: {name} has shape "
                                  f"{tuple(value.shape)}, not {tuple(parameter.shape)}.")
             parameter.copy_(torch.as_tensor(value, dtype=torch.float32, device=self.device))
             self.average[name].copy_(parameter)
@@ -507,7 +508,7 @@ class Trainer:
             arrays = {name: file[name] for name in file.files}
         fmap = [self.generator.fmap_base, self.generator.fmap_max]
         if arrays["fmap"].tolist() != fmap:
-            raise ValueError(f"{path} has the widths {arrays['fmap'].tolist()}, not {fmap}: use "
+            raise InputError(f"{path} has the widths {arrays['fmap'].tolist()}, not {fmap}: use "
                              "the same widths, or another folder to start from scratch.")
 
         def tensor(name: str) -> torch.Tensor:
@@ -562,8 +563,7 @@ def run(trainer: Trainer, stage: str, minutes: float, count: int, rate: float,
 
 def parser() -> argparse.ArgumentParser:
     """Make the parser of the options."""
-    result = argparse.ArgumentParser(prog="python -m training.gansynth.train",
-                                     description=__doc__.split("\n\n")[0])
+    result = make_parser("training.gansynth.train", __doc__)
     result.add_argument("--minutes", type=float, default=60.0,
                         help="training time in minutes (default: %(default)s)")
     result.add_argument("--stage", choices=STAGES, help="train only this stage (default: all three "
@@ -591,7 +591,8 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
     """Train; see the module's head."""
     options = parser().parse_args(arguments)
     if options.threads:
@@ -599,23 +600,19 @@ def main(arguments: list[str] | None = None) -> int:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     count = options.batch or (61 if device.type == "cuda" else 16)
     notes, state = options.folder / "notes.npz", options.folder / "state.npz"
-    try:
-        if not notes.is_file():
-            data.build(notes, lambda done, total: print(
-                f"rendered {done} of {total} instruments", flush=True))
-        targets = Targets(data.load(notes), device)
-        # Compiled activations take a third of the time; they need a C++ compiler.
-        trainer = Trainer(targets, options.fmap_base, options.fmap_max, options.seed,
-                          compiled=shutil.which("g++") is not None)
-        if state.is_file():
-            trainer.restore(state)
-            trainer.rng = np.random.default_rng([options.seed, trainer.steps])
-        elif options.start:
-            from training.gansynth.export import read
-            trainer.start(read(options.start))
-    except (ImportError, InputError, OSError, KeyError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    if not notes.is_file():
+        data.build(notes, lambda done, total: print(
+            f"rendered {done} of {total} instruments", flush=True))
+    targets = Targets(data.load(notes), device)
+    # Compiled activations take a third of the time; they need a C++ compiler.
+    trainer = Trainer(targets, options.fmap_base, options.fmap_max, options.seed,
+                      compiled=shutil.which("g++") is not None)
+    if state.is_file():
+        trainer.restore(state)
+        trainer.rng = np.random.default_rng([options.seed, trainer.steps])
+    elif options.start:
+        from training.gansynth.export import read
+        trainer.start(read(options.start))
     if options.stage:
         plan = {options.stage: 1.0}
     elif trainer.steps or options.start:

@@ -15,8 +15,6 @@ than its note.  Where it finds no pitch, the track is NaN.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +23,8 @@ import numpy as np
 from scipy.signal import lfilter
 
 from sounds.render import render_notes, soundfont
-from synths import InputError
 from synths.files import writing
-from training import measures
+from training import command, make_parser, measures
 from training.nsynth import data
 
 SAMPLE_RATE, SAMPLES, TRACK_HOP = data.SAMPLE_RATE, data.SAMPLES, data.TRACK_HOP
@@ -236,10 +233,10 @@ def write(path: Path, extent: Extent = Extent(),
         np.savez(file, **arrays)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Render the data set; see the module's head."""
-    parser = argparse.ArgumentParser(prog="python -m training.nsynth.broad", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser("training.nsynth.broad", __doc__)
     parser.add_argument("--output", type=Path, default=Path("training/runs/nsynth/data.npz"),
                         metavar="FILE", help="file of the data set (default: %(default)s)")
     parser.add_argument("--step", type=int, default=Extent.step, metavar="SEMITONES",
@@ -248,14 +245,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--velocities", type=int, nargs="+", default=Extent.velocities,
                         metavar="V", help="MIDI velocities of each note (default: 120 90 50)")
     options = parser.parse_args(arguments)
-    try:
-        write(options.output, Extent(options.step, tuple(options.velocities)),
-              lambda done: print(f"{done} sounds", flush=True))
-    except (InputError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    write(options.output, Extent(options.step, tuple(options.velocities)),
+          lambda done: print(f"{done} sounds", flush=True))
     print(f"{options.output} ({options.output.stat().st_size / 1e6:.0f} MB)")
-    return 0
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ normalised to one level.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
@@ -25,7 +24,7 @@ from scipy.io import wavfile
 
 from companion.page import note_name
 from synths import InputError, nsynth
-from training import measures, report
+from training import command, make_parser, measures, report
 
 SAMPLE_RATE = 16000
 HOP = 512
@@ -362,8 +361,7 @@ def draw_level(axes, audio: np.ndarray) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training.nsynth.evaluate", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser("training.nsynth.evaluate", __doc__)
     parser.add_argument("--checkpoint", default=None, metavar="NAME|PATH",
                         help="checkpoint to measure, by name or path (default: the bundled one)")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, metavar="N",
@@ -383,46 +381,42 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Evaluate; see the module's head."""
     options = _parser().parse_args(arguments)
-    try:
-        from synths.weights import checkpoints
+    from synths.weights import checkpoints
 
-        prefix = checkpoints.find(options.checkpoint or "nsynth_starter", "nsynth")
-        if not options.data.is_file():
-            from training.nsynth import broad
-            broad.write(options.data)
-        notes, strangers = held_out_notes(options.data)
-        sounds = shipped_sounds(options.sounds)
-        options.output.mkdir(parents=True, exist_ok=True)
-        engine = engine_of(prefix, options.temperature)
-        decoded: dict[str, np.ndarray] = {}
+    prefix = checkpoints.find(options.checkpoint or "nsynth_starter", "nsynth")
+    if not options.data.is_file():
+        from training.nsynth import broad
+        broad.write(options.data)
+    notes, strangers = held_out_notes(options.data)
+    sounds = shipped_sounds(options.sounds)
+    options.output.mkdir(parents=True, exist_ok=True)
+    engine = engine_of(prefix, options.temperature)
+    decoded: dict[str, np.ndarray] = {}
 
-        def keep(name: str, audio: np.ndarray) -> None:
-            if name.startswith(("sounds", "mixes")):
-                decoded[name] = audio
-            wavfile.write(options.output / f"{name}.wav", SAMPLE_RATE,
-                          np.round(np.clip(audio, -1, 1) * 32767).astype(np.int16))
+    def keep(name: str, audio: np.ndarray) -> None:
+        if name.startswith(("sounds", "mixes")):
+            decoded[name] = audio
+        wavfile.write(options.output / f"{name}.wav", SAMPLE_RATE,
+                      np.round(np.clip(audio, -1, 1) * 32767).astype(np.int16))
 
-        figures = evaluate(engine, sounds, notes, strangers, options.seeds, keep)
-        figures.update(checkpoint=Path(prefix).name, seeds=list(options.seeds),
-                       temperature=options.temperature)
-        figures = report.clean(figures)
-        for folder in {options.output, options.card.parent if options.card else options.output}:
-            report.write_json(folder / "figures.json", figures)
-        if options.card:
-            report.fill(options.card, tables(figures))
-        clips = {**{f"{name} (source)": audio for name, audio in sounds.items()}, **decoded}
-        report.sheet(options.output / "sounds_and_mixes.png", clips, len(sounds),
-                     "Sources, reconstructions, mixes (1, 1/2)", draw_level)
-    except (InputError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    figures = evaluate(engine, sounds, notes, strangers, options.seeds, keep)
+    figures.update(checkpoint=Path(prefix).name, seeds=list(options.seeds),
+                   temperature=options.temperature)
+    figures = report.clean(figures)
+    for folder in {options.output, options.card.parent if options.card else options.output}:
+        report.write_json(folder / "figures.json", figures)
+    if options.card:
+        report.fill(options.card, tables(figures))
+    clips = {**{f"{name} (source)": audio for name, audio in sounds.items()}, **decoded}
+    report.sheet(options.output / "sounds_and_mixes.png", clips, len(sounds),
+                 "Sources, reconstructions, mixes (1, 1/2)", draw_level)
     for name, value in figures["rows"].items():
         print(f"{name:34} {value}")
     print(options.output / "figures.json")
-    return 0
 
 
 if __name__ == "__main__":

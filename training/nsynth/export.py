@@ -7,16 +7,15 @@ network.
 
 from __future__ import annotations
 
-import argparse
-import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from synths import InputError, nsynth
+from training import command, make_parser
 from training.nsynth.evaluate import shipped_sounds
 from training.nsynth.names import official, state_of
 
@@ -92,10 +91,10 @@ def export(state: Path, folder: Path, temperature: float = 1.0, origin: float = 
     return prefix
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Export; see the module's head."""
-    parser = argparse.ArgumentParser(prog="python -m training.nsynth.export", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser("training.nsynth.export", __doc__)
     parser.add_argument("--state", type=Path, default=Path("training/runs/nsynth/state.npz"),
                         metavar="FILE", help="training state (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("checkpoints/nsynth_starter"),
@@ -107,13 +106,8 @@ def main(arguments: list[str] | None = None) -> int:
                         help="subtract K times the bundled sounds' mean encoding from all "
                              "encodings (default: 0)")
     options = parser.parse_args(arguments)
-    try:
-        print(export(options.state, options.output, options.temperature,
-                     options.origin))
-    except (InputError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    print(export(options.state, options.output, options.temperature,
+                 options.origin))
 
 
 if __name__ == "__main__":

@@ -12,10 +12,8 @@ from the FluidR3 General MIDI SoundFont (MIT licence).
 
 from __future__ import annotations
 
-import argparse
 import functools
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
@@ -23,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import fftconvolve
 
-from synths import InputError
 from synths.files import writing
+from training import command, make_parser
 from training.nsynth import data
 
 SAMPLE_RATE = data.SAMPLE_RATE
@@ -380,20 +378,15 @@ def write_notes(path: Path = NOTES_FILE) -> Path:
     return path
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Render the notes; see the module's head."""
-    parser = argparse.ArgumentParser(prog="python -m training.nsynth.own", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser("training.nsynth.own", __doc__)
     parser.add_argument("--output", type=Path, default=NOTES_FILE, metavar="FILE",
                         help="file of the rehearsal notes (default: %(default)s)")
     options = parser.parse_args(arguments)
-    try:
-        path = write_notes(options.output)
-    except (InputError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    path = write_notes(options.output)
     print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
-    return 0
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ Where the history has drifted from the encoding's pitch, the target returns to t
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import math
 import os
@@ -36,8 +35,9 @@ import torch.nn.functional as F
 from scipy.io import wavfile
 from scipy.signal import fftconvolve, iirpeak, istft, lfilter, stft
 
+from synths import InputError
 from synths.files import writing
-from training import STOPPED, measures
+from training import STOPPED, command, make_parser, measures
 from training.muon import Muon
 from training.nsynth.fused import Fused
 from training.nsynth.model import HOP, Autoencoder, Size, mu_law
@@ -752,10 +752,10 @@ def data_set(path: Path) -> dict[str, np.ndarray]:
         return {name: file[name] for name in file.files}
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
     """Train; see the module's head."""
-    parser = argparse.ArgumentParser(prog="python -m training.nsynth.train", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser("training.nsynth.train", __doc__)
     parser.add_argument("--minutes", type=float, required=True, help="training time in minutes")
     parser.add_argument("--stage", choices=[*STAGES], required=True, help="stage to train")
     parser.add_argument("--folder", type=Path, default=RUN, metavar="DIR",
@@ -783,13 +783,8 @@ def main(arguments: list[str] | None = None) -> int:
                         help="seed of the random numbers (default: %(default)s)")
     options = parser.parse_args(arguments)
     if options.minutes <= 0 or options.length % 512 or options.length < 512:
-        print("--minutes must be above 0, and --length must be a multiple of 512.", file=sys.stderr)
-        return 1
-    try:
-        data = data_set(options.folder / "data.npz")
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
+        raise InputError("--minutes must be above 0, and --length must be a multiple of 512.")
+    data = data_set(options.folder / "data.npz")
     start = options.start or options.folder / "state.npz"
     size = Size(width=options.width, skip=2 * options.width, encoder_width=options.encoder_width,
                 encoder_layers=options.encoder_layers)

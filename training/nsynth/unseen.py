@@ -13,8 +13,6 @@ pitched, it keeps its pitch.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
@@ -23,7 +21,7 @@ import numpy as np
 from scipy.io import wavfile
 
 from synths import InputError
-from training import measures, report
+from training import command, make_parser, measures, report
 from training.nsynth import evaluate
 
 SAMPLES = evaluate.FRAMES * evaluate.HOP
@@ -218,10 +216,10 @@ def table(figures: Mapping) -> str:
     return text + "\n"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Evaluate; see the module's head."""
-    parser = argparse.ArgumentParser(prog="python -m training.nsynth.unseen", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser("training.nsynth.unseen", __doc__)
     parser.add_argument("folder", type=Path,
                         help="folder of 16 kHz WAV files, with a subfolder for each group")
     parser.add_argument("--checkpoint", default="nsynth_starter", metavar="NAME|PATH",
@@ -234,19 +232,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         default=Path("training/runs/nsynth/unseen.json"),
                         help="JSON file of the figures (default: %(default)s)")
     options = parser.parse_args(arguments)
-    try:
-        from synths.weights import checkpoints
+    from synths.weights import checkpoints
 
-        engine = evaluate.engine_of(checkpoints.find(options.checkpoint, "nsynth"))
-        sounds = read(options.folder)
-        mapping = pitch_probe(engine, options.data) if options.data else None
-        figures = evaluate_sounds(engine, sounds, options.seeds, mapping)
-        report.write_json(options.output, figures)
-    except (InputError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    engine = evaluate.engine_of(checkpoints.find(options.checkpoint, "nsynth"))
+    sounds = read(options.folder)
+    mapping = pitch_probe(engine, options.data) if options.data else None
+    figures = evaluate_sounds(engine, sounds, options.seeds, mapping)
+    report.write_json(options.output, figures)
     print(table(figures))
-    return 0
 
 
 if __name__ == "__main__":
