@@ -81,14 +81,14 @@ def f0_track(audio: np.ndarray, fmin: float = 50.0, fmax: float = 1200.0,
     return frequency, clarity, rms
 
 
-def hnr(clarity: np.ndarray) -> np.ndarray:
-    """Return the harmonics-to-noise ratio in dB of frames of this clarity.
+def hnr(clarity: np.ndarray) -> float:
+    """Return the median harmonics-to-noise ratio in dB of frames of this clarity.
 
     Boersma, Accurate short-term analysis of the fundamental frequency and the harmonics-to-noise
     ratio, 1993. It follows a glide.
     """
     clarity = np.clip(clarity, 1e-3, 0.9999)
-    return 10.0 * np.log10(clarity / (1.0 - clarity))
+    return float(np.median(10.0 * np.log10(clarity / (1.0 - clarity))))
 
 
 def harmonic_to_noise(audio: np.ndarray, f0: float) -> float:
@@ -207,11 +207,21 @@ def midi(frequency: np.ndarray) -> np.ndarray:
 
 @dataclass
 class PitchTrack:
-    """MIDI pitch (NaN without a peak), clarity, and whether it is audible, of each frame."""
+    """Frequency, clarity and level of each frame, as `f0_track` returns them."""
 
-    pitch: np.ndarray
+    frequency: np.ndarray
     clarity: np.ndarray
-    audible: np.ndarray
+    level: np.ndarray
+
+    @property
+    def pitch(self) -> np.ndarray:
+        """MIDI pitch of each frame."""
+        return midi(self.frequency)
+
+    @property
+    def audible(self) -> np.ndarray:
+        """Frames above -34 dBFS."""
+        return self.level > 0.02
 
     @property
     def voiced(self) -> np.ndarray:
@@ -219,15 +229,19 @@ class PitchTrack:
         return self.audible & (self.clarity > 0.9)
 
     @property
+    def periodic(self) -> float:
+        """Share of the audible frames with a clarity above 0.8."""
+        return float(np.mean(self.clarity[self.audible] > 0.8)) if self.audible.any() else 0.0
+
+    @property
     def pitched(self) -> bool:
         """Whether at least half of the audible frames are periodic."""
         return bool(self.voiced.sum() >= 0.5 * max(1, self.audible.sum()))
 
 
-def pitch_track(audio: np.ndarray, group: str) -> PitchTrack:
+def pitch_track(audio: np.ndarray, group: str = "") -> PitchTrack:
     """Follow a sound's pitch; in the group "bass" it may be as low as 30 Hz."""
-    frequency, clarity, level = f0_track(audio, fmin=30.0 if group == "bass" else 50.0)
-    return PitchTrack(midi(frequency), clarity, level > 0.02)
+    return PitchTrack(*f0_track(audio, fmin=30.0 if group == "bass" else 50.0))
 
 
 def within_50_cents(semitones: np.ndarray, octaves: bool = False) -> np.ndarray:

@@ -57,10 +57,10 @@ def compare(decoded: np.ndarray, source: np.ndarray, group: str,
         within_50_cents=np.nan, octaves_allowed=np.nan, hnr_lost=np.nan)
     if voiced.any():
         off = (now.pitch - then.pitch)[voiced]
-        hnr = [np.median(measures.hnr(each.clarity[voiced])) for each in (now, then)]
         figures.update(within_50_cents=float(measures.within_50_cents(off).mean()),
                        octaves_allowed=float(measures.within_50_cents(off, octaves=True).mean()),
-                       hnr_lost=float(hnr[1] - hnr[0]))
+                       hnr_lost=measures.hnr(then.clarity[voiced])
+                       - measures.hnr(now.clarity[voiced]))
     return figures
 
 
@@ -165,9 +165,7 @@ def mixes(engine: evaluate.Engine, encodings: np.ndarray, names: Sequence[str],
         found[title] = {f"{names[i]} + {names[j]}": [] for i, j in pairs}
         for seed in seeds:
             for row, audio in zip(found[title].values(), _decoded(engine, mixed, seed + 1000)):
-                now = measures.pitch_track(audio, "bass")
-                row.append(float(np.mean(now.clarity[now.audible] > 0.8))
-                           if now.audible.any() else 0.0)
+                row.append(measures.pitch_track(audio, "bass").periodic)
     return found
 
 
