@@ -66,18 +66,6 @@ def heard_pitch(audio: np.ndarray) -> np.ndarray:
     return pitch[np.clip(np.round(at).astype(int), 0, len(pitch) - 1)].astype(np.float32)
 
 
-def trimmed(audio: np.ndarray) -> np.ndarray | None:
-    """`SAMPLES` of a sound from 5 ms before it is heard, at one peak; None if it is silent."""
-    peak = np.abs(audio).max(initial=0.0)
-    if peak < 1e-3:
-        return None
-    onset = int(np.argmax(np.abs(audio) > 0.02 * peak))
-    audio = audio[max(0, onset - 80):][:SAMPLES]
-    audio = np.pad(audio, (0, SAMPLES - audio.size))
-    audio[-800:] *= np.linspace(1, 0, 800)
-    return audio * (data.PEAK / np.abs(audio).max())
-
-
 def notes(extent: Extent) -> Iterator[tuple[int, int, np.ndarray]]:
     """Program, pitch and audio of the fonts' notes, drums (`DRUM`) among them."""
     sets = [(soundfont(), extent.step, velocity) for velocity in extent.velocities]
@@ -201,7 +189,7 @@ def render(extent: Extent = Extent(), seed: int = 0,
     audio, labels, tracks = [], [], []
 
     def keep(sound: np.ndarray, program: int, pitch: int = 0) -> None:
-        sound = trimmed(np.asarray(sound, float))
+        sound = data.trimmed(sound)
         if sound is None:
             return
         audio.append(np.round(sound * 32767).astype(np.int16))
