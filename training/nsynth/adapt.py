@@ -46,31 +46,15 @@ WELL, UNKNOWN = 2.0, 2.8
 
 @dataclass(frozen=True)
 class Job:
-    """What to learn, checked.
+    """What to learn, checked."""
 
-    Parameters
-    ----------
-    sounds : dict
-        Name -> float64 [samples].
-    digests : dict
-        Name -> SHA-256 of the file.
-    seconds, minutes : float
-        Length of each sound; time to train at most.
-    start : Path
-        Prefix of the checkpoint to start from.
-    folder : Path
-        Of the new checkpoint.
-    play : str
-        The command that plays the result.
-    """
-
-    sounds: dict[str, np.ndarray]
-    digests: dict[str, str]
-    seconds: float
-    minutes: float
-    start: Path
-    folder: Path
-    play: str
+    sounds: dict[str, np.ndarray]   # float64 [samples] by name
+    digests: dict[str, str]         # SHA-256 of the file by name
+    seconds: float                  # length of each sound
+    minutes: float                  # maximum training time
+    start: Path                     # prefix of the checkpoint to start from
+    folder: Path                    # folder of the new checkpoint
+    play: str                       # command that plays the result
 
     @property
     def state(self) -> Path:
@@ -132,22 +116,9 @@ def nats_of(trainer: Trainer, rows: Sequence[np.ndarray]) -> list[float]:
 
 
 def schedule(passed: float, total: float, decay: float | None) -> tuple[float, float, bool]:
-    """Return the rate, the noise and the end at a moment of the training.
+    """Return the share of the peak learning rate, the noise in the history, and whether to stop.
 
-    Parameters
-    ----------
-    passed, total : float
-        Seconds of training.
-    decay : float or None
-        When the rate began to decay; None as long as it has not.
-
-    Returns
-    -------
-    rate : float
-        Share of the highest learning rate: 1, then half a cosine down to `END`.
-    noise : float
-        Share of the input history that is wrong (`train.history`).
-    over : bool
+    `passed` and `total` are seconds; `decay` is when the rate began to decay, None if it has not.
     """
     if decay is None:
         return 1.0, NOISE, passed >= total
@@ -165,15 +136,7 @@ def converged(history: Sequence[float]) -> bool:
 
 
 class FineTuning:
-    """The training loop: it evaluates the sounds now and then, and keeps the best weights.
-
-    Parameters
-    ----------
-    job : Job
-    data : mapping
-        As `own.render`.
-    threads, seed : int
-    """
+    """The training loop: it evaluates the sounds now and then, and keeps the best weights."""
 
     def __init__(self, job: Job, data: dict[str, np.ndarray], threads: int, seed: int):
         from training.nsynth import train
@@ -199,13 +162,7 @@ class FineTuning:
         return self.trainer.device.type == "cpu" and self.trainer.network is self.trainer.model
 
     def run(self, clips: int) -> None:
-        """Train until the time is over or the loss has converged.
-
-        Raises
-        ------
-        KeyboardInterrupt
-            As it came; the state and the best weights are saved.
-        """
+        """Train until the time is over or the loss has converged; Ctrl-C saves the state."""
         from training.nsynth import train
 
         progress, trainer, total = self.progress, self.trainer, 60 * self.job.minutes
@@ -301,15 +258,7 @@ traces of the sounds, and the rights to the sounds remain with their owners.
 
 
 def export(job: Job, progress: Progress) -> None:
-    """Write the best weights as a checkpoint with a README.
-
-    TensorFlow writes them, in a process of its own that starts in a few seconds.
-
-    Raises
-    ------
-    InputError
-        If it fails.
-    """
+    """Write the best weights as a checkpoint with a README, in a process with TensorFlow."""
     done = subprocess.run(
         [sys.executable, "-m", "training.nsynth.export", "--state", str(job.best.resolve()),
          "--output", str(job.folder.resolve())],

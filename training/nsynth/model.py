@@ -60,11 +60,7 @@ def mu_law(audio: np.ndarray) -> np.ndarray:
 class Autoencoder(nn.Module):
     """The network.  `encode` and `loss` run anywhere; `fused.Fused` does the same on a CPU, faster.
 
-    Parameters
-    ----------
-    size : Size
-    seed : int
-        Of the initial weights (uniform, unit variance scaling, as Magenta's; biases 0).
+    The initial weights are uniform, with unit variance scaling, as Magenta's; the biases are 0.
     """
 
     def __init__(self, size: Size = Size(), seed: int = 0):
