@@ -17,9 +17,8 @@ MARKS = ("<!-- figures -->\n", "<!-- /figures -->")
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
-    lines = [" | ".join(row) for row in rows]
     return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|",
-                      *(f"| {line} |" for line in lines)]) + "\n"
+                      *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
 
 
 def clean(value):
@@ -42,13 +41,7 @@ def write_json(path: Path, figures: Mapping) -> None:
 
 
 def fill(card: Path, figures: str) -> None:
-    """Put figures between the card's markers, `<!-- figures -->` and `<!-- /figures -->`.
-
-    Raises
-    ------
-    InputError
-        If the card does not have each marker once.
-    """
+    """Put figures between the card's markers, `<!-- figures -->` and `<!-- /figures -->`."""
     text = card.read_text("utf-8")
     if any(text.count(mark) != 1 for mark in MARKS):
         raise InputError(f"{card} has no place for the figures: add the lines {MARKS[0].strip()} "
@@ -62,6 +55,13 @@ def write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with writing(path) as file:
         file.write(text.encode("utf-8"))
+
+
+def write_arrays(path: Path, compress: bool = False, **arrays: np.ndarray | int | float) -> None:
+    """Write arrays to an .npz file, and the folder it goes to."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path) as file:
+        (np.savez_compressed if compress else np.savez)(file, **arrays)
 
 
 def sheet(path: Path, clips: Mapping[str, np.ndarray], columns: int, title: str,

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from synths import InputError
-from synths.files import writing
-from training import command, make_parser
+from training import command, make_parser, report
 from training.gansynth import data
 
 # Images that count as seen at the end of the last stage, as in the official checkpoints: with the
@@ -60,13 +59,7 @@ def official(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def read(checkpoint: str | Path) -> dict[str, np.ndarray]:
-    """Return exported weights under the training code's names: the inverse of ``official``.
-
-    Raises
-    ------
-    InputError
-        If there is no such checkpoint.
-    """
+    """Return exported weights under the training code's names: the inverse of ``official``."""
     from synths.weights import checkpoints
     prefix = checkpoints.find(str(checkpoint), "gansynth")
     values = checkpoints.read(prefix, [name for name in checkpoints.shapes(prefix)
@@ -103,25 +96,7 @@ def experiment(state: Mapping[str, np.ndarray]) -> dict:
 
 
 def export(state: Path, folder: Path) -> Path:
-    """Export the averaged weights of a training state.
-
-    Parameters
-    ----------
-    state : Path
-        ``state.npz`` of ``training.gansynth.train``.
-    folder : Path
-        Where ``experiment.json`` and ``stage_00012/model.ckpt-*`` go.
-
-    Returns
-    -------
-    Path
-        The checkpoint's prefix.
-
-    Raises
-    ------
-    InputError
-        If the state cannot be read.
-    """
+    """Export the averaged weights of a training state, and return the checkpoint's prefix."""
     # The NSynth trainer's writer; TensorFlow comes with it, so it is imported late.
     from training.nsynth.export import write
     try:
@@ -135,8 +110,7 @@ def export(state: Path, folder: Path) -> Path:
                         f'model_checkpoint_path: "{prefix.name}"\n'
                         f'all_model_checkpoint_paths: "{prefix.name}"\n'),
                        (folder / "experiment.json", json.dumps(config, indent=1) + "\n")):
-        with writing(file) as target:
-            target.write(text.encode())
+        report.write(file, text)
     return prefix
 
 
@@ -147,8 +121,7 @@ def export_golden(state: Path, file: Path) -> Path:
     if not golden:
         raise InputError(f"{state} contains no outputs of the training code: let a run finish "
                          "first.")
-    with writing(file) as target:
-        np.savez_compressed(target, **golden)
+    report.write_arrays(file, compress=True, **golden)
     return file
 
 

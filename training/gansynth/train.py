@@ -32,8 +32,7 @@ import torch
 from torch import nn
 
 from synths import InputError
-from synths.files import writing
-from training import STOPPED, command, make_parser
+from training import STOPPED, command, make_parser, report
 from training.gansynth import data, spectra
 from training.gansynth.model import BLOCKS, Generator
 from training.muon import Muon
@@ -472,9 +471,7 @@ class Trainer:
         for index, state in self.adam.state_dict()["state"].items():
             for kind, value in state.items():
                 arrays[f"adam/{index}/{kind}"] = value.cpu().numpy()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with writing(path) as file:
-            np.savez(file, **arrays)
+        report.write_arrays(path, **arrays)
 
     @torch.no_grad()
     def start(self, weights: dict[str, np.ndarray]) -> None:
@@ -601,8 +598,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     count = options.batch or (61 if device.type == "cuda" else 16)
     notes, state = options.folder / "notes.npz", options.folder / "state.npz"
     if not notes.is_file():
-        data.build(notes, lambda done, total: print(
-            f"rendered {done} of {total} instruments", flush=True))
+        data.build(notes)
     targets = Targets(data.load(notes), device)
     # Compiled activations take a third of the time; they need a C++ compiler.
     trainer = Trainer(targets, options.fmap_base, options.fmap_max, options.seed,

@@ -23,8 +23,7 @@ import numpy as np
 from scipy.signal import lfilter
 
 from sounds.render import render_notes, soundfont
-from synths.files import writing
-from training import command, make_parser, measures
+from training import command, make_parser, measures, report
 from training.nsynth import data
 
 SAMPLE_RATE, SAMPLES, TRACK_HOP = data.SAMPLE_RATE, data.SAMPLES, data.TRACK_HOP
@@ -215,10 +214,7 @@ def render(extent: Extent = Extent(), seed: int = 0,
 def write(path: Path, extent: Extent = Extent(),
           progress: Callable[[int], None] | None = None) -> None:
     """Render the data set to a file."""
-    arrays = render(extent, progress=progress)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with writing(path) as file:
-        np.savez(file, **arrays)
+    report.write_arrays(path, **render(extent, progress=progress))
 
 
 @command

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training import command, make_parser
+from training import command, make_parser, report
 from training.nsynth.evaluate import shipped_sounds
 from training.nsynth.model import Autoencoder, mu_law
 from training.nsynth.train import read_state, size_of
@@ -38,9 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         encodings = model.encode(signal)
         nll = [float(model.loss(s[None], c[None], e[None]))
                for s, c, e in zip(signal, codes, encodings)]
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(options.output, names=list(sounds), samples=SAMPLES, steps=state["steps"],
-             encodings=encodings.numpy(), nll=np.array(nll))
+    report.write_arrays(options.output, names=list(sounds), samples=SAMPLES, steps=state["steps"],
+                        encodings=encodings.numpy(), nll=np.array(nll))
     print(options.output)
 
 

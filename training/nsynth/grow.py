@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from synths.files import writing
-from training import command, make_parser
+from training import command, make_parser, report
 from training.nsynth import train
 from training.nsynth.fused import Fused
 from training.nsynth.model import Autoencoder
@@ -81,22 +80,9 @@ def joined(decoder: Mapping[str, np.ndarray], encoder: Mapping[str, np.ndarray],
            probe: np.ndarray, found: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Give a decoder the encodings of two encoders side by side, in as many channels as before.
 
-    Parameters
-    ----------
-    decoder : mapping
-        Its arrays, for the first encoder's encodings [frames, channels].
-    encoder : mapping
-        As `side_by_side` makes it.
-    probe : float [channels, features]
-        What is to be read from the second encoder's encodings.
-    found : float [frames, 2 channels]
-        Encodings of `encoder`, over which the loss is the least.
-
-    Returns
-    -------
-    arrays : mapping
-    lost : float [2]
-        Share of the variance that is lost, of what the decoder takes and what the probe reads.
+    `probe` [channels, features] reads the second encoder's encodings; `found` [frames, 2 channels]
+    are encodings of `encoder`, over which the loss is the least.  Return the arrays, and the shares
+    of the variance that are lost: of what the decoder takes, and of what the probe reads.
     """
     channels = found.shape[1] - len(probe)
     kernels = np.concatenate([*decoder["cond_map_w"], decoder["cond_map_out1_w"]], axis=1)
@@ -160,9 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     values, lost = joined(widened(old), side_by_side(old, new), probe, found)
     state = {f"{kind}/{name}": value for kind in ("raw", "ema")
              for name, value in values.items()}
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    with writing(options.output) as file:
-        np.savez(file, steps=0, samples=0, seconds=0.0, **state)
+    report.write_arrays(options.output, steps=0, samples=0, seconds=0.0, **state)
     print("{}: the projection loses {:.1%} of the decoder's input and {:.1%} of the pitch".format(
         options.output, *lost))
 

@@ -36,8 +36,7 @@ from scipy.io import wavfile
 from scipy.signal import fftconvolve, iirpeak, istft, lfilter, stft
 
 from synths import InputError
-from synths.files import writing
-from training import STOPPED, command, make_parser, measures
+from training import STOPPED, command, make_parser, measures, report
 from training.muon import Muon
 from training.nsynth.fused import Fused
 from training.nsynth.model import HOP, Autoencoder, Size, mu_law
@@ -184,17 +183,7 @@ class Crop:
 
 
 class Crops:
-    """Random crops of a data set.
-
-    Parameters
-    ----------
-    data : mapping
-        As `training.nsynth.broad.render` returns it.
-    stage : Stage
-    length : int
-        Samples, a multiple of 512.
-    rng : numpy Generator
-    """
+    """Random crops of a data set (`broad.render`), of `length` samples, a multiple of 512."""
 
     def __init__(self, data, stage: Stage, length: int, rng: np.random.Generator):
         self.data, self.stage, self.length, self.rng = data, stage, length, rng
@@ -492,18 +481,7 @@ class Optimiser:
 
 
 class Trainer:
-    """Network, optimiser and moving average, on one device.
-
-    Parameters
-    ----------
-    size : Size
-    data : mapping
-    folder : Path
-        Holds `state.npz` and `log.txt`.
-    threads : int
-        CPU threads.
-    seed : int
-    """
+    """Network, optimiser and moving average, on one device; `folder` has state.npz and log.txt."""
 
     def __init__(self, size: Size, data, folder: Path, threads: int = 1, seed: int = 0,
                  start: Path | None = None):
@@ -555,8 +533,7 @@ class Trainer:
         arrays.update((f"head/{name}", value.detach().cpu().numpy())
                       for name, value in self.head.named_parameters())
         path = path or self.folder / "state.npz"
-        with writing(path) as file:
-            np.savez(file, **arrays)
+        report.write_arrays(path, **arrays)
         return path
 
     def batches(self, stage: Stage, clips: int, length: int) -> Iterator[Batch]:
