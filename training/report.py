@@ -1,10 +1,10 @@
-"""The evaluations' reports: Markdown tables, JSON, model cards, sheets of plots."""
+"""Files of the trainings and the evaluations: arrays, JSON, Markdown tables, model cards."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,23 +62,3 @@ def write_arrays(path: Path, compress: bool = False, **arrays: np.ndarray | int 
     path.parent.mkdir(parents=True, exist_ok=True)
     with writing(path) as file:
         (np.savez_compressed if compress else np.savez)(file, **arrays)
-
-
-def sheet(path: Path, clips: Mapping[str, np.ndarray], columns: int, title: str,
-          draw: Callable[[object, np.ndarray], None]) -> None:
-    """Draw all clips into one plot, each by `draw(axes, audio)`."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    rows = -(-len(clips) // columns)
-    figure = Figure(figsize=(3 * columns, 2.3 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for axis in axes.flat[len(clips):]:
-        axis.set_visible(False)
-    for axis, (name, audio) in zip(axes.flat, clips.items()):
-        draw(axis, audio)
-        axis.set_title(name, fontsize=9)
-        axis.tick_params(labelsize=6)
-    figure.suptitle(title, fontsize=10)
-    figure.savefig(path, dpi=80)
