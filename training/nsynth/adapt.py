@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -24,9 +24,6 @@ from companion.page import clock
 from companion.start import HERE
 from synths import InputError, files
 from training.nsynth import own
-
-if TYPE_CHECKING:
-    from training.nsynth.train import Trainer
 
 CARD = "finetune.json"
 CROP = 6144             # samples of a training segment
@@ -98,23 +95,6 @@ def in_words(nats: float) -> str:
     return f"{how} [{nats:.1f}]"
 
 
-def nats_of(trainer: Trainer, rows: Sequence[np.ndarray]) -> list[float]:
-    """Return the negative log-likelihood of each sound [samples] in nats per sample."""
-    import torch
-
-    from training.nsynth.model import HOP, mu_law
-    from training.nsynth.train import averaged
-
-    out = []
-    with averaged(trainer):
-        for row in rows:
-            codes = torch.from_numpy(mu_law(row[:len(row) // HOP * HOP]))[None].to(trainer.device)
-            history = (codes.float() - 128) / 128
-            encoding = trainer.model.encode(history, trainer.network.pooled)
-            out.append(float(trainer.network.nats(history, codes, encoding)))
-    return out
-
-
 def schedule(passed: float, total: float, decay: float | None) -> tuple[float, float, bool]:
     """Return the share of the peak learning rate, the noise in the history, and whether to stop.
 
@@ -154,7 +134,7 @@ class FineTuning:
         held_out = np.flatnonzero(data["split"] == train.HELD_OUT_NOTE)
         self.held_out = [row[:CROP] / 32768 for row in data["audio"][held_out[::2]]]
         if not resumed:
-            self.progress.before = nats_of(self.trainer, self.rows)
+            self.progress.before = self.trainer.nll(self.rows)
 
     @property
     def uses_torch_alone(self) -> bool:
@@ -223,11 +203,11 @@ class FineTuning:
     def evaluate(self) -> str:
         """Measure the sounds, save the state and the weights if they are the best; say how good."""
         progress, job = self.progress, self.job
-        nats = nats_of(self.trainer, self.rows)
+        nats = self.trainer.nll(self.rows)
         mean = float(np.mean(nats))
         if not progress.best or mean < np.mean(progress.best):
             progress.best = nats
-            progress.notes = float(np.mean(nats_of(self.trainer, self.held_out)))
+            progress.notes = float(np.mean(self.trainer.nll(self.held_out)))
             self.trainer.save(job.best)
         progress.history.append(mean)
         self.trainer.save(job.state)

@@ -14,7 +14,7 @@ import torch
 
 from training import command, make_parser, report
 from training.nsynth.evaluate import shipped_sounds
-from training.nsynth.model import Autoencoder, mu_law
+from training.nsynth.model import Autoencoder, mu_law, signal_of
 from training.nsynth.train import read_state, size_of
 
 SAMPLES = 4096
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model.load({name: state[f"ema/{name}"] for name in model.size.shapes()})
     with torch.no_grad():
         codes = torch.from_numpy(np.stack([mu_law(a[:SAMPLES]) for a in sounds.values()]))
-        signal = (codes.float() - 128) / 128
+        signal = signal_of(codes)
         encodings = model.encode(signal)
         nll = [float(model.loss(s[None], c[None], e[None]))
                for s, c, e in zip(signal, codes, encodings)]

@@ -57,6 +57,11 @@ def mu_law(audio: np.ndarray) -> np.ndarray:
     return np.clip(codes, -128, 127).astype(np.int32) + 128
 
 
+def signal_of(codes: Tensor) -> Tensor:
+    """Mu-law codes 0..255 as the network's input in -1..1."""
+    return (codes.float() - 128) / 128
+
+
 class Autoencoder(nn.Module):
     """The network.  `encode` and `loss` run anywhere; `fused.Fused` does the same on a CPU, faster.
 
