@@ -407,31 +407,6 @@ class Trainer:
         return figures
 
     @torch.no_grad()
-    def variety(self, notes: int = 24) -> list[float]:
-        """Explained variance of the targets' variation over z, at five pitches (averages)."""
-        own = {name: value.detach().clone() for name, value in self.generator.named_parameters()}
-        self._put(self.average)
-        result = []
-        drawn = np.random.default_rng(99).standard_normal((notes, 256))
-        z = torch.tensor(drawn, dtype=torch.float32, device=self.device)
-        for index in (4, 16, 30, 43, 56):
-            pitch = torch.full((notes,), index, device=self.device)
-            timbre = self.targets.timbre(drawn, pitch)
-            said, wanted = [], []
-            for first, end in ((10, 12), (70, 72)):
-                window = self.generator(z, pitch, (first, end))[:, 0]
-                said.append((window - spectra.MAGNITUDE_SHIFT) / spectra.MAGNITUDE_SCALE)
-                wanted.append(self.targets.draw(self.targets.mixed(
-                    self.targets.levels[..., first:end], timbre, pitch,
-                    torch.arange(first, end, device=self.device)), pitch))
-            a, b = torch.cat(said, dim=1), torch.cat(wanted, dim=1)
-            heard = b.amax(dim=0) > b.max() - data.HEARD
-            a, b = (a - a.mean(dim=0))[:, heard], (b - b.mean(dim=0))[:, heard]
-            result.append(round(1.0 - ((a - b).square().sum() / b.square().sum()).item(), 3))
-        self._put(own)
-        return result
-
-    @torch.no_grad()
     def _put(self, values: dict[str, torch.Tensor]) -> None:
         for name, parameter in self.generator.named_parameters():
             parameter.copy_(values[name])
@@ -549,8 +524,7 @@ def run(trainer: Trainer, stage: str, minutes: float, count: int, rate: float,
                      for column in table.T]
             print(f"{stage} {trainer.seconds:.0f} s, {trainer.steps} steps, {trainer.notes} notes: "
                   f"magnitude {means[0]:.2f} dB, strong {means[1]:.2f} dB, "
-                  f"frequency {means[2]:.4f}, first row {means[3]:.3f}, "
-                  f"variety {trainer.variety()}", flush=True)
+                  f"frequency {means[2]:.4f}, first row {means[3]:.3f}", flush=True)
             last, figures = time.monotonic(), []
             if last - saved > 150.0:
                 trainer.save(state)
