@@ -32,30 +32,32 @@ def official(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     by half a turn. The ``to_rgb`` layers of lower resolutions, which progress 6.0 leaves out, are
     zero.
     """
-    blocks = sum(name.startswith("average/first.") and name.endswith(".bias") for name in state)
     out = {}
 
-    def add(block: int, layer: str, kernel: np.ndarray, bias: np.ndarray) -> None:
-        scope = f"{_SCOPE}{block}/{layer}"
+    def add(scope: str, kernel: np.ndarray, bias: np.ndarray) -> None:
         out[f"{scope}/conv2d/kernel{_AVERAGE}"] = np.ascontiguousarray(kernel, np.float32)
         out[f"{scope}/bias{_AVERAGE}"] = np.ascontiguousarray(bias, np.float32)
 
-    def turned(name: str) -> np.ndarray:
-        return state[f"average/{name}.weight"].transpose(2, 3, 1, 0)
-
-    start = state["start_kernel"].transpose(2, 3, 0, 1)[::-1, ::-1]
-    add(1, "conv0", start, state["average/start_bias"])
-    add(1, "conv1", turned("first.0"), state["average/first.0.bias"])
-    for block in range(2, blocks + 1):
-        add(block, "conv0", turned(f"first.{block - 1}"), state[f"average/first.{block - 1}.bias"])
-        add(block, "conv1", turned(f"second.{block - 2}"),
-            state[f"average/second.{block - 2}.bias"])
+    add(f"{_SCOPE}1/conv0", state["start_kernel"].transpose(2, 3, 0, 1)[::-1, ::-1],
+        state["average/start_bias"])
+    blocks = sum(name.startswith("average/first.") and name.endswith(".bias") for name in state)
+    for name, scope in _scopes(blocks).items():
+        add(scope, state[f"average/{name}.weight"].transpose(2, 3, 1, 0),
+            state[f"average/{name}.bias"])
     for block in range(1, blocks):
         width = len(state[f"average/first.{block - 1}.bias"])
-        add(block, "to_rgb", np.zeros((1, 1, width, 2)), np.zeros(2))
-    add(blocks, "to_rgb", turned("to_rgb"), state["average/to_rgb.bias"])
+        add(f"{_SCOPE}{block}/to_rgb", np.zeros((1, 1, width, 2)), np.zeros(2))
     out["global_step"] = np.array(GLOBAL_STEP, np.int64)
     return out
+
+
+def _scopes(blocks: int) -> dict[str, str]:
+    """Return the official scope of each layer but the start layer."""
+    layers = {"first.0": (1, "conv1"), "to_rgb": (blocks, "to_rgb")}
+    for block in range(2, blocks + 1):
+        layers[f"first.{block - 1}"] = block, "conv0"
+        layers[f"second.{block - 2}"] = block, "conv1"
+    return {name: f"{_SCOPE}{block}/{layer}" for name, (block, layer) in layers.items()}
 
 
 def read(checkpoint: str | Path) -> dict[str, np.ndarray]:
@@ -64,21 +66,12 @@ def read(checkpoint: str | Path) -> dict[str, np.ndarray]:
     prefix = checkpoints.find(str(checkpoint), "gansynth")
     values = checkpoints.read(prefix, [name for name in checkpoints.shapes(prefix)
                                        if name.startswith(_SCOPE) and name.endswith(_AVERAGE)])
-
-    def of(block: int, layer: str) -> tuple[np.ndarray, np.ndarray]:
-        scope = f"{_SCOPE}{block}/{layer}"
-        return (values[f"{scope}/conv2d/kernel{_AVERAGE}"].transpose(3, 2, 0, 1),
-                values[f"{scope}/bias{_AVERAGE}"])
-
-    blocks = max(int(name[len(_SCOPE):].split("/")[0]) for name in values)
-    out = {}
-    start, out["start_bias"] = of(1, "conv0")
-    out["start_kernel"] = start[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
-    out["first.0.weight"], out["first.0.bias"] = of(1, "conv1")
-    for block in range(2, blocks + 1):
-        out[f"first.{block - 1}.weight"], out[f"first.{block - 1}.bias"] = of(block, "conv0")
-        out[f"second.{block - 2}.weight"], out[f"second.{block - 2}.bias"] = of(block, "conv1")
-    out["to_rgb.weight"], out["to_rgb.bias"] = of(blocks, "to_rgb")
+    start = values[f"{_SCOPE}1/conv0/conv2d/kernel{_AVERAGE}"][::-1, ::-1]
+    out = {"start_kernel": start.transpose(2, 3, 0, 1),
+           "start_bias": values[f"{_SCOPE}1/conv0/bias{_AVERAGE}"]}
+    for name, scope in _scopes(max(int(name[len(_SCOPE)]) for name in values)).items():
+        out[f"{name}.weight"] = values[f"{scope}/conv2d/kernel{_AVERAGE}"].transpose(3, 2, 0, 1)
+        out[f"{name}.bias"] = values[f"{scope}/bias{_AVERAGE}"]
     return {name: np.ascontiguousarray(value) for name, value in out.items()}
 
 
