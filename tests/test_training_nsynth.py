@@ -466,6 +466,16 @@ def test_training_learns_and_resumes_exactly(tmp_path):
 
 
 @pytest.mark.torch
+def test_trainer_same_seed_gives_the_same_probe(tmp_path):
+    from training.nsynth import train
+    from training.nsynth.model import Size
+
+    heads = [train.Trainer(Size(8, 16, 10, 8, 3), small_data(), tmp_path, seed=seed).head.weight
+             for seed in (1, 1, 2)]
+    assert heads[0].equal(heads[1]) and not heads[0].equal(heads[2])
+
+
+@pytest.mark.torch
 def test_crop_resamples_in_tune():
     from training.nsynth.train import crop, positions
 

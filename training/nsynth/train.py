@@ -492,6 +492,7 @@ class Trainer:
 
     def __init__(self, size: Size, data, folder: Path, threads: int = 1, seed: int = 0,
                  start: Path | None = None):
+        torch.manual_seed(seed)
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.data = folder, data
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
