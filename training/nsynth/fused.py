@@ -7,7 +7,6 @@ are multiples of 32.  Otherwise `Fused.build` returns None, and training uses th
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import shutil
 import subprocess
@@ -38,19 +37,15 @@ def _compile(size: Size) -> ctypes.CDLL | None:
              f"-DENC_WIDTH={size.encoder_width}"]
     if "gcc" in Path(compiler).name or Path(compiler).name == "cc":
         flags.append("-mprefer-vector-width=512")
-    key = hashlib.sha256(_SOURCE.read_bytes() + " ".join(flags).encode()).hexdigest()[:16]
-    library = Path(tempfile.gettempdir(), f"nsynth_fused_{os.getpid()}_{key}.so")
-    try:
-        done = subprocess.run([compiler, *flags, str(_SOURCE), "-o", str(library), "-lm"],
-                              capture_output=True, text=True)
-        return ctypes.CDLL(str(library)) if done.returncode == 0 else None
-    except OSError:
-        return None
-    finally:
+    # Windows does not delete a library that is loaded.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        library = Path(folder, "fused.so")
         try:
-            library.unlink(missing_ok=True)  # loaded already; Windows keeps it until the end
+            done = subprocess.run([compiler, *flags, str(_SOURCE), "-o", str(library), "-lm"],
+                                  capture_output=True, text=True)
+            return ctypes.CDLL(str(library)) if done.returncode == 0 else None
         except OSError:
-            pass
+            return None
 
 
 def _pointer(tensor: Tensor | None):
