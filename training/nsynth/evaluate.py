@@ -208,11 +208,18 @@ def rows(figures: dict, pitched: Sequence[str] = PITCHED) -> dict[str, float | i
 
 def shipped_sounds(folder: Path) -> dict[str, np.ndarray]:
     """Return the WAV files of a folder, float32 [15872] each, by name."""
+    return {path.stem: audio for path, audio in read_wavs(folder, "*.wav").items()}
+
+
+def read_wavs(folder: Path, pattern: str) -> dict[Path, np.ndarray]:
+    """Return the first second of 16 kHz WAV files, float32 [15872] each."""
     sounds = {}
-    for path in sorted(folder.glob("*.wav")):
-        _, audio = wavfile.read(path)
+    for path in sorted(folder.glob(pattern)):
+        rate, audio = wavfile.read(path)
+        if rate != SAMPLE_RATE or audio.ndim != 1:
+            raise InputError(f"{path} is not a 16 kHz mono file: convert it.")
         audio = audio[:FRAMES * HOP] / 32768
-        sounds[path.stem] = np.float32(np.pad(audio, (0, FRAMES * HOP - len(audio))))
+        sounds[path] = np.float32(np.pad(audio, (0, FRAMES * HOP - len(audio))))
     if not sounds:
         raise InputError(f"There is no WAV file in {folder}: give a folder of sounds.")
     return sounds

@@ -18,9 +18,7 @@ from itertools import permutations
 from pathlib import Path
 
 import numpy as np
-from scipy.io import wavfile
 
-from synths import InputError
 from training import command, make_parser, measures, report
 from training.nsynth import evaluate
 
@@ -28,21 +26,6 @@ SAMPLES = evaluate.FRAMES * evaluate.HOP
 SEEDS = (0, 1, 2)
 IN_TUNE, ALIKE = 0.8, 0.20
 MIXES = 15
-
-
-def read(folder: Path) -> dict[str, np.ndarray]:
-    """The first second of each WAV file, float32 [SAMPLES], by `group/name`."""
-    sounds = {}
-    for path in sorted(folder.rglob("*.wav")):
-        rate, audio = wavfile.read(path)
-        if rate != evaluate.SAMPLE_RATE or audio.ndim != 1:
-            raise InputError(f"{path} is not a 16 kHz mono file: convert it.")
-        audio = audio[:SAMPLES] / 32768
-        sounds[f"{path.parent.name}/{path.stem}"] = np.pad(
-            audio, (0, SAMPLES - len(audio))).astype(np.float32)
-    if not sounds:
-        raise InputError(f"There is no WAV file in {folder}: give a folder of sounds.")
-    return sounds
 
 
 def compare(decoded: np.ndarray, source: np.ndarray, group: str,
@@ -233,7 +216,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from synths.weights import checkpoints
 
     engine = evaluate.engine_of(checkpoints.find(options.checkpoint, "nsynth"))
-    sounds = read(options.folder)
+    sounds = {f"{path.parent.name}/{path.stem}": audio
+              for path, audio in evaluate.read_wavs(options.folder, "**/*.wav").items()}
     mapping = pitch_probe(engine, options.data) if options.data else None
     figures = evaluate_sounds(engine, sounds, options.seeds, mapping)
     report.write_json(options.output, figures)
