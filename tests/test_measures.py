@@ -49,11 +49,6 @@ def test_noise_and_silence_have_no_clear_pitch():
     assert np.isnan(found).all() and (clarity == 0).all() and (rms == 0).all()
 
 
-def test_an_empty_range_is_refused():
-    with pytest.raises(ValueError, match="fmin"):
-        measures.f0_track(tone(220), fmin=500, fmax=400)
-
-
 @pytest.mark.parametrize("frequency", [65.4, 261.6, 1046.5])
 @pytest.mark.parametrize("ratio", [5, 15, 25])
 def test_harmonic_to_noise_is_the_ratio_that_was_mixed(frequency, ratio):
@@ -86,18 +81,11 @@ def test_distance_grows_with_the_difference_and_both_ways_alike():
     assert near == pytest.approx(measures.log_spectral_distance(dull, bright))
 
 
-def test_distance_needs_one_length():
-    with pytest.raises(ValueError, match="length"):
-        measures.log_spectral_distance(np.zeros(100), np.zeros(101))
-
-
 def test_decay_is_the_slope_of_an_exponential():
     time = np.arange(3 * RATE) / RATE
     sound = tone(220, 3.0) * 10 ** (-7.5 * time / 20)
     assert measures.decay(sound) == pytest.approx(15.0, abs=0.3)
     assert measures.decay(tone(220, 3.0)) == pytest.approx(0.0, abs=0.1)
-    with pytest.raises(ValueError, match="ends"):
-        measures.decay(tone(220, 1.0))
 
 
 def test_envelope_follows_the_level():

@@ -392,7 +392,7 @@ def test_torch_targets_are_the_documented_ones(trainer):
     timbre = trainer.targets.timbre(z, index)
     assert timbre.usable.item() == 1
     levels = trainer.targets.mixed(trainer.targets.levels, timbre, index, rows)
-    wave = torch.tensor(np.sin(data.vibrato_phase(np.arange(spectra.ROWS))), dtype=torch.float32)
+    wave = torch.sin(2 * np.pi * data.VIBRATO_TURN * rows)
     drawn = trainer.targets.draw(levels + timbre.tremolo * wave[None, :, None], index)[0].numpy()
     known = {pitch - 24: trainer.targets.levels[pitch - 24, :, :data.harmonics(pitch)].numpy()}
     wanted = data.target(known, z[0], pitch)

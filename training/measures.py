@@ -1,22 +1,22 @@
-"""What a sound is worth, in numbers: pitch, noise, distance. NumPy and SciPy only.
+"""Measures of pitch, noise and distance, for 16 kHz audio ``[samples]``.  They need only NumPy.
 
 The evaluations of both starters use these, so that their figures mean the same.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+SAMPLE_RATE = 16000
 _TINY = 1e-12
 
 
 def _frames(audio: np.ndarray, length: int, hop: int) -> np.ndarray:
     """Return ``[frames, length]`` views; a shorter sound is padded to one frame."""
     audio = np.asarray(audio, dtype=np.float64)
-    if audio.ndim != 1:
-        raise ValueError(f"audio must be one channel [samples], not of shape {audio.shape}.")
-    if len(audio) < length:
-        audio = np.pad(audio, (0, length - len(audio)))
+    audio = np.pad(audio, (0, max(0, length - len(audio))))
     return np.lib.stride_tricks.sliding_window_view(audio, length)[::hop]
 
 
@@ -25,39 +25,17 @@ def cents(frequency, reference) -> np.ndarray:
     return 1200.0 * np.log2(np.asarray(frequency, float) / np.asarray(reference, float))
 
 
-def f0_track(audio: np.ndarray, sample_rate: int = 16000, fmin: float = 50.0,
-             fmax: float = 1200.0, hop: int = 512) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Follow the fundamental frequency of one clip.
+def f0_track(audio: np.ndarray, fmin: float = 50.0, fmax: float = 1200.0,
+             hop: int = 512) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return frequency (Hz, NaN without a peak), clarity and RMS level of each frame.
 
     Normalised autocorrelation (McLeod and Wyvill, "A smarter way to find pitch", ICMC 2005): of
     the peaks nearly as high as the highest, the one of the shortest period is taken. Its place
     is refined by a parabola, and then again at up to four periods, where an error counts less.
-
-    Parameters
-    ----------
-    audio : array ``[samples]``
-        Any level.
-    fmin, fmax : float
-        Range of the search in Hz. A frame is about four of the longest periods.
-    hop : int
-        Samples between frames.
-
-    Returns
-    -------
-    tuple of arrays ``[frames]``
-        Frequency in Hz (NaN where there is no peak), clarity (height of the peak, at most 1: a
-        steady tone is over 0.9, noise under 0.5) and RMS level of every frame.
-
-    Raises
-    ------
-    ValueError
-        If the range is empty or above half the sample rate, or ``audio`` is not one channel.
+    Clarity is the height of the peak, at most 1: a steady tone is over 0.9, noise under 0.5.
     """
-    if not 0 < fmin < fmax <= sample_rate / 2:
-        raise ValueError(f"0 < fmin < fmax <= {sample_rate / 2:g} Hz is needed, "
-                         f"not fmin={fmin:g}, fmax={fmax:g}.")
-    longest = int(np.ceil(sample_rate / fmin)) + 2
-    shortest = max(2, int(np.floor(sample_rate / fmax)) - 1)
+    longest = int(np.ceil(SAMPLE_RATE / fmin)) + 2
+    shortest = max(2, int(np.floor(SAMPLE_RATE / fmax)) - 1)
     half = max(2 * longest, 512)
     frames = _frames(audio, half + longest, hop)
     frames = frames - frames.mean(axis=1, keepdims=True)
@@ -98,53 +76,40 @@ def f0_track(audio: np.ndarray, sample_rate: int = 16000, fmin: float = 50.0,
             nearest = np.argmin(np.abs(places - count * period))
             if abs(places[nearest] - count * period) < 0.1 * period:
                 period = places[nearest] / count
-        frequency[index] = sample_rate / period
+        frequency[index] = SAMPLE_RATE / period
         clarity[index] = min(1.0, height[chosen])
     return frequency, clarity, rms
 
 
-def hnr(clarity: np.ndarray) -> np.ndarray:
-    """Return the harmonics-to-noise ratio in dB of frames of this clarity.
+def hnr(clarity: np.ndarray) -> float:
+    """Return the median harmonics-to-noise ratio in dB of frames of this clarity.
 
     Boersma, Accurate short-term analysis of the fundamental frequency and the harmonics-to-noise
     ratio, 1993. It follows a glide.
     """
     clarity = np.clip(clarity, 1e-3, 0.9999)
-    return 10.0 * np.log10(clarity / (1.0 - clarity))
+    return float(np.median(10.0 * np.log10(clarity / (1.0 - clarity))))
 
 
-def harmonic_to_noise(audio: np.ndarray, f0: float, sample_rate: int = 16000) -> float:
-    """Return the power of a tone's harmonics over that of everything else, in dB.
+def harmonic_to_noise(audio: np.ndarray, f0: float) -> float:
+    """Return the power of a tone's harmonics over that of everything else, in dB (at least -30).
 
     Frames of at least ten periods (and 128 ms) are taken through a Hann window. What lies within
     three bins of a harmonic is the tone (all but its outer side lobes), what lies between is
     noise, and as much noise again is taken to lie under the tone. Frames 40 dB under the loudest
-    are left out. A steady tone gives nearly 40 dB, white noise 0 dB and less; a
+    are left out. A steady tone gives nearly 40 dB, white noise 0 dB and less, silence NaN; a
     vibrato, a glide or a detuned tone lose decibels, as they should against a fixed ``f0``.
-
-    Parameters
-    ----------
-    audio : array ``[samples]``
-    f0 : float
-        The fundamental in Hz.
-
-    Returns
-    -------
-    float
-        dB, at least -30; NaN for silence.
     """
-    if not 0 < f0 < sample_rate / 2:
-        raise ValueError(f"f0 must be between 0 and {sample_rate / 2:g} Hz, not {f0:g}.")
-    length = 1 << int(np.ceil(np.log2(max(10.0 * sample_rate / f0, 0.128 * sample_rate))))
+    length = 1 << int(np.ceil(np.log2(max(10.0 * SAMPLE_RATE / f0, 0.128 * SAMPLE_RATE))))
     frames = _frames(audio, length, length // 4)
     power = np.mean(frames ** 2, axis=1)
     if power.max() < _TINY:
         return float("nan")
     frames = frames[power > 1e-4 * power.max()]
     spectrum = np.abs(np.fft.rfft(frames * np.hanning(length + 1)[:-1], axis=1)) ** 2
-    frequency = np.fft.rfftfreq(length, 1.0 / sample_rate)
+    frequency = np.fft.rfftfreq(length, 1.0 / SAMPLE_RATE)
     number = np.round(frequency / f0)
-    lobe = (number > 0) & (np.abs(frequency - number * f0) <= 3.01 * sample_rate / length)
+    lobe = (number > 0) & (np.abs(frequency - number * f0) <= 3.01 * SAMPLE_RATE / length)
     heard = frequency > 0.5 * f0
     between = heard & ~lobe
     noise_density = spectrum[:, between].sum() / max(1, between.sum())
@@ -153,91 +118,60 @@ def harmonic_to_noise(audio: np.ndarray, f0: float, sample_rate: int = 16000) ->
     return float(10.0 * np.log10(max(tone, 1e-3 * noise, _TINY) / max(noise, _TINY)))
 
 
-def log_spectra(audio: np.ndarray, sample_rate: int = 16000) -> np.ndarray:
-    """Return dB magnitudes ``[frames, 1025]`` (Hann, 128 ms, 75 % overlap at 16 kHz)."""
-    length = 1 << int(round(np.log2(0.128 * sample_rate)))
-    frames = _frames(audio, length, length // 4)
-    spectrum = np.abs(np.fft.rfft(frames * np.hanning(length + 1)[:-1], axis=1))
-    return 20.0 * np.log10(spectrum / (length / 4) + 1e-7)
+def log_spectra(audio: np.ndarray) -> np.ndarray:
+    """Return dB magnitudes ``[frames, 1025]`` (Hann, 128 ms, 75 % overlap)."""
+    spectrum = np.abs(np.fft.rfft(_frames(audio, 2048, 512) * np.hanning(2049)[:-1], axis=1))
+    return 20.0 * np.log10(spectrum / 512 + 1e-7)
 
 
-def noise_floor(audio: np.ndarray, sample_rate: int = 16000) -> float:
+def noise_floor(audio: np.ndarray) -> float:
     """Return how far the quiet part of a clip's spectrum lies under its peak, in dB.
 
     In each frame of 128 ms the level that a fifth of the spectrum stays under, relative to the
-    frame's peak; the median over the frames that are less than 40 dB under the loudest.
-
-    Parameters
-    ----------
-    audio : array ``[samples]``
-
-    Returns
-    -------
-    float
-        dB, negative; white noise is near -20.
+    frame's peak; the median over the frames that are less than 40 dB under the loudest. White noise
+    is near -20 dB.
     """
-    spectra = log_spectra(audio, sample_rate)
+    spectra = log_spectra(audio)
     peak = spectra.max(axis=1)
     heard = peak > peak.max() - 40.0
     return float(np.median((np.percentile(spectra, 20, axis=1) - peak)[heard]))
 
 
-def log_spectral_distance(a: np.ndarray, b: np.ndarray, sample_rate: int = 16000,
-                          span: float = 60.0) -> float:
+def log_spectral_distance(a: np.ndarray, b: np.ndarray) -> float:
     """Return the log-spectral distance of two clips of one length, in dB.
 
     The root mean square over frequency of the difference in dB, averaged over frames. What is
-    more than ``span`` dB under the louder clip's highest peak counts as silence; frames that are
-    silent in both are left out. Levels count: bring the clips to one level first if they should
-    not.
-
-    Parameters
-    ----------
-    a, b : arrays ``[samples]``
-    span : float
-        Range in dB under the highest peak.
-
-    Raises
-    ------
-    ValueError
-        If the clips differ in length.
+    more than 60 dB under the louder clip's highest peak counts as silence; frames that are silent
+    in both are left out. Levels count: bring the clips to one level first if they should not.
     """
-    if len(a) != len(b):
-        raise ValueError(f"Clips of one length are needed, not {len(a)} and {len(b)} samples.")
-    first, second = log_spectra(a, sample_rate), log_spectra(b, sample_rate)
-    floor = max(first.max(), second.max()) - span
+    first, second = log_spectra(a), log_spectra(b)
+    floor = max(first.max(), second.max()) - 60.0
     first, second = np.maximum(first, floor), np.maximum(second, floor)
     heard = (first > floor).any(axis=1) | (second > floor).any(axis=1)
-    if not heard.any():
-        return 0.0
     distance = np.sqrt(np.mean((first - second) ** 2, axis=1))
     return float(distance[heard].mean())
 
 
-def envelope(audio: np.ndarray, sample_rate: int = 16000, seconds: float = 0.02) -> np.ndarray:
-    """Return the level in dB of consecutive stretches of ``seconds``."""
-    length = max(1, int(round(seconds * sample_rate)))
-    frames = _frames(audio, length, length)
-    return 10.0 * np.log10(np.mean(frames ** 2, axis=1) + 1e-12)
+def envelope(audio: np.ndarray) -> np.ndarray:
+    """Return the level in dB of consecutive stretches of 20 ms."""
+    return 10.0 * np.log10(np.mean(_frames(audio, 320, 320) ** 2, axis=1) + _TINY)
 
 
-def decay(audio: np.ndarray, start: float = 0.2, end: float = 2.2,
-          sample_rate: int = 16000, seconds: float = 0.1) -> float:
-    """Return how many dB a clip falls between two times, each averaged over ``seconds``."""
+def decay(audio: np.ndarray, start: float = 0.2, end: float = 2.2) -> float:
+    """Return how many dB a clip falls between two times, each averaged over 0.1 s."""
     def level(time: float) -> float:
-        first = int((time - seconds / 2) * sample_rate)
-        part = np.asarray(audio, float)[max(0, first):first + int(seconds * sample_rate)]
-        if len(part) == 0:
-            raise ValueError(f"The clip ends before {time:g} s.")
-        return 10.0 * np.log10(np.mean(part ** 2) + 1e-12)
+        first = int((time - 0.05) * SAMPLE_RATE)
+        part = np.asarray(audio, float)[max(0, first):first + 1600]
+        return 10.0 * np.log10(np.mean(part ** 2) + _TINY)
+
     return level(start) - level(end)
 
 
-def mel_bands(bands: int, size: int, sample_rate: int = 16000) -> np.ndarray:
+def mel_bands(bands: int, size: int) -> np.ndarray:
     """Return triangles on the mel scale from 50 Hz to 7.8 kHz, ``[bands, size / 2 + 1]``."""
     mel = np.linspace(*(2595 * np.log10(1 + f / 700) for f in (50, 7800)), bands + 2)
     edges = 700 * (10 ** (mel / 2595) - 1)
-    bins = np.fft.rfftfreq(size, 1 / sample_rate)
+    bins = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
     rise = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
     fall = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
     found = np.maximum(0.0, np.minimum(rise, fall))
@@ -264,3 +198,69 @@ def loudness(audio: np.ndarray) -> np.ndarray:
 def apart(a: np.ndarray, b: np.ndarray) -> float:
     """Return the share of two loudnesses that they do not have in common, 0 to 1."""
     return float(np.abs(a - b).sum() / (a + b).sum())
+
+
+def midi(frequency: np.ndarray) -> np.ndarray:
+    """Return frequencies in Hz as MIDI pitches."""
+    return 69 + 12 * np.log2(frequency / 440)
+
+
+@dataclass
+class PitchTrack:
+    """Frequency, clarity and level of each frame, as `f0_track` returns them."""
+
+    frequency: np.ndarray
+    clarity: np.ndarray
+    level: np.ndarray
+
+    @property
+    def pitch(self) -> np.ndarray:
+        """MIDI pitch of each frame."""
+        return midi(self.frequency)
+
+    @property
+    def audible(self) -> np.ndarray:
+        """Frames above -34 dBFS."""
+        return self.level > 0.02
+
+    @property
+    def voiced(self) -> np.ndarray:
+        """Frames that are audible and periodic."""
+        return self.audible & (self.clarity > 0.9)
+
+    @property
+    def periodic(self) -> float:
+        """Share of the audible frames with a clarity above 0.8."""
+        return float(np.mean(self.clarity[self.audible] > 0.8)) if self.audible.any() else 0.0
+
+    @property
+    def pitched(self) -> bool:
+        """Whether at least half of the audible frames are periodic."""
+        return bool(self.voiced.sum() >= 0.5 * max(1, self.audible.sum()))
+
+
+def pitch_track(audio: np.ndarray, group: str = "") -> PitchTrack:
+    """Follow a sound's pitch; in the group "bass" it may be as low as 30 Hz."""
+    return PitchTrack(*f0_track(audio, fmin=30.0 if group == "bass" else 50.0))
+
+
+def within_50_cents(semitones: np.ndarray, octaves: bool = False) -> np.ndarray:
+    """Return which differences are within 50 cents, or within 50 cents of some octave."""
+    off = np.where(np.isfinite(semitones), semitones, 6.0)
+    return np.abs((off + 6) % 12 - 6 if octaves else off) < 0.5
+
+
+# The linear probe gives a pitch as its position on circles of these many semitones.
+CIRCLES = (60.0, 12.0, 4.0, 1.5)
+
+
+def circles(pitch: np.ndarray) -> np.ndarray:
+    """Return the cosine and sine of MIDI pitches on each circle, ``[..., 8]``."""
+    angle = 2 * np.pi * np.asarray(pitch)[..., None] / CIRCLES
+    return np.concatenate([np.cos(angle), np.sin(angle)], axis=-1)
+
+
+def nearest_pitch(read: np.ndarray) -> np.ndarray:
+    """Return the MIDI pitches whose positions are nearest to a probe's output ``[frames, 8]``."""
+    grid = np.arange(24.0, 96.0, 0.1)
+    return grid[((read[:, None] - circles(grid)) ** 2).sum(-1).argmin(1)]

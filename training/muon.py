@@ -27,17 +27,10 @@ def orthogonal(matrices: Tensor, iterations: int = 5) -> Tensor:
 
 
 class Muon:
-    """Optimiser of kernels.
+    """Optimiser of kernels, whose updates `matrices` turns into matrices [n, rows, columns].
 
-    Parameters
-    ----------
-    parameters : mapping
-        Kernels by name.
-    matrices : callable
-        Turns a kernel's update into matrices [n, rows, columns].
-    scale : float
-        Root mean square of an update at a learning rate of 1, nearly.  At 0.2 it is Adam's (Liu et
-        al., Muon is scalable for LLM training, 2025).
+    `scale` is nearly the root mean square of an update at a learning rate of 1.  At 0.2 it is
+    Adam's (Liu et al., Muon is scalable for LLM training, 2025).
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], matrices: Callable[[Tensor], Tensor],

@@ -1,10 +1,10 @@
-"""The evaluations' reports: Markdown tables, JSON, model cards, sheets of plots."""
+"""Files of the trainings and the evaluations: arrays, JSON, Markdown tables, model cards."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,8 @@ MARKS = ("<!-- figures -->\n", "<!-- /figures -->")
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
-    lines = [" | ".join(row) for row in rows]
     return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|",
-                      *(f"| {line} |" for line in lines)]) + "\n"
+                      *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
 
 
 def clean(value):
@@ -42,13 +41,7 @@ def write_json(path: Path, figures: Mapping) -> None:
 
 
 def fill(card: Path, figures: str) -> None:
-    """Put figures between the card's markers, `<!-- figures -->` and `<!-- /figures -->`.
-
-    Raises
-    ------
-    InputError
-        If the card does not have each marker once.
-    """
+    """Put figures between the card's markers, `<!-- figures -->` and `<!-- /figures -->`."""
     text = card.read_text("utf-8")
     if any(text.count(mark) != 1 for mark in MARKS):
         raise InputError(f"{card} has no place for the figures: add the lines {MARKS[0].strip()} "
@@ -64,21 +57,8 @@ def write(path: Path, text: str) -> None:
         file.write(text.encode("utf-8"))
 
 
-def sheet(path: Path, clips: Mapping[str, np.ndarray], columns: int, title: str,
-          draw: Callable[[object, np.ndarray], None]) -> None:
-    """Draw all clips into one plot, each by `draw(axes, audio)`."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    rows = -(-len(clips) // columns)
-    figure = Figure(figsize=(3 * columns, 2.3 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for axis in axes.flat[len(clips):]:
-        axis.set_visible(False)
-    for axis, (name, audio) in zip(axes.flat, clips.items()):
-        draw(axis, audio)
-        axis.set_title(name, fontsize=9)
-        axis.tick_params(labelsize=6)
-    figure.suptitle(title, fontsize=10)
-    figure.savefig(path, dpi=80)
+def write_arrays(path: Path, compress: bool = False, **arrays: np.ndarray | int | float) -> None:
+    """Write arrays to an .npz file, and the folder it goes to."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path) as file:
+        (np.savez_compressed if compress else np.savez)(file, **arrays)

@@ -13,13 +13,14 @@ more shade it (``shades``).
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import sys
 from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from synths.files import writing
+from synths import InputError
+from training import report
 from training.gansynth import spectra
 
 # What exported weights say of the targets they were trained on: other targets, another name.
@@ -67,8 +68,8 @@ def harmonics(pitch) -> int:
 
 
 @functools.cache
-def _lobes(pitch: int) -> np.ndarray:
-    """Return what each harmonic puts into each mel band, in power: ``[harmonics, 1024]``.
+def lobes(pitch: int) -> np.ndarray:
+    """Return mel power per harmonic ``[harmonics, 1024]`` for a bin magnitude of one.
 
     A steady sine seen through the Hann window is a lobe of known shape; a note drawn with these
     lobes has clean valleys between its harmonics.
@@ -83,26 +84,11 @@ def _lobes(pitch: int) -> np.ndarray:
     return (lobe ** 2) @ spectra.mel_matrix()
 
 
-def lobes(pitch: int) -> np.ndarray:
-    """Return mel power per harmonic ``[harmonics, 1024]`` for a bin magnitude of one."""
-    return _lobes(int(pitch))
-
-
 def tracks(audio: np.ndarray, pitch: int) -> np.ndarray:
-    """Return the levels of a note's harmonics in dB, ``[harmonics, 128]``.
+    """Return the levels of a note's harmonics in dB of a full-scale sine, ``[harmonics, 128]``.
 
-    Parameters
-    ----------
-    audio : array ``[64000]``
-        The note, at 16 kHz.
-    pitch : int
-        Its MIDI pitch. A harmonic is the loudest bin near its place: within 2 % (stretched
-        strings) and within 45 % of the fundamental (its neighbours).
-
-    Returns
-    -------
-    array
-        dB against the bin of a full-scale sine, never under ``LEVEL_FLOOR``.
+    A harmonic is the loudest bin near its place: within 2 % (stretched strings) and within 45 %
+    of the fundamental (its neighbours).
     """
     magnitude = np.abs(spectra.stft(np.asarray(audio)[None])[0])
     spacing = float(frequency(pitch)) * spectra.FFT / spectra.SAMPLE_RATE
@@ -122,12 +108,9 @@ def smooth_in_time(levels: np.ndarray, rows: float = 2.0) -> np.ndarray:
     ``levels`` is ``[harmonics, 128]`` in dB. Beats and vibrato faster than about a tenth of a
     second go; what is left is the shape of the note.
     """
-    attack = 8
     result = levels.copy()
-    result[:, attack:RELEASE_ROW] = gaussian_filter1d(
-        levels[:, attack:RELEASE_ROW], rows, axis=1, mode="nearest")
-    result[:, RELEASE_ROW + 2:] = gaussian_filter1d(
-        levels[:, RELEASE_ROW + 2:], rows, axis=1, mode="nearest")
+    for part in (slice(8, RELEASE_ROW), slice(RELEASE_ROW + 2, None)):
+        result[:, part] = gaussian_filter1d(levels[:, part], rows, axis=1, mode="nearest")
     return result
 
 
@@ -165,26 +148,11 @@ def keep_pitch(levels: np.ndarray, depth: float = 9.0) -> np.ndarray:
     return result
 
 
-def build(path: Path, progress: Callable[[int, int], None] | None = None) -> Path:
-    """Render every instrument at every pitch and write the tracks of the harmonics.
+def build(path: Path) -> None:
+    """Render every instrument at every pitch, and write the tracks of the harmonics.
 
-    Parameters
-    ----------
-    path : Path
-        The data file (NumPy ``.npz``, about 5 MB): ``levels [harmonics of all pitches, 24, 128]``
-        in bytes, ``LEVEL_STEP`` dB each from ``LEVEL_FLOOR``; every note has its peak at 0.9.
-    progress : callable, optional
-        Called with the number of instruments done and in total.
-
-    Returns
-    -------
-    Path
-        ``path``.
-
-    Raises
-    ------
-    synths.InputError
-        If fluidsynth or the font is missing.
+    ``levels [harmonics of all pitches, 24, 128]`` are bytes, ``LEVEL_STEP`` dB each from
+    ``LEVEL_FLOOR``; every note has its peak at 0.9.
     """
     from sounds.render import render_notes
     levels = np.empty((sum(map(harmonics, PITCHES)), len(INSTRUMENTS), spectra.ROWS), np.uint8)
@@ -197,12 +165,9 @@ def build(path: Path, progress: Callable[[int, int], None] | None = None) -> Pat
             levels[first:first + len(found), done] = np.round(
                 (found - LEVEL_FLOOR) / LEVEL_STEP).clip(0, 255)
             first += len(found)
-        if progress is not None:
-            progress(done + 1, len(INSTRUMENTS))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with writing(path) as file:
-        np.savez_compressed(file, levels=levels, instruments=np.array(list(INSTRUMENTS)))
-    return path
+        print(f"rendered {done + 1} of {len(INSTRUMENTS)} instruments", file=sys.stderr)
+    report.write_arrays(path, compress=True, levels=levels,
+                        instruments=np.array(list(INSTRUMENTS)))
 
 
 def load(path: Path) -> list[np.ndarray]:
@@ -215,7 +180,7 @@ def load(path: Path) -> list[np.ndarray]:
         stored, names = file["levels"], file["instruments"].tolist()
     expected = (sum(map(harmonics, PITCHES)), len(INSTRUMENTS), spectra.ROWS)
     if stored.shape != expected or names != list(INSTRUMENTS):
-        raise ValueError(f"{path} contains levels of shape {stored.shape}, not {expected}, or "
+        raise InputError(f"{path} contains levels of shape {stored.shape}, not {expected}, or "
                          "other instruments: delete it, and the next run makes it again.")
     counts = np.cumsum([harmonics(pitch) for pitch in PITCHES])
     result = []
@@ -243,11 +208,15 @@ def steady_frequency(pitch: int) -> np.ndarray:
     sum of weights: then the inverse mel matrix gives each bin the right turn. Above 5 kHz, where
     that sum exceeds what the generator can say, the value is cut.
     """
-    sums, centres = bands()
+    turns = np.mod(_turns(pitch) + 1, 2) - 1
+    return np.clip(bands()[0] * turns, -1.2, 1.2)
+
+
+def _turns(pitch: int) -> np.ndarray:
+    """Return the frequency of each band's nearest harmonic ``[1024]``, in half turns per row."""
     fundamental = frequency(pitch)
-    nearest = np.clip(np.round(centres / fundamental), 1, np.floor(7990 / fundamental))
-    turns = np.mod(nearest * fundamental * 2 * spectra.HOP / spectra.SAMPLE_RATE + 1, 2) - 1
-    return np.clip(sums * turns, -1.2, 1.2)
+    nearest = np.clip(np.round(bands()[1] / fundamental), 1, np.floor(7990 / fundamental))
+    return nearest * fundamental * 2 * spectra.HOP / spectra.SAMPLE_RATE
 
 
 @functools.lru_cache(maxsize=1)
@@ -341,11 +310,6 @@ def depths() -> tuple[np.ndarray, np.ndarray]:
     return vibrato, tremolo
 
 
-def vibrato_phase(rows: np.ndarray) -> np.ndarray:
-    """Return where the vibrato is at rows of the spectrogram, in radians."""
-    return 2.0 * np.pi * VIBRATO_TURN * np.asarray(rows, float)
-
-
 # The deepest vibrato in cents, and of a band, in half turns per row: deeper, and neighbouring rows
 # disagree.
 DEEPEST, MOST_TURN = 20.0, 0.7
@@ -357,13 +321,9 @@ def vibrato_frequency(pitch: int) -> np.ndarray:
     In half turns per row, times the band's sum of weights, as ``steady_frequency``. High
     harmonics move less than their share: to either side alike, so that no phase drifts.
     """
-    sums, centres = bands()
-    fundamental = frequency(pitch)
-    nearest = np.clip(np.round(centres / fundamental), 1, np.floor(7990 / fundamental))
-    turns = nearest * fundamental * (2.0 ** (DEEPEST / 1200.0) - 1.0) * (
-        2 * spectra.HOP / spectra.SAMPLE_RATE)
+    turns = _turns(pitch) * (2.0 ** (DEEPEST / 1200.0) - 1.0)
     room = np.maximum(0.0, 1.2 - np.abs(steady_frequency(pitch)))
-    return np.minimum(sums * np.minimum(turns, MOST_TURN), room)
+    return np.minimum(bands()[0] * np.minimum(turns, MOST_TURN), room)
 
 
 def draw(levels: np.ndarray, pitch: int) -> np.ndarray:
@@ -373,20 +333,13 @@ def draw(levels: np.ndarray, pitch: int) -> np.ndarray:
 
 
 def target(levels: list[np.ndarray], z: np.ndarray, pitch: int) -> np.ndarray:
-    """Return what the generator should say for one note, normalised, ``[128, 1024, 2]``.
+    """Return the normalised spectrogram ``[128, 1024, 2]`` that ``z [256]`` asks for.
 
-    Parameters
-    ----------
-    levels : list of arrays
-        From ``load``.
-    z : array ``[256]``
-        Chooses and shades the instruments (``shares``, ``shades``); a mixture is of levels in dB.
-    pitch : int
-        24..84.
+    ``levels`` come from ``load``. A mixture of instruments is one of levels in dB.
     """
-    weights = shares(np.asarray(z)[None])[0]
+    weights = shares(z[None])[0]
     mixed = np.tensordot(weights, levels[int(pitch) - PITCHES[0]], 1)
-    mixed = mixed + shading(shades(np.asarray(z)[None])[0], len(mixed))
+    mixed = mixed + shading(shades(z[None])[0], len(mixed))
     return picture(mixed, pitch, *(float(weights @ part) for part in depths()))
 
 
@@ -396,7 +349,7 @@ def picture(levels: np.ndarray, pitch: int, vibrato: float = 0.0,
 
     ``vibrato`` is in cents, ``tremolo`` in dB, to either side.
     """
-    wave = np.sin(vibrato_phase(np.arange(spectra.ROWS)))
+    wave = np.sin(2.0 * np.pi * VIBRATO_TURN * np.arange(spectra.ROWS))
     magnitude = (draw(levels + tremolo * wave, pitch) * spectra.MAGNITUDE_SCALE
                  + spectra.MAGNITUDE_SHIFT)
     swing = vibrato / DEEPEST * wave

@@ -11,18 +11,17 @@ not trained on our targets (the official ones), the table has only the rows that
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
-from synths import InputError
 from synths.gansynth import Model
 from synths.gansynth.specgrams import SpecgramInverter
 from synths.weights import checkpoints
-from training import measures, report
+from training import command, make_parser, measures, report
 from training.gansynth import data, spectra
 
 RATE = spectra.SAMPLE_RATE
@@ -48,32 +47,18 @@ def from_targets(targets: np.ndarray) -> np.ndarray:
     return SpecgramInverter().invert(((targets - shift) / scale).astype(np.float32))
 
 
-class Pictures:
-    """Stands in for a model's inverter and keeps the spectrograms that pass through it.
+def generate(model: Model, z: np.ndarray, pitch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the audio of notes, and their spectrograms ``[notes, 128, 1024, 2]``.
 
-    ``synths.gansynth.Model`` gives sound alone. With one worker, notes come through in the order
-    of their z; sort them first.
+    ``synths.gansynth.Model`` returns the audio alone, so we record what its inverter receives.
+    With one thread, notes reach the inverter in the order of their z, which must be sorted.
     """
-
-    def __init__(self, model: Model) -> None:
-        self._inverter, self.kept = model.inverter, []
-        model.inverter = self
-
-    def __getattr__(self, name: str):
-        return getattr(self._inverter, name)
-
-    def invert(self, specgrams: np.ndarray) -> np.ndarray:
-        self.kept.append(specgrams.copy())
-        return self._inverter.invert(specgrams)
-
-    def taken(self) -> np.ndarray:
-        """Return what was kept since the last call, ``[notes, 128, 1024, 2]``."""
-        kept, self.kept = np.concatenate(self.kept), []
-        return kept
-
-    def give_back(self, model: Model) -> None:
-        """Let the model's own inverter do its work alone again."""
-        model.inverter = self._inverter
+    kept: list[np.ndarray] = []
+    invert = model.inverter.invert
+    with mock.patch.object(model.inverter, "invert",
+                           lambda specgrams: kept.append(specgrams.copy()) or invert(specgrams)):
+        audio = np.asarray(model.generate_samples_from_z(z, np.full(len(z), pitch)))
+    return audio, np.concatenate(kept)
 
 
 def at_peak(audio: np.ndarray) -> np.ndarray:
@@ -90,14 +75,14 @@ def pitch_error(audio: np.ndarray, pitch: int) -> float:
     wanted = float(data.frequency(pitch))
     held = audio[int(0.1 * RATE):int(2.9 * RATE)]
     found, clarity, rms = measures.f0_track(
-        held, RATE, fmin=wanted / 2.2, fmax=min(wanted * 2.2, 0.45 * RATE))
+        held, fmin=wanted / 2.2, fmax=min(wanted * 2.2, 0.45 * RATE))
     sure = (clarity > 0.5) & (rms > 0.02 * rms.max())
     return float(np.median(measures.cents(found[sure], wanted))) if sure.any() else float("nan")
 
 
 def noise_ratio(audio: np.ndarray, pitch: int) -> float:
     """Return the harmonic-to-residual ratio of the held part in dB."""
-    return measures.harmonic_to_noise(audio[:int(3.0 * RATE)], float(data.frequency(pitch)), RATE)
+    return measures.harmonic_to_noise(audio[:int(3.0 * RATE)], float(data.frequency(pitch)))
 
 
 def log_mel(audio: np.ndarray) -> np.ndarray:
@@ -148,7 +133,7 @@ def vibrato_depth(audio: np.ndarray, pitch: int) -> float:
     """
     fundamental, hop = float(data.frequency(pitch)), 64
     found, clarity, _ = measures.f0_track(
-        audio[int(0.5 * RATE):int(2.8 * RATE)], RATE, fmin=fundamental / 1.5,
+        audio[int(0.5 * RATE):int(2.8 * RATE)], fmin=fundamental / 1.5,
         fmax=min(1.8 * fundamental, 0.45 * RATE), hop=hop)
     cents = measures.cents(found, fundamental)
     sure = np.isfinite(cents) & (clarity > 0.5)
@@ -170,63 +155,31 @@ def attack(audio: np.ndarray) -> float:
 
 
 def evaluate(prefix: Path, seeds: Sequence[int], output: Path, levels: list[np.ndarray] | None,
-             quick: bool = False, progress: Callable[[int, int], None] | None = None) -> dict:
-    """Measure a checkpoint and draw its sheets.
+             quick: bool = False) -> dict:
+    """Measure a checkpoint and draw its sheets; ``quick`` uses only a third of the notes.
 
-    Parameters
-    ----------
-    prefix : Path
-        The checkpoint.
-    seeds : sequence of int
-        Of the random instruments; every seed has all parts that are drawn.
-    output : Path
-        Folder for the sheets; made if missing.
-    levels : list of arrays or None
-        From ``data.load``; None leaves out the rows that need targets.
-    quick : bool
-        Whether to use only a third of the notes, for a quick check during training.
-    progress : callable, optional
-        Called with the number of parts done and in total.
-
-    Returns
-    -------
-    dict
-        All figures.
+    ``levels`` come from ``data.load``; None leaves out the rows that need targets.
     """
     output.mkdir(parents=True, exist_ok=True)
     model = Model.load_from_path(prefix, batch_size=8, threads=1)
-    figures: dict = {"checkpoint": prefix.parent.parent.name, "seeds": list(seeds)}
-    parts, count = len(seeds) * (1 if levels is None else 2) + (0 if levels is None else 3), 0
-
-    def done() -> None:
-        nonlocal count
-        count += 1
-        if progress is not None:
-            progress(count, parts)
-
-    figures["random notes"], figures["apart"] = {}, {}
+    figures: dict = {"checkpoint": prefix.parent.parent.name, "seeds": list(seeds),
+                     "random notes": {}, "apart": {}}
     for seed in seeds:
-        notes, clips = random_notes(model, seed, levels, quick)
-        figures["random notes"][str(seed)] = notes
+        print(f"random notes of seed {seed}", file=sys.stderr)
+        figures["random notes"][str(seed)], clips = random_notes(model, seed, levels, quick)
         figures["apart"][str(seed)] = apart(model, seed, levels, quick)
         if seed == seeds[0]:
-            report.sheet(output / "random.png", dict(clips), 4, "Frequency (kHz) over time (s)",
-                         draw)
-        done()
+            sheet(output / "random.png", clips)
     if levels is None:
         return figures
-    figures["variety"] = {}
-    for seed in seeds:
-        figures["variety"][str(seed)] = variety(model, seed, levels, quick)
-        done()
+    print("variety, vibrato, attacks and decays", file=sys.stderr)
+    figures["variety"] = {str(seed): variety(model, seed, levels, quick) for seed in seeds}
     figures["vibrato"] = vibrato(model, levels)
-    done()
     figures["decay"], figures["attack"], clips = shapes(model, levels)
-    report.sheet(output / "anchors.png", dict(clips), 4, "Frequency (kHz) over time (s)", draw)
-    done()
+    sheet(output / "anchors.png", clips)
+    print("held-out pairs", file=sys.stderr)
     figures["held-out pairs"], clips = held_out(model, levels)
-    report.sheet(output / "held_out.png", dict(clips), 4, "Frequency (kHz) over time (s)", draw)
-    done()
+    sheet(output / "held_out.png", clips)
     return figures
 
 
@@ -281,18 +234,15 @@ def variety(model: Model, seed: int, levels: list[np.ndarray], quick: bool) -> d
     """Play random z at five pitches: how well their variation follows the targets'."""
     rng = np.random.default_rng([seed, 2])
     said, heard = [], []
-    pictures = Pictures(model)
     for pitch in VARIETY_PITCHES:
         z = rng.standard_normal((VARIETY_NOTES // 3 if quick else VARIETY_NOTES,
                                  model.latent_size))
         z = z[np.argsort(z[:, 0])]
-        pictures.kept.clear()
-        made = np.asarray(model.generate_samples_from_z(z, np.full(len(z), pitch)))
+        made, specgrams = generate(model, z, pitch)
         aims = targets_of(levels, z, [pitch] * len(z))
         wanted = (aims[..., 0] - spectra.MAGNITUDE_SHIFT) / spectra.MAGNITUDE_SCALE
-        said.append(explained(pictures.taken()[..., 0], wanted))
+        said.append(explained(specgrams[..., 0], wanted))
         heard.append(explained(log_mel(made), log_mel(from_targets(aims))))
-    pictures.give_back(model)
     figures: dict = {"pitches": list(VARIETY_PITCHES), "notes": len(z)}
     for name, results in (("", said), ("heard, ", heard)):
         figures.update({
@@ -366,47 +316,39 @@ def shapes(model: Model, levels: list[np.ndarray]) -> tuple[dict, dict, list]:
 def held_out(model: Model, levels: list[np.ndarray]) -> tuple[dict, list]:
     """Play the pairs of instrument and pitch that were never trained on, and their neighbours."""
     found: dict[str, float] = {}
-    to_source: dict[str, float] = {}
     plain: list[float] = []
     clips: list[tuple[str, np.ndarray]] = []
-    names, recorded = list(data.INSTRUMENTS), recordings()
-    for index, (number, pitch) in enumerate(data.HELD_OUT):
+    names = list(data.INSTRUMENTS)
+    for number, pitch in data.HELD_OUT:
         # As a yardstick: another pitch's neighbour of the same instrument, trained on.
         made, aims = map(at_peak, anchors(model, levels, number, [pitch, pitch + 1]))
         title = f"{names[number]} {pitch}"
         found[title] = measures.log_spectral_distance(made[0], aims[0])
         plain.append(measures.log_spectral_distance(made[1], aims[1]))
-        if recorded is not None:
-            to_source[title] = measures.log_spectral_distance(made[0], at_peak(recorded[index]))
         if len(clips) < 24:
             clips += [(f"held out: {title}", made[0]), (f"target, {title}", aims[0])]
-    figures = {_DISTANCE: float(np.mean(list(found.values()))),
-               "the same for trained neighbours": float(np.mean(plain)),
-               "pairs": {name: round(value, 2) for name, value in found.items()}}
-    if to_source:
-        figures["log-spectral distance to the font's own notes, dB, mean"] = float(
-            np.mean(list(to_source.values())))
-    return figures, clips
+    return {_DISTANCE: float(np.mean(list(found.values()))),
+            "the same for trained neighbours": float(np.mean(plain)),
+            "pairs": {name: round(value, 2) for name, value in found.items()}}, clips
 
 
-def recordings() -> np.ndarray | None:
-    """Render the held-out notes from the font; None if it cannot be done here."""
-    from sounds.render import render_notes
-    programs = list(data.INSTRUMENTS.values())
-    try:
-        return np.concatenate([
-            render_notes(programs[number], [pitch], hold=data.HOLD,
-                         length=spectra.SAMPLES / spectra.SAMPLE_RATE)
-            for number, pitch in data.HELD_OUT])
-    except InputError:
-        return None
+def sheet(path: Path, clips: Sequence[tuple[str, np.ndarray]], columns: int = 4) -> None:
+    """Draw the spectrograms of all clips into one plot, 80 dB deep, up to 8 kHz."""
+    from matplotlib.figure import Figure
 
-
-def draw(axes, audio: np.ndarray) -> None:
-    """Draw a spectrogram, 80 dB deep, up to 8 kHz."""
-    levels = measures.log_spectra(at_peak(np.asarray(audio, float))).T
-    axes.imshow(levels, origin="lower", aspect="auto", cmap="magma", vmin=levels.max() - 80,
-                vmax=levels.max(), extent=(0, len(audio) / RATE, 0, RATE / 2000))
+    rows = -(-len(clips) // columns)
+    figure = Figure(figsize=(3 * columns, 2.3 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat[len(clips):]:
+        axis.set_visible(False)
+    for axis, (name, audio) in zip(axes.flat, clips):
+        levels = measures.log_spectra(at_peak(np.asarray(audio, float))).T
+        axis.imshow(levels, origin="lower", aspect="auto", cmap="magma", vmin=levels.max() - 80,
+                    vmax=levels.max(), extent=(0, len(audio) / RATE, 0, RATE / 2000))
+        axis.set_title(name, fontsize=9)
+        axis.tick_params(labelsize=6)
+    figure.suptitle("Frequency (kHz) over time (s)", fontsize=10)
+    figure.savefig(path, dpi=80)
 
 
 def table(figures: dict) -> str:
@@ -457,10 +399,10 @@ def table(figures: dict) -> str:
         "were not trained on our targets.\n")
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Evaluate; see the module's head."""
-    parser = argparse.ArgumentParser(prog="python -m training.gansynth.evaluate",
-                                     description=__doc__.split("\n\n")[0])
+    parser = make_parser("training.gansynth.evaluate", __doc__)
     parser.add_argument("--checkpoint", default="gansynth_starter", metavar="NAME|PATH",
                         help="checkpoint to evaluate, by name or path (default: %(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), metavar="N",
@@ -474,26 +416,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true",
                         help="use only a third of the notes, for a quick check")
     options = parser.parse_args(arguments)
-    try:
-        prefix = checkpoints.find(options.checkpoint, "gansynth")
-        # The targets of now mean something to weights trained on them alone: their experiment
-        # says so.
-        ours = checkpoints.experiment(prefix).get("targets") == data.NAME
-        if ours and not options.data.is_file():
-            data.build(options.data)
-        levels = data.load(options.data) if ours else None
-        figures = evaluate(prefix, options.seeds, options.output, levels, options.quick,
-                           lambda done, total: print(f"part {done} of {total}", file=sys.stderr))
-        for folder in {options.output, options.card.parent if options.card else options.output}:
-            report.write_json(folder / "figures.json", figures)
-        if options.card:
-            report.fill(options.card, f"\n{table(figures)}\n")
-    except (InputError, OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    prefix = checkpoints.find(options.checkpoint, "gansynth")
+    # The targets of now mean something to weights trained on them alone: their experiment
+    # says so.
+    ours = checkpoints.experiment(prefix).get("targets") == data.NAME
+    if ours and not options.data.is_file():
+        data.build(options.data)
+    levels = data.load(options.data) if ours else None
+    figures = evaluate(prefix, options.seeds, options.output, levels, options.quick)
+    for folder in {options.output, options.card.parent if options.card else options.output}:
+        report.write_json(folder / "figures.json", figures)
+    if options.card:
+        report.fill(options.card, f"\n{table(figures)}\n")
     print(table(figures))
     print(f"All figures: {options.output / 'figures.json'}")
-    return 0
 
 
 if __name__ == "__main__":

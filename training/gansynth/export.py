@@ -7,16 +7,14 @@ restores a generator.
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from synths import InputError
-from synths.files import writing
+from training import command, make_parser, report
 from training.gansynth import data
 
 # Images that count as seen at the end of the last stage, as in the official checkpoints: with the
@@ -34,59 +32,46 @@ def official(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     by half a turn. The ``to_rgb`` layers of lower resolutions, which progress 6.0 leaves out, are
     zero.
     """
-    blocks = sum(name.startswith("average/first.") and name.endswith(".bias") for name in state)
     out = {}
 
-    def add(block: int, layer: str, kernel: np.ndarray, bias: np.ndarray) -> None:
-        scope = f"{_SCOPE}{block}/{layer}"
+    def add(scope: str, kernel: np.ndarray, bias: np.ndarray) -> None:
         out[f"{scope}/conv2d/kernel{_AVERAGE}"] = np.ascontiguousarray(kernel, np.float32)
         out[f"{scope}/bias{_AVERAGE}"] = np.ascontiguousarray(bias, np.float32)
 
-    def turned(name: str) -> np.ndarray:
-        return state[f"average/{name}.weight"].transpose(2, 3, 1, 0)
-
-    start = state["start_kernel"].transpose(2, 3, 0, 1)[::-1, ::-1]
-    add(1, "conv0", start, state["average/start_bias"])
-    add(1, "conv1", turned("first.0"), state["average/first.0.bias"])
-    for block in range(2, blocks + 1):
-        add(block, "conv0", turned(f"first.{block - 1}"), state[f"average/first.{block - 1}.bias"])
-        add(block, "conv1", turned(f"second.{block - 2}"),
-            state[f"average/second.{block - 2}.bias"])
+    add(f"{_SCOPE}1/conv0", state["start_kernel"].transpose(2, 3, 0, 1)[::-1, ::-1],
+        state["average/start_bias"])
+    blocks = sum(name.startswith("average/first.") and name.endswith(".bias") for name in state)
+    for name, scope in _scopes(blocks).items():
+        add(scope, state[f"average/{name}.weight"].transpose(2, 3, 1, 0),
+            state[f"average/{name}.bias"])
     for block in range(1, blocks):
         width = len(state[f"average/first.{block - 1}.bias"])
-        add(block, "to_rgb", np.zeros((1, 1, width, 2)), np.zeros(2))
-    add(blocks, "to_rgb", turned("to_rgb"), state["average/to_rgb.bias"])
+        add(f"{_SCOPE}{block}/to_rgb", np.zeros((1, 1, width, 2)), np.zeros(2))
     out["global_step"] = np.array(GLOBAL_STEP, np.int64)
     return out
 
 
-def read(checkpoint: str | Path) -> dict[str, np.ndarray]:
-    """Return exported weights under the training code's names: the inverse of ``official``.
+def _scopes(blocks: int) -> dict[str, str]:
+    """Return the official scope of each layer but the start layer."""
+    layers = {"first.0": (1, "conv1"), "to_rgb": (blocks, "to_rgb")}
+    for block in range(2, blocks + 1):
+        layers[f"first.{block - 1}"] = block, "conv0"
+        layers[f"second.{block - 2}"] = block, "conv1"
+    return {name: f"{_SCOPE}{block}/{layer}" for name, (block, layer) in layers.items()}
 
-    Raises
-    ------
-    InputError
-        If there is no such checkpoint.
-    """
+
+def read(checkpoint: str | Path) -> dict[str, np.ndarray]:
+    """Return exported weights under the training code's names: the inverse of ``official``."""
     from synths.weights import checkpoints
     prefix = checkpoints.find(str(checkpoint), "gansynth")
     values = checkpoints.read(prefix, [name for name in checkpoints.shapes(prefix)
                                        if name.startswith(_SCOPE) and name.endswith(_AVERAGE)])
-
-    def of(block: int, layer: str) -> tuple[np.ndarray, np.ndarray]:
-        scope = f"{_SCOPE}{block}/{layer}"
-        return (values[f"{scope}/conv2d/kernel{_AVERAGE}"].transpose(3, 2, 0, 1),
-                values[f"{scope}/bias{_AVERAGE}"])
-
-    blocks = max(int(name[len(_SCOPE):].split("/")[0]) for name in values)
-    out = {}
-    start, out["start_bias"] = of(1, "conv0")
-    out["start_kernel"] = start[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
-    out["first.0.weight"], out["first.0.bias"] = of(1, "conv1")
-    for block in range(2, blocks + 1):
-        out[f"first.{block - 1}.weight"], out[f"first.{block - 1}.bias"] = of(block, "conv0")
-        out[f"second.{block - 2}.weight"], out[f"second.{block - 2}.bias"] = of(block, "conv1")
-    out["to_rgb.weight"], out["to_rgb.bias"] = of(blocks, "to_rgb")
+    start = values[f"{_SCOPE}1/conv0/conv2d/kernel{_AVERAGE}"][::-1, ::-1]
+    out = {"start_kernel": start.transpose(2, 3, 0, 1),
+           "start_bias": values[f"{_SCOPE}1/conv0/bias{_AVERAGE}"]}
+    for name, scope in _scopes(max(int(name[len(_SCOPE)]) for name in values)).items():
+        out[f"{name}.weight"] = values[f"{scope}/conv2d/kernel{_AVERAGE}"].transpose(3, 2, 0, 1)
+        out[f"{name}.bias"] = values[f"{scope}/bias{_AVERAGE}"]
     return {name: np.ascontiguousarray(value) for name, value in out.items()}
 
 
@@ -104,25 +89,7 @@ def experiment(state: Mapping[str, np.ndarray]) -> dict:
 
 
 def export(state: Path, folder: Path) -> Path:
-    """Export the averaged weights of a training state.
-
-    Parameters
-    ----------
-    state : Path
-        ``state.npz`` of ``training.gansynth.train``.
-    folder : Path
-        Where ``experiment.json`` and ``stage_00012/model.ckpt-*`` go.
-
-    Returns
-    -------
-    Path
-        The checkpoint's prefix.
-
-    Raises
-    ------
-    InputError
-        If the state cannot be read.
-    """
+    """Export the averaged weights of a training state, and return the checkpoint's prefix."""
     # The NSynth trainer's writer; TensorFlow comes with it, so it is imported late.
     from training.nsynth.export import write
     try:
@@ -136,8 +103,7 @@ def export(state: Path, folder: Path) -> Path:
                         f'model_checkpoint_path: "{prefix.name}"\n'
                         f'all_model_checkpoint_paths: "{prefix.name}"\n'),
                        (folder / "experiment.json", json.dumps(config, indent=1) + "\n")):
-        with writing(file) as target:
-            target.write(text.encode())
+        report.write(file, text)
     return prefix
 
 
@@ -148,15 +114,14 @@ def export_golden(state: Path, file: Path) -> Path:
     if not golden:
         raise InputError(f"{state} contains no outputs of the training code: let a run finish "
                          "first.")
-    with writing(file) as target:
-        np.savez_compressed(target, **golden)
+    report.write_arrays(file, compress=True, **golden)
     return file
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Export; see the module's head."""
-    parser = argparse.ArgumentParser(prog="python -m training.gansynth.export",
-                                     description=__doc__.split("\n\n")[0])
+    parser = make_parser("training.gansynth.export", __doc__)
     parser.add_argument("--state", type=Path, default=Path("training/runs/gansynth/state.npz"),
                         metavar="FILE", help="training state (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("checkpoints/gansynth_starter"),
@@ -164,14 +129,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--golden", type=Path, metavar="FILE",
                         help="also write outputs of the training code to this file, for the tests")
     options = parser.parse_args(arguments)
-    try:
-        print(export(options.state, options.output))
-        if options.golden:
-            print(export_golden(options.state, options.golden))
-    except (InputError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    print(export(options.state, options.output))
+    if options.golden:
+        print(export_golden(options.state, options.golden))
 
 
 if __name__ == "__main__":

@@ -21,11 +21,6 @@ START = (2, 16)
 ROWS = START[0] * 2 ** (BLOCKS - 1)
 
 
-def channels(block: int, fmap_base: int, fmap_max: int, fmap_decay: float = 1.0) -> int:
-    """Return the feature maps of a block counted from 1 (Magenta's ``num_filters``)."""
-    return int(min(fmap_base / math.pow(2.0, block * fmap_decay), fmap_max))
-
-
 def needed_rows(first: int, end: int) -> list[tuple[int, int]]:
     """Return, for every block, the rows that rows ``first..end`` of the output depend on.
 
@@ -73,21 +68,15 @@ class Generator(nn.Module):
 
     The first layer is a dense one from 317 inputs (256 latents, 61 one-hot pitches) to a
     2 x 16 image. Here the latents enter through ``directions``, one fixed unit vector per
-    meaning: a Gaussian z becomes one Gaussian number per direction. ``start_kernel`` is the
-    dense matrix as the official checkpoints hold it.
-
-    Parameters
-    ----------
-    directions : array ``[directions, 256]``
-        Orthonormal rows.
-    fmap_base, fmap_max : int
-        Widths, as in ``experiment.json``.
+    meaning (orthonormal rows): a Gaussian z becomes one Gaussian number per direction.
+    ``start_kernel`` is the dense matrix as the official checkpoints hold it.
     """
 
     def __init__(self, directions, fmap_base: int, fmap_max: int) -> None:
         super().__init__()
         directions = torch.as_tensor(directions, dtype=torch.float32)
-        widths = [channels(block, fmap_base, fmap_max) for block in range(1, BLOCKS + 1)]
+        # Magenta's num_filters, with an fmap_decay of 1
+        widths = [min(fmap_base // 2 ** block, fmap_max) for block in range(1, BLOCKS + 1)]
         self.widths, self.fmap_base, self.fmap_max = widths, fmap_base, fmap_max
         size, first = START[0] * START[1], widths[0]
         self.register_buffer("directions", directions)
@@ -149,19 +138,9 @@ class Generator(nn.Module):
                     rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Compute some rows only, as if nothing changed in time from block ``split`` on.
 
-        Parameters
-        ----------
-        split : int
-            Blocks before this one are computed in full; from it on, kernels act along
-            frequency alone and every row by itself.
-        rows : integer tensor ``[notes, count]``
-            Rows of the image that block ``split`` works on.
-
-        Returns
-        -------
-        tuple of tensors
-            Output ``[notes, 2, count, 1024]``, the last features ``[notes, c, count, 1024]``
-            and the features before the split.
+        Earlier blocks are computed in full. From ``split`` on, kernels act along frequency alone,
+        on each of ``rows [notes, count]``. Return output ``[notes, 2, count, 1024]``, the last
+        features ``[notes, c, count, 1024]`` and the features before the split.
         """
         x = self.start(z, pitch)
         for index in range(split):

@@ -23,6 +23,7 @@ import math
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,8 +32,7 @@ import torch
 from torch import nn
 
 from synths import InputError
-from synths.files import writing
-from training import STOPPED
+from training import STOPPED, command, make_parser, report
 from training.gansynth import data, spectra
 from training.gansynth.model import BLOCKS, Generator
 from training.muon import Muon
@@ -407,31 +407,6 @@ class Trainer:
         return figures
 
     @torch.no_grad()
-    def variety(self, notes: int = 24) -> list[float]:
-        """Explained variance of the targets' variation over z, at five pitches (averages)."""
-        own = {name: value.detach().clone() for name, value in self.generator.named_parameters()}
-        self._put(self.average)
-        result = []
-        drawn = np.random.default_rng(99).standard_normal((notes, 256))
-        z = torch.tensor(drawn, dtype=torch.float32, device=self.device)
-        for index in (4, 16, 30, 43, 56):
-            pitch = torch.full((notes,), index, device=self.device)
-            timbre = self.targets.timbre(drawn, pitch)
-            said, wanted = [], []
-            for first, end in ((10, 12), (70, 72)):
-                window = self.generator(z, pitch, (first, end))[:, 0]
-                said.append((window - spectra.MAGNITUDE_SHIFT) / spectra.MAGNITUDE_SCALE)
-                wanted.append(self.targets.draw(self.targets.mixed(
-                    self.targets.levels[..., first:end], timbre, pitch,
-                    torch.arange(first, end, device=self.device)), pitch))
-            a, b = torch.cat(said, dim=1), torch.cat(wanted, dim=1)
-            heard = b.amax(dim=0) > b.max() - data.HEARD
-            a, b = (a - a.mean(dim=0))[:, heard], (b - b.mean(dim=0))[:, heard]
-            result.append(round(1.0 - ((a - b).square().sum() / b.square().sum()).item(), 3))
-        self._put(own)
-        return result
-
-    @torch.no_grad()
     def _put(self, values: dict[str, torch.Tensor]) -> None:
         for name, parameter in self.generator.named_parameters():
             parameter.copy_(values[name])
@@ -471,9 +446,7 @@ class Trainer:
         for index, state in self.adam.state_dict()["state"].items():
             for kind, value in state.items():
                 arrays[f"adam/{index}/{kind}"] = value.cpu().numpy()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with writing(path) as file:
-            np.savez(file, **arrays)
+        report.write_arrays(path, **arrays)
 
     @torch.no_grad()
     def start(self, weights: dict[str, np.ndarray]) -> None:
@@ -495,7 +468,7 @@ class Trainer:
             else:
                 value = weights[name]
             if tuple(value.shape) != tuple(parameter.shape):
-                raise ValueError(f"The weights to start from have other widths: {name} has shape "
+                raise InputError(f"The weights to start from have other widths: {name} has shape "
                                  f"{tuple(value.shape)}, not {tuple(parameter.shape)}.")
             parameter.copy_(torch.as_tensor(value, dtype=torch.float32, device=self.device))
             self.average[name].copy_(parameter)
@@ -507,7 +480,7 @@ class Trainer:
             arrays = {name: file[name] for name in file.files}
         fmap = [self.generator.fmap_base, self.generator.fmap_max]
         if arrays["fmap"].tolist() != fmap:
-            raise ValueError(f"{path} has the widths {arrays['fmap'].tolist()}, not {fmap}: use "
+            raise InputError(f"{path} has the widths {arrays['fmap'].tolist()}, not {fmap}: use "
                              "the same widths, or another folder to start from scratch.")
 
         def tensor(name: str) -> torch.Tensor:
@@ -551,8 +524,7 @@ def run(trainer: Trainer, stage: str, minutes: float, count: int, rate: float,
                      for column in table.T]
             print(f"{stage} {trainer.seconds:.0f} s, {trainer.steps} steps, {trainer.notes} notes: "
                   f"magnitude {means[0]:.2f} dB, strong {means[1]:.2f} dB, "
-                  f"frequency {means[2]:.4f}, first row {means[3]:.3f}, "
-                  f"variety {trainer.variety()}", flush=True)
+                  f"frequency {means[2]:.4f}, first row {means[3]:.3f}", flush=True)
             last, figures = time.monotonic(), []
             if last - saved > 150.0:
                 trainer.save(state)
@@ -562,8 +534,7 @@ def run(trainer: Trainer, stage: str, minutes: float, count: int, rate: float,
 
 def parser() -> argparse.ArgumentParser:
     """Make the parser of the options."""
-    result = argparse.ArgumentParser(prog="python -m training.gansynth.train",
-                                     description=__doc__.split("\n\n")[0])
+    result = make_parser("training.gansynth.train", __doc__)
     result.add_argument("--minutes", type=float, default=60.0,
                         help="training time in minutes (default: %(default)s)")
     result.add_argument("--stage", choices=STAGES, help="train only this stage (default: all three "
@@ -591,7 +562,8 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
     """Train; see the module's head."""
     options = parser().parse_args(arguments)
     if options.threads:
@@ -599,23 +571,18 @@ def main(arguments: list[str] | None = None) -> int:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     count = options.batch or (61 if device.type == "cuda" else 16)
     notes, state = options.folder / "notes.npz", options.folder / "state.npz"
-    try:
-        if not notes.is_file():
-            data.build(notes, lambda done, total: print(
-                f"rendered {done} of {total} instruments", flush=True))
-        targets = Targets(data.load(notes), device)
-        # Compiled activations take a third of the time; they need a C++ compiler.
-        trainer = Trainer(targets, options.fmap_base, options.fmap_max, options.seed,
-                          compiled=shutil.which("g++") is not None)
-        if state.is_file():
-            trainer.restore(state)
-            trainer.rng = np.random.default_rng([options.seed, trainer.steps])
-        elif options.start:
-            from training.gansynth.export import read
-            trainer.start(read(options.start))
-    except (ImportError, InputError, OSError, KeyError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    if not notes.is_file():
+        data.build(notes)
+    targets = Targets(data.load(notes), device)
+    # Compiled activations take a third of the time; they need a C++ compiler.
+    trainer = Trainer(targets, options.fmap_base, options.fmap_max, options.seed,
+                      compiled=shutil.which("g++") is not None)
+    if state.is_file():
+        trainer.restore(state)
+        trainer.rng = np.random.default_rng([options.seed, trainer.steps])
+    elif options.start:
+        from training.gansynth.export import read
+        trainer.start(read(options.start))
     if options.stage:
         plan = {options.stage: 1.0}
     elif trainer.steps or options.start:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -24,9 +24,6 @@ from companion.page import clock
 from companion.start import HERE
 from synths import InputError, files
 from training.nsynth import own
-
-if TYPE_CHECKING:
-    from training.nsynth.train import Trainer
 
 CARD = "finetune.json"
 CROP = 6144             # samples of a training segment
@@ -46,31 +43,15 @@ WELL, UNKNOWN = 2.0, 2.8
 
 @dataclass(frozen=True)
 class Job:
-    """What to learn, checked.
+    """What to learn, checked."""
 
-    Parameters
-    ----------
-    sounds : dict
-        Name -> float64 [samples].
-    digests : dict
-        Name -> SHA-256 of the file.
-    seconds, minutes : float
-        Length of each sound; time to train at most.
-    start : Path
-        Prefix of the checkpoint to start from.
-    folder : Path
-        Of the new checkpoint.
-    play : str
-        The command that plays the result.
-    """
-
-    sounds: dict[str, np.ndarray]
-    digests: dict[str, str]
-    seconds: float
-    minutes: float
-    start: Path
-    folder: Path
-    play: str
+    sounds: dict[str, np.ndarray]   # float64 [samples] by name
+    digests: dict[str, str]         # SHA-256 of the file by name
+    seconds: float                  # length of each sound
+    minutes: float                  # maximum training time
+    start: Path                     # prefix of the checkpoint to start from
+    folder: Path                    # folder of the new checkpoint
+    play: str                       # command that plays the result
 
     @property
     def state(self) -> Path:
@@ -114,40 +95,10 @@ def in_words(nats: float) -> str:
     return f"{how} [{nats:.1f}]"
 
 
-def nats_of(trainer: Trainer, rows: Sequence[np.ndarray]) -> list[float]:
-    """Return the negative log-likelihood of each sound [samples] in nats per sample."""
-    import torch
-
-    from training.nsynth.model import HOP, mu_law
-    from training.nsynth.train import averaged
-
-    out = []
-    with averaged(trainer):
-        for row in rows:
-            codes = torch.from_numpy(mu_law(row[:len(row) // HOP * HOP]))[None].to(trainer.device)
-            history = (codes.float() - 128) / 128
-            encoding = trainer.model.encode(history, trainer.network.pooled)
-            out.append(float(trainer.network.nats(history, codes, encoding)))
-    return out
-
-
 def schedule(passed: float, total: float, decay: float | None) -> tuple[float, float, bool]:
-    """Return the rate, the noise and the end at a moment of the training.
+    """Return the share of the peak learning rate, the noise in the history, and whether to stop.
 
-    Parameters
-    ----------
-    passed, total : float
-        Seconds of training.
-    decay : float or None
-        When the rate began to decay; None as long as it has not.
-
-    Returns
-    -------
-    rate : float
-        Share of the highest learning rate: 1, then half a cosine down to `END`.
-    noise : float
-        Share of the input history that is wrong (`train.history`).
-    over : bool
+    `passed` and `total` are seconds; `decay` is when the rate began to decay, None if it has not.
     """
     if decay is None:
         return 1.0, NOISE, passed >= total
@@ -165,15 +116,7 @@ def converged(history: Sequence[float]) -> bool:
 
 
 class FineTuning:
-    """The training loop: it evaluates the sounds now and then, and keeps the best weights.
-
-    Parameters
-    ----------
-    job : Job
-    data : mapping
-        As `own.render`.
-    threads, seed : int
-    """
+    """The training loop: it evaluates the sounds now and then, and keeps the best weights."""
 
     def __init__(self, job: Job, data: dict[str, np.ndarray], threads: int, seed: int):
         from training.nsynth import train
@@ -191,7 +134,7 @@ class FineTuning:
         held_out = np.flatnonzero(data["split"] == train.HELD_OUT_NOTE)
         self.held_out = [row[:CROP] / 32768 for row in data["audio"][held_out[::2]]]
         if not resumed:
-            self.progress.before = nats_of(self.trainer, self.rows)
+            self.progress.before = self.trainer.nll(self.rows)
 
     @property
     def uses_torch_alone(self) -> bool:
@@ -199,13 +142,7 @@ class FineTuning:
         return self.trainer.device.type == "cpu" and self.trainer.network is self.trainer.model
 
     def run(self, clips: int) -> None:
-        """Train until the time is over or the loss has converged.
-
-        Raises
-        ------
-        KeyboardInterrupt
-            As it came; the state and the best weights are saved.
-        """
+        """Train until the time is over or the loss has converged; Ctrl-C saves the state."""
         from training.nsynth import train
 
         progress, trainer, total = self.progress, self.trainer, 60 * self.job.minutes
@@ -266,11 +203,11 @@ class FineTuning:
     def evaluate(self) -> str:
         """Measure the sounds, save the state and the weights if they are the best; say how good."""
         progress, job = self.progress, self.job
-        nats = nats_of(self.trainer, self.rows)
+        nats = self.trainer.nll(self.rows)
         mean = float(np.mean(nats))
         if not progress.best or mean < np.mean(progress.best):
             progress.best = nats
-            progress.notes = float(np.mean(nats_of(self.trainer, self.held_out)))
+            progress.notes = float(np.mean(self.trainer.nll(self.held_out)))
             self.trainer.save(job.best)
         progress.history.append(mean)
         self.trainer.save(job.state)
@@ -301,15 +238,7 @@ traces of the sounds, and the rights to the sounds remain with their owners.
 
 
 def export(job: Job, progress: Progress) -> None:
-    """Write the best weights as a checkpoint with a README.
-
-    TensorFlow writes them, in a process of its own that starts in a few seconds.
-
-    Raises
-    ------
-    InputError
-        If it fails.
-    """
+    """Write the best weights as a checkpoint with a README, in a process with TensorFlow."""
     done = subprocess.run(
         [sys.executable, "-m", "training.nsynth.export", "--state", str(job.best.resolve()),
          "--output", str(job.folder.resolve())],

@@ -15,25 +15,23 @@ than its note.  Where it finds no pitch, the track is NaN.
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from scipy.signal import lfilter
 
 from sounds.render import render_notes, soundfont
-from synths import InputError
-from synths.files import writing
-from training import measures
+from training import command, make_parser, measures, report
 from training.nsynth import data
 
 SAMPLE_RATE, SAMPLES, TRACK_HOP = data.SAMPLE_RATE, data.SAMPLES, data.TRACK_HOP
 MUSESCORE = Path("/usr/share/sounds/sf3/MuseScore_General_Lite.sf3")
 CSOUND = Path("/usr/share/sounds/sf2/sf_GMbank.sf2")
 SONIC_PI = Path("/usr/share/sonic-pi/samples")
+# How much we render: notes of FluidR3 every STEP semitones at these VELOCITIES, notes of the other
+# SoundFonts every OTHER_STEP semitones, and so many synthetic sounds.
+STEP, VELOCITIES, OTHER_STEP, SYNTHETIC_COUNT = 2, (120, 90, 50), 6, 3000
 DRUM_KITS = (0, 8, 16, 24, 25, 32, 40, 48)
 # Of Sonic Pi's samples, those that the evaluation tries.
 TRIED = ("ambi_glass_hum", "perc_bell", "bass_hard_c", "bass_thick_c", "bass_woodsy_c",
@@ -41,18 +39,6 @@ TRIED = ("ambi_glass_hum", "perc_bell", "bass_hard_c", "bass_thick_c", "bass_woo
          "loop_amen", "loop_garzul", "guit_em9")
 # Kinds of rows, as `program` tells them, beside 0..127 of General MIDI and 128..131, the shipped.
 DRUM, RECORDING, SYNTHETIC = 140, 141, 142
-
-
-@dataclass(frozen=True)
-class Extent:
-    """How much is rendered of FluidR3 (every `step` semitones, at these velocities), of the other
-    fonts (every `other_step`), and by synthesis.
-    """
-
-    step: int = 2
-    velocities: tuple[int, ...] = (120, 90, 50)
-    other_step: int = 6
-    synthetic: int = 3000
 
 
 def heard_pitch(audio: np.ndarray) -> np.ndarray:
@@ -63,28 +49,16 @@ def heard_pitch(audio: np.ndarray) -> np.ndarray:
         if np.mean(low[1][low[2] > 0.02] > 0.9) > 0.5:
             frequency, clarity, level = low
     clear = (clarity > 0.9) & (level > 0.01)
-    pitch = np.where(clear, 69 + 12 * np.log2(np.where(clear, frequency, 440.0) / 440), np.nan)
+    pitch = np.where(clear, measures.midi(frequency), np.nan)
     # A frame of the tracker is about 1000 samples long: its pitch is that of its middle.
     at = (np.arange(SAMPLES // TRACK_HOP) * TRACK_HOP - 480) / 256
     return pitch[np.clip(np.round(at).astype(int), 0, len(pitch) - 1)].astype(np.float32)
 
 
-def trimmed(audio: np.ndarray) -> np.ndarray | None:
-    """`SAMPLES` of a sound from 5 ms before it is heard, at one peak; None if it is silent."""
-    peak = np.abs(audio).max(initial=0.0)
-    if peak < 1e-3:
-        return None
-    onset = int(np.argmax(np.abs(audio) > 0.02 * peak))
-    audio = audio[max(0, onset - 80):][:SAMPLES]
-    audio = np.pad(audio, (0, SAMPLES - audio.size))
-    audio[-800:] *= np.linspace(1, 0, 800)
-    return audio * (data.PEAK / np.abs(audio).max())
-
-
-def notes(extent: Extent) -> Iterator[tuple[int, int, np.ndarray]]:
+def notes(step: int, velocities: Sequence[int]) -> Iterator[tuple[int, int, np.ndarray]]:
     """Program, pitch and audio of the fonts' notes, drums (`DRUM`) among them."""
-    sets = [(soundfont(), extent.step, velocity) for velocity in extent.velocities]
-    sets += [(font, extent.other_step, 100) for font in (MUSESCORE, CSOUND)]
+    sets = [(soundfont(), step, velocity) for velocity in velocities]
+    sets += [(font, OTHER_STEP, 100) for font in (MUSESCORE, CSOUND)]
     for font, step, velocity in sets:
         wanted = [(program, pitch) for program in range(128) for pitch in range(30, 87, step)
                   if program not in data.HELD_OUT_PROGRAMS
@@ -197,27 +171,25 @@ def synthetic(count: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
         yield (additive, plucked, modulated, additive, noise)[k % 5](rng, time)
 
 
-def render(extent: Extent = Extent(), seed: int = 0,
-           progress: Callable[[int], None] | None = None) -> dict:
+def render(step: int, velocities: Sequence[int]) -> dict:
     """Render the broad data; the arrays are those of `data.near`."""
-    rng = np.random.default_rng(seed)
     audio, labels, tracks = [], [], []
 
     def keep(sound: np.ndarray, program: int, pitch: int = 0) -> None:
-        sound = trimmed(np.asarray(sound, float))
+        sound = data.trimmed(sound)
         if sound is None:
             return
         audio.append(np.round(sound * 32767).astype(np.int16))
         labels.append((program, pitch))
         tracks.append(heard_pitch(sound))
-        if progress and len(audio) % 500 == 0:
-            progress(len(audio))
+        if len(audio) % 500 == 0:
+            print(f"{len(audio)} sounds", flush=True)
 
-    for program, pitch, note in notes(extent):
+    for program, pitch, note in notes(step, velocities):
         keep(note, program, pitch)
     for cut in recordings():
         keep(cut, RECORDING)
-    for sound in synthetic(extent.synthetic, rng):
+    for sound in synthetic(SYNTHETIC_COUNT, np.random.default_rng(0)):
         keep(sound, SYNTHETIC)
     near, first = data.near(), len(audio)
     program, pitch = np.array(labels, np.int16).T
@@ -227,35 +199,25 @@ def render(extent: Extent = Extent(), seed: int = 0,
     return {**near, **joined, "morph_sources": near["morph_sources"] + first}
 
 
-def write(path: Path, extent: Extent = Extent(),
-          progress: Callable[[int], None] | None = None) -> None:
+def write(path: Path, step: int = STEP, velocities: Sequence[int] = VELOCITIES) -> None:
     """Render the data set to a file."""
-    arrays = render(extent, progress=progress)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with writing(path) as file:
-        np.savez(file, **arrays)
+    report.write_arrays(path, **render(step, velocities))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Render the data set; see the module's head."""
-    parser = argparse.ArgumentParser(prog="python -m training.nsynth.broad", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser("training.nsynth.broad", __doc__)
     parser.add_argument("--output", type=Path, default=Path("training/runs/nsynth/data.npz"),
                         metavar="FILE", help="file of the data set (default: %(default)s)")
-    parser.add_argument("--step", type=int, default=Extent.step, metavar="SEMITONES",
+    parser.add_argument("--step", type=int, default=STEP, metavar="SEMITONES",
                         help="semitones from one note of a program to the next (default: "
                              "%(default)s)")
-    parser.add_argument("--velocities", type=int, nargs="+", default=Extent.velocities,
+    parser.add_argument("--velocities", type=int, nargs="+", default=VELOCITIES,
                         metavar="V", help="MIDI velocities of each note (default: 120 90 50)")
     options = parser.parse_args(arguments)
-    try:
-        write(options.output, Extent(options.step, tuple(options.velocities)),
-              lambda done: print(f"{done} sounds", flush=True))
-    except (InputError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    write(options.output, options.step, options.velocities)
     print(f"{options.output} ({options.output.stat().st_size / 1e6:.0f} MB)")
-    return 0
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ them.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
 import struct
@@ -18,12 +17,15 @@ import subprocess
 import sys
 import tempfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import mido
 import numpy as np
 import soundfile
 import soxr
+
+from training import command, make_parser
 
 RATE = 16000
 LIST = Path(__file__).with_name("unseen.tsv")
@@ -116,10 +118,10 @@ def read(root: Path, what: str) -> tuple[np.ndarray, int]:
     return soundfile.read(next(root.rglob(Path(rest or what).name)))
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Collect; see the module's head."""
-    parser = argparse.ArgumentParser(prog="python -m training.nsynth.collect", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser("training.nsynth.collect", __doc__)
     parser.add_argument("folder", type=Path, help="folder of the packages and the sounds")
     folder = parser.parse_args(arguments).folder
     differ = []
@@ -140,7 +142,6 @@ def main(arguments: list[str] | None = None) -> int:
     if differ:
         print("These sounds differ from those in unseen.tsv, because the packages have other "
               f"versions: {', '.join(differ)}.", file=sys.stderr)
-    return 0
 
 
 if __name__ == "__main__":

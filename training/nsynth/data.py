@@ -11,6 +11,7 @@ heard.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -61,23 +62,10 @@ class Partials:
 
 
 def partials(audio: np.ndarray, frequency: np.ndarray, width: float) -> Partials:
-    """Split audio into partials at known frequencies.
+    """Split audio into partials at known frequencies [k, samples], `width` Hz from each other.
 
     Each partial is moved to 0 Hz and low-passed by a Hann window two periods of `width` Hz long,
     whose zeros lie at every multiple of `width`: exact for neighbours that far away.
-
-    Parameters
-    ----------
-    audio : np.ndarray
-        [samples].
-    frequency : np.ndarray
-        [k, samples] Hz.
-    width : float
-        Distance between neighbouring partials, Hz.
-
-    Returns
-    -------
-    Partials
     """
     phase = 2 * np.pi * np.cumsum(frequency, axis=1) / SAMPLE_RATE
     half = int(np.ceil(SAMPLE_RATE / width))
@@ -99,13 +87,9 @@ def level(amplitude: np.ndarray, floor: float = -65.0) -> np.ndarray:
 
 
 def levels_at(lead: Partials, other: Partials) -> np.ndarray:
-    """The other's levels at the frequencies of the lead's partials.
+    """The other's levels at the lead's partials, dB [k, one moment every `MOMENT` samples].
 
-    Returns
-    -------
-    np.ndarray
-        dB [k of lead, moments], one moment every `MOMENT` samples.  Past the other's highest
-        partial its level falls 12 dB per octave.
+    Past the other's highest partial its level falls 12 dB per octave.
     """
     wanted, there = lead.frequency[:, ::MOMENT], other.frequency[:, ::MOMENT]
     levels = level(other.amplitude[:, ::MOMENT])
@@ -119,19 +103,7 @@ def morph(lead: Partials, other: Partials, share: float,
           target: np.ndarray | None = None) -> np.ndarray:
     """The sound on the way from one sound to another; see the module's head.
 
-    Parameters
-    ----------
-    lead, other : Partials
-        Of equally many samples.
-    share : float
-        0 (lead as it is, without the noise beside its partials) to 1 (levels all other's).
-    target : np.ndarray, optional
-        The levels to go to, as `levels_at` gives them; its own for these two if left out.
-
-    Returns
-    -------
-    np.ndarray
-        float64 [samples].
+    `share` is 0 (lead as it is) to 1 (levels all other's), `target` the result of `levels_at`.
     """
     target = levels_at(lead, other) if target is None else target
     gain = share * (target - level(lead.amplitude[:, ::MOMENT]))
@@ -169,18 +141,19 @@ def _normalise(audio: np.ndarray) -> np.ndarray:
     return audio
 
 
-def notes(program: int, pitches: tuple[int, ...]) -> np.ndarray:
-    """Notes trimmed to 5 ms before they are heard, at one peak level: [len(pitches), SAMPLES]."""
-    played = render_notes(program, pitches, hold=0.95, length=1.3)
-    out = np.zeros((len(pitches), SAMPLES))
-    for row, note in zip(out, played):
-        if np.abs(note).max() < 1e-3:
-            continue
-        onset = int(np.argmax(np.abs(note) > 0.02 * np.abs(note).max()))
-        note = note[max(0, onset - 80):][:SAMPLES]
-        row[:note.size] = note
-        row[:] = _normalise(row)
-    return out
+def trimmed(audio: np.ndarray) -> np.ndarray | None:
+    """`SAMPLES` of a sound from 5 ms before it is heard, at one peak; None if it is silent."""
+    peak = np.abs(audio).max(initial=0.0)
+    if peak < 1e-3:
+        return None
+    onset = int(np.argmax(np.abs(audio) > 0.02 * peak))
+    audio = np.asarray(audio, float)[max(0, onset - 80):][:SAMPLES]
+    return _normalise(np.pad(audio, (0, SAMPLES - audio.size)))
+
+
+def notes(program: int, pitches: Sequence[int]) -> list[np.ndarray]:
+    """Audible notes of a program, trimmed."""
+    return [trimmed(note) for note in render_notes(program, pitches, hold=0.95, length=1.3)]
 
 
 def shipped_partials() -> dict[str, tuple[np.ndarray, Partials]]:
@@ -214,17 +187,12 @@ def shipped_track(name: str) -> np.ndarray:
 
 
 def near() -> dict[str, np.ndarray]:
-    """The held-out notes, the bundled sounds and the morphs between them.
+    """The held-out notes, the bundled sounds (program 128.., pitch 0) and the morphs between them.
 
-    Returns
-    -------
-    dict
-        `audio` int16 [n, SAMPLES]; `program`, `pitch`, `split` int16 [n] (program 128.. are the
-        bundled sounds in the order of `make_sounds.SOUNDS`, pitch 0); `track` float32
-        [n, SAMPLES / TRACK_HOP], the MIDI pitch over time, NaN for none; `morph_audio` int16
-        [m, SAMPLES], `morph_sources` int32 [m, 2] rows of `audio`, main one first,
-        `morph_share` float32 [m] the second's share of the mix of encodings, `morph_weight`
-        float32 [m] how often it is drawn relative to the others.
+    `audio` int16 [n, SAMPLES]; `program`, `pitch`, `split` int16 [n]; `track` float32
+    [n, SAMPLES / TRACK_HOP], the MIDI pitch over time, NaN for none; `morph_audio` int16
+    [m, SAMPLES]; `morph_sources` int32 [m, 2], rows of `audio`, main one first; `morph_share`
+    float32 [m], the second's share of the mix; `morph_weight` float32 [m], how often it is drawn.
     """
     audio, labels = [], []
     for program in PROGRAMS + HELD_OUT_PROGRAMS:
@@ -252,11 +220,12 @@ def near() -> dict[str, np.ndarray]:
     track = np.repeat(pitch[:, None].astype(np.float32), SAMPLES // TRACK_HOP, axis=1)
     for k, name in enumerate(sounds):
         track[first + k] = shipped_track(name)
-    return dict(audio=_int16(audio), program=program, pitch=pitch, split=split, track=track,
-                morph_audio=_int16(morphs), morph_sources=np.array(sources, np.int32),
+    return dict(audio=int16(audio), program=program, pitch=pitch, split=split, track=track,
+                morph_audio=int16(morphs), morph_sources=np.array(sources, np.int32),
                 morph_share=np.array(shares, np.float32),
                 morph_weight=np.array(weights, np.float32))
 
 
-def _int16(rows: list[np.ndarray]) -> np.ndarray:
-    return np.round(np.stack(rows) * 32767).astype(np.int16)
+def int16(audio: Sequence[np.ndarray]) -> np.ndarray:
+    """Return float audio as 16-bit integers."""
+    return np.round(np.clip(np.stack(audio), -1, 1) * 32767).astype(np.int16)

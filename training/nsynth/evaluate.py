@@ -2,9 +2,9 @@
 
 `python -m training.nsynth.evaluate [--checkpoint NAME|PATH] [--seeds N ...] [--output DIR]` decodes
 encodings with `synths.nsynth`, and measures the sounds.  Only the NLL is teacher-forced.  The
-command writes `figures.json`, the sounds and a sheet of spectrograms, and prints the worst of the
-seeds.  It accepts any checkpoint, including the official one.  `training.nsynth.unseen` measures
-sounds that a checkpoint was not trained on.
+command writes `figures.json` and the sounds, and prints the worst of the seeds.  It accepts any
+checkpoint, including the official one.  `training.nsynth.unseen` measures sounds that a checkpoint
+was not trained on.
 
 Pitch and clarity are those of `training.measures.f0_track`.  A frame counts if the source is voiced
 (clarity above 0.9, level above -34 dB).  Distances are log-spectral, in dB, between clips that are
@@ -14,7 +14,6 @@ normalised to one level.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
@@ -25,7 +24,8 @@ from scipy.io import wavfile
 
 from companion.page import note_name
 from synths import InputError, nsynth
-from training import measures, report
+from synths.files import write_wav
+from training import command, make_parser, measures, report
 
 SAMPLE_RATE = 16000
 HOP = 512
@@ -67,37 +67,24 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def compare(decoded: np.ndarray, source: np.ndarray) -> dict[str, float]:
-    """How near a decoded sound is to its source; the pitch's figures are NaN for an unpitched one.
-
-    Returns
-    -------
-    dict
-        `within_50_cents` (share of voiced frames), `median_cents`, `hnr` and `source_hnr` (dB),
-        `noise_floor` (dB under the peak), `distance` (dB), `envelope_correlation`, `level`
-        (dB louder), `decay_error` (dB).
-    """
-    f, c, _ = measures.f0_track(decoded)
-    f0, c0, level = measures.f0_track(source)
-    n = min(len(f), len(f0))
-    voiced = (level[:n] > 0.02) & (c0[:n] > 0.9)
-    off = np.abs(measures.cents(f[:n], f0[:n]))[voiced]
-    off = np.where(np.isfinite(off), off, 1200.0)
+    """Compare a decoded sound with its source; the figures of pitch are NaN if it has none."""
+    now, then = (measures.pitch_track(audio) for audio in (decoded, source))
+    voiced = then.voiced
     heard, wanted = measures.envelope(decoded), measures.envelope(source)
     audible = wanted > wanted.max() - 40
     rms = [float(np.sqrt(np.mean(x ** 2)) + 1e-9) for x in (decoded, source)]
-
-    def fall(audio: np.ndarray) -> float:
-        return measures.decay(audio, 0.15, 0.85)
-
-    none = float("nan")
-    return dict(
-        within_50_cents=float(np.mean(off < 50)) if voiced.any() else none,
-        median_cents=float(np.median(off)) if voiced.any() else none,
-        hnr=float(np.median(measures.hnr(c[:n][voiced]))) if voiced.any() else none,
-        source_hnr=float(np.median(measures.hnr(c0[:n][voiced]))) if voiced.any() else none,
+    fall, wanted_fall = (measures.decay(audio, 0.15, 0.85) for audio in (decoded, source))
+    figures = dict(
+        within_50_cents=np.nan, median_cents=np.nan, hnr=np.nan, source_hnr=np.nan,
         noise_floor=measures.noise_floor(decoded), distance=distance(decoded, source),
         envelope_correlation=float(np.corrcoef(heard[audible], wanted[audible])[0, 1]),
-        level=20 * np.log10(rms[0] / rms[1]), decay_error=fall(decoded) - fall(source))
+        level=20 * np.log10(rms[0] / rms[1]), decay_error=fall - wanted_fall)
+    if voiced.any():
+        off = np.nan_to_num(100 * np.abs(now.pitch - then.pitch)[voiced], nan=1200.0)
+        figures.update(within_50_cents=float(np.mean(off < 50)), median_cents=float(np.median(off)),
+                       hnr=measures.hnr(now.clarity[voiced]),
+                       source_hnr=measures.hnr(then.clarity[voiced]))
+    return figures
 
 
 def through_mu_law(audio: np.ndarray) -> np.ndarray:
@@ -109,13 +96,11 @@ def _mix_figures(mixes: dict[tuple[str, str], np.ndarray], sounds: dict[str, np.
     """Figures of the mixes of one seed, by name."""
     found = {}
     for (a, b), audio in mixes.items():
-        frequency, clarity, level = measures.f0_track(audio)
-        heard = level > 0.02
+        track = measures.pitch_track(audio)
+        audible = track.audible
         found[f"{a}_{b}"] = dict(
-            rms=float(np.sqrt(np.mean(audio ** 2))),
-            f0=float(np.nanmedian(frequency[heard])) if heard.any() else float("nan"),
-            clarity=float(np.median(clarity[heard])) if heard.any() else 0.0,
-            clear_frames=float(np.mean(clarity[heard] > 0.8)) if heard.any() else 0.0,
+            rms=float(np.sqrt(np.mean(audio ** 2))), clear_frames=track.periodic,
+            f0=float(np.nanmedian(track.frequency[audible])) if audible.any() else np.nan,
             to_first=distance(audio, sounds[a]), to_second=distance(audio, sounds[b]),
             to_nearest_mix=min(distance(audio, other) for pair, other in mixes.items()
                                if pair != (a, b)))
@@ -132,27 +117,10 @@ def evaluate(engine: Engine, sounds: dict[str, np.ndarray], notes: dict[str, np.
              strangers: dict[str, np.ndarray], seeds: Sequence[int] = SEEDS,
              keep: Callable[[str, np.ndarray], None] = lambda name, audio: None,
              pitched: Sequence[str] = PITCHED) -> dict:
-    """All figures of a checkpoint.
+    """Measure a checkpoint: lists have one entry per seed, `rows` has the worst seed for the card.
 
-    Parameters
-    ----------
-    engine : Engine
-    sounds : dict of arrays [15872]
-        The shipped sounds by name.
-    notes, strangers : dict of arrays [15872]
-        Held-out notes of the instruments it was trained on, and notes of other instruments.
-    seeds : sequence of int
-        Of the uniforms that the decoder draws with.
-    keep : callable
-        Called with the name and audio of every sound decoded at the first seed.
-    pitched : sequence of str
-        Names of the sounds that have a pitch.
-
-    Returns
-    -------
-    dict
-        `sounds`, `mixes`, `notes`, `strangers`: figures by name, lists have one entry for each
-        seed; `rows`: what the model card's table says, of the worst seed.
+    `notes` are held out, `strangers` are notes of held-out instruments.  `keep` gets the name and
+    the audio of each sound that is decoded at the first seed.
     """
     parts = {"sounds": sounds, "notes": notes, "strangers": strangers}
     parts = {title: clips for title, clips in parts.items() if clips}
@@ -239,12 +207,19 @@ def rows(figures: dict, pitched: Sequence[str] = PITCHED) -> dict[str, float | i
 
 
 def shipped_sounds(folder: Path) -> dict[str, np.ndarray]:
-    """The WAVs of a folder, float32 [15872] each, by name."""
+    """Return the WAV files of a folder, float32 [15872] each, by name."""
+    return {path.stem: audio for path, audio in read_wavs(folder, "*.wav").items()}
+
+
+def read_wavs(folder: Path, pattern: str) -> dict[Path, np.ndarray]:
+    """Return the first second of 16 kHz WAV files, float32 [15872] each."""
     sounds = {}
-    for path in sorted(folder.glob("*.wav")):
-        _, audio = wavfile.read(path)
+    for path in sorted(folder.glob(pattern)):
+        rate, audio = wavfile.read(path)
+        if rate != SAMPLE_RATE or audio.ndim != 1:
+            raise InputError(f"{path} is not a 16 kHz mono file: convert it.")
         audio = audio[:FRAMES * HOP] / 32768
-        sounds[path.stem] = np.float32(np.pad(audio, (0, FRAMES * HOP - len(audio))))
+        sounds[path] = np.float32(np.pad(audio, (0, FRAMES * HOP - len(audio))))
     if not sounds:
         raise InputError(f"There is no WAV file in {folder}: give a folder of sounds.")
     return sounds
@@ -254,9 +229,8 @@ def held_out_notes(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndar
     """Held-out notes and notes of held-out instruments of a data set."""
     with np.load(path, allow_pickle=False) as data:
         audio, program, pitch, split = (data[k] for k in ("audio", "program", "pitch", "split"))
-    chosen = tuple({f"{program[i]}_{pitch[i]}": np.float32(audio[i, :FRAMES * HOP] / 32768)
-                    for i in np.flatnonzero(split == kind)} for kind in (1, 2))
-    return chosen
+    return tuple({f"{program[i]}_{pitch[i]}": np.float32(audio[i, :FRAMES * HOP] / 32768)
+                  for i in np.flatnonzero(split == kind)} for kind in (1, 2))
 
 
 PROGRAMS = {32: "acoustic bass", 33: "fingered electric bass", 11: "vibraphone",
@@ -351,21 +325,10 @@ def _notes_table(notes: dict) -> str:
                          *(f"{note_name(pitch)} ({pitch})" for pitch in pitches)], lines)
 
 
-def draw_level(axes, audio: np.ndarray) -> None:
-    """A spectrogram over log frequency, brightness over 70 dB."""
-    level = measures.log_spectra(np.pad(_unit(audio), 1024)).T
-    frequency = np.fft.rfftfreq(2048, 1 / SAMPLE_RATE)
-    axes.pcolormesh(np.linspace(0, len(audio) / SAMPLE_RATE, level.shape[1]), frequency[3:],
-                    level[3:], vmin=level.max() - 70, vmax=level.max(), cmap="magma",
-                    shading="auto", rasterized=True)
-    axes.set(yscale="log", ylim=(40, 8000))
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training.nsynth.evaluate", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", default=None, metavar="NAME|PATH",
-                        help="checkpoint to measure, by name or path (default: the bundled one)")
+    parser = make_parser("training.nsynth.evaluate", __doc__)
+    parser.add_argument("--checkpoint", default="nsynth_starter", metavar="NAME|PATH",
+                        help="checkpoint to measure, by name or path (default: %(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, metavar="N",
                         help="seeds of the decoder's random numbers; the worst one counts "
                              "(default: 0 to 4)")
@@ -383,46 +346,32 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Evaluate; see the module's head."""
     options = _parser().parse_args(arguments)
-    try:
-        from synths.weights import checkpoints
+    from synths.weights import checkpoints
 
-        prefix = checkpoints.find(options.checkpoint or "nsynth_starter", "nsynth")
-        if not options.data.is_file():
-            from training.nsynth import broad
-            broad.write(options.data)
-        notes, strangers = held_out_notes(options.data)
-        sounds = shipped_sounds(options.sounds)
-        options.output.mkdir(parents=True, exist_ok=True)
-        engine = engine_of(prefix, options.temperature)
-        decoded: dict[str, np.ndarray] = {}
-
-        def keep(name: str, audio: np.ndarray) -> None:
-            if name.startswith(("sounds", "mixes")):
-                decoded[name] = audio
-            wavfile.write(options.output / f"{name}.wav", SAMPLE_RATE,
-                          np.round(np.clip(audio, -1, 1) * 32767).astype(np.int16))
-
-        figures = evaluate(engine, sounds, notes, strangers, options.seeds, keep)
-        figures.update(checkpoint=Path(prefix).name, seeds=list(options.seeds),
-                       temperature=options.temperature)
-        figures = report.clean(figures)
-        for folder in {options.output, options.card.parent if options.card else options.output}:
-            report.write_json(folder / "figures.json", figures)
-        if options.card:
-            report.fill(options.card, tables(figures))
-        clips = {**{f"{name} (source)": audio for name, audio in sounds.items()}, **decoded}
-        report.sheet(options.output / "sounds_and_mixes.png", clips, len(sounds),
-                     "Sources, reconstructions, mixes (1, 1/2)", draw_level)
-    except (InputError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    prefix = checkpoints.find(options.checkpoint, "nsynth")
+    if not options.data.is_file():
+        from training.nsynth import broad
+        broad.write(options.data)
+    notes, strangers = held_out_notes(options.data)
+    sounds = shipped_sounds(options.sounds)
+    options.output.mkdir(parents=True, exist_ok=True)
+    engine = engine_of(prefix, options.temperature)
+    figures = evaluate(engine, sounds, notes, strangers, options.seeds, lambda name, audio:
+                       write_wav(options.output / f"{name}.wav", audio))
+    figures.update(checkpoint=Path(prefix).name, seeds=list(options.seeds),
+                   temperature=options.temperature)
+    figures = report.clean(figures)
+    for folder in {options.output, options.card.parent if options.card else options.output}:
+        report.write_json(folder / "figures.json", figures)
+    if options.card:
+        report.fill(options.card, tables(figures))
     for name, value in figures["rows"].items():
         print(f"{name:34} {value}")
     print(options.output / "figures.json")
-    return 0
 
 
 if __name__ == "__main__":

@@ -7,16 +7,15 @@ network.
 
 from __future__ import annotations
 
-import argparse
-import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from synths import InputError, nsynth
+from training import command, make_parser
 from training.nsynth.evaluate import shipped_sounds
 from training.nsynth.names import official, state_of
 
@@ -29,11 +28,10 @@ def write(variables: Mapping[str, np.ndarray], prefix: Path) -> Path:
         tf.raw_ops.SaveV2(prefix=str(Path(folder, prefix.name)), tensor_names=names,
                           shape_and_slices=[""] * len(names),
                           tensors=[tf.constant(variables[name]) for name in names])
-        made = sorted(Path(folder).glob(f"{prefix.name}.*"))
         for old in prefix.parent.glob("model.ckpt-*"):
             if old.name.split(".")[1] != prefix.name.split(".")[1]:
                 old.unlink()
-        for file in made:
+        for file in sorted(Path(folder).glob(f"{prefix.name}.*")):
             file.replace(prefix.parent / file.name)
     return prefix
 
@@ -51,28 +49,10 @@ def moved(values: Mapping[str, np.ndarray], origin: np.ndarray) -> dict[str, np.
 
 
 def export(state: Path, folder: Path, temperature: float = 1.0, origin: float = 0.0) -> Path:
-    """Export the averaged weights of a training state.
+    """Export the averaged weights of a training state or a checkpoint, and return the prefix.
 
-    Parameters
-    ----------
-    state : Path
-        `state.npz` of `training.nsynth.train`, or the folder of a checkpoint.
-    folder : Path
-        Where `model.ckpt-STEPS.*` go.
-    temperature : float
-        The last layer is divided by it: decoding then draws as if at this temperature.
-    origin : float
-        This many times the mean encoding of the bundled sounds is subtracted from all encodings.
-
-    Returns
-    -------
-    Path
-        The checkpoint's prefix.
-
-    Raises
-    ------
-    InputError
-        If the state cannot be read or the temperature is not positive.
+    The last layer is divided by `temperature`.  `origin` times the mean encoding of the bundled
+    sounds is subtracted from all encodings.
     """
     if not temperature > 0:
         raise InputError(f"The temperature must be above 0, not {temperature}.")
@@ -92,10 +72,10 @@ def export(state: Path, folder: Path, temperature: float = 1.0, origin: float = 
     return prefix
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Export; see the module's head."""
-    parser = argparse.ArgumentParser(prog="python -m training.nsynth.export", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser("training.nsynth.export", __doc__)
     parser.add_argument("--state", type=Path, default=Path("training/runs/nsynth/state.npz"),
                         metavar="FILE", help="training state (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("checkpoints/nsynth_starter"),
@@ -107,13 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
                         help="subtract K times the bundled sounds' mean encoding from all "
                              "encodings (default: 0)")
     options = parser.parse_args(arguments)
-    try:
-        print(export(options.state, options.output, options.temperature,
-                     options.origin))
-    except (InputError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    print(export(options.state, options.output, options.temperature, options.origin))
 
 
 if __name__ == "__main__":

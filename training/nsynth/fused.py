@@ -1,14 +1,12 @@
 """The network on a CPU through `fused.c`, several times faster than PyTorch's own operations.
 
 Needs a C compiler (cc, gcc or clang; the CC environment variable wins) and layers of widths that
-are multiples of 32.  `Fused.build` returns None where that is not
-so, and training goes on without it.
+are multiples of 32.  Otherwise `Fused.build` returns None, and training uses the model itself.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import shutil
 import subprocess
@@ -39,19 +37,15 @@ def _compile(size: Size) -> ctypes.CDLL | None:
              f"-DENC_WIDTH={size.encoder_width}"]
     if "gcc" in Path(compiler).name or Path(compiler).name == "cc":
         flags.append("-mprefer-vector-width=512")
-    key = hashlib.sha256(_SOURCE.read_bytes() + " ".join(flags).encode()).hexdigest()[:16]
-    library = Path(tempfile.gettempdir(), f"nsynth_fused_{os.getpid()}_{key}.so")
-    try:
-        done = subprocess.run([compiler, *flags, str(_SOURCE), "-o", str(library), "-lm"],
-                              capture_output=True, text=True)
-        return ctypes.CDLL(str(library)) if done.returncode == 0 else None
-    except OSError:
-        return None
-    finally:
+    # Windows does not delete a library that is loaded.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        library = Path(folder, "fused.so")
         try:
-            library.unlink(missing_ok=True)  # loaded already; Windows keeps it until the end
+            done = subprocess.run([compiler, *flags, str(_SOURCE), "-o", str(library), "-lm"],
+                                  capture_output=True, text=True)
+            return ctypes.CDLL(str(library)) if done.returncode == 0 else None
         except OSError:
-            pass
+            return None
 
 
 def _pointer(tensor: Tensor | None):
@@ -59,15 +53,7 @@ def _pointer(tensor: Tensor | None):
 
 
 class Fused:
-    """`Autoencoder`'s `pooled`, `loss` and `sample_once`, one thread per clip.
-
-    Parameters
-    ----------
-    model : Autoencoder
-        On the CPU, in float32; its parameters are read at each call.
-    threads : int
-        Clips worked on at the same time.
-    """
+    """`Autoencoder`'s `pooled`, `loss` and `sample_once`, one thread per clip."""
 
     def __init__(self, model: Autoencoder, library: ctypes.CDLL, threads: int = 1):
         self.model, self.library, self.threads = model, library, threads
@@ -110,23 +96,25 @@ class Fused:
     @torch.no_grad()
     def nats(self, history: Tensor, targets: Tensor, encoding: Tensor) -> float:
         """As `Autoencoder.nats`: the loss alone, in a third of the time."""
-        layers, out = (x.contiguous() for x in self.model.conditioning(encoding))
-        history, targets = history.contiguous(), targets.int().contiguous()
-        weights = [w.detach().contiguous() for w in self._decoder_weights()]
-        losses = self._each(len(history), lambda b, slot: self._decode(
-            weights, history[b], targets[b], layers[b], out[b], 1.0, slot))
+        losses = self._forward(history, targets.int().contiguous(), encoding)
         return float(np.sum(losses)) / targets.numel()
 
     @torch.no_grad()
     def sample_once(self, history: Tensor, encoding: Tensor, uniforms: Tensor) -> Tensor:
         """As `Autoencoder.sample_once`."""
-        layers, out = (x.contiguous() for x in self.model.conditioning(encoding))
-        history, uniforms = history.contiguous(), uniforms.contiguous()
         drawn = torch.zeros(history.shape, dtype=torch.int32)
-        weights = [w.detach().contiguous() for w in self._decoder_weights()]
-        self._each(len(history), lambda b, slot: self._decode(
-            weights, history[b], drawn[b], layers[b], out[b], 1.0, slot, uniforms=uniforms[b]))
+        self._forward(history, drawn, encoding, uniforms.contiguous())
         return drawn
+
+    def _forward(self, history: Tensor, targets: Tensor, encoding: Tensor,
+                 uniforms: Tensor | None = None) -> list[float]:
+        """Decode without gradients: the summed loss of each clip; `uniforms` draw the targets."""
+        layers, out = (x.contiguous() for x in self.model.conditioning(encoding))
+        history = history.contiguous()
+        weights = [w.detach().contiguous() for w in self._decoder_weights()]
+        return self._each(len(history), lambda b, slot: self._decode(
+            weights, history[b], targets[b], layers[b], out[b], 1.0, slot,
+            uniforms=None if uniforms is None else uniforms[b]))
 
     def _each(self, clips: int, work) -> list:
         slots = list(range(self.threads))

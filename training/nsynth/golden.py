@@ -6,48 +6,41 @@ without PyTorch.
 
 from __future__ import annotations
 
-import argparse
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from synths import InputError
+from training import command, make_parser, report
 from training.nsynth.evaluate import shipped_sounds
-from training.nsynth.model import Autoencoder, mu_law
+from training.nsynth.model import Autoencoder, mu_law, signal_of
 from training.nsynth.train import read_state, size_of
 
 SAMPLES = 4096
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Write the file; see the module's head."""
-    parser = argparse.ArgumentParser(prog="python -m training.nsynth.golden", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser("training.nsynth.golden", __doc__)
     parser.add_argument("--state", type=Path, default=Path("checkpoints/nsynth_starter"),
                         metavar="FILE", help="training state or checkpoint (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("tests/data/nsynth_starter.npz"),
                         metavar="FILE", help="file of the results (default: %(default)s)")
     options = parser.parse_args(arguments)
-    try:
-        state, sounds = read_state(options.state), shipped_sounds(Path("sounds"))
-        model = Autoencoder(size_of(state))
-        model.load({name: state[f"ema/{name}"] for name in model.size.shapes()})
-        with torch.no_grad():
-            codes = torch.from_numpy(np.stack([mu_law(a[:SAMPLES]) for a in sounds.values()]))
-            signal = (codes.float() - 128) / 128
-            encodings = model.encode(signal)
-            nll = [float(model.loss(s[None], c[None], e[None]))
-                   for s, c, e in zip(signal, codes, encodings)]
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(options.output, names=list(sounds), samples=SAMPLES, steps=state["steps"],
-                 encodings=encodings.numpy(), nll=np.array(nll))
-    except (InputError, OSError, KeyError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    state, sounds = read_state(options.state), shipped_sounds(Path("sounds"))
+    model = Autoencoder(size_of(state))
+    model.load({name: state[f"ema/{name}"] for name in model.size.shapes()})
+    with torch.no_grad():
+        codes = torch.from_numpy(np.stack([mu_law(a[:SAMPLES]) for a in sounds.values()]))
+        signal = signal_of(codes)
+        encodings = model.encode(signal)
+        nll = [float(model.loss(s[None], c[None], e[None]))
+               for s, c, e in zip(signal, codes, encodings)]
+    report.write_arrays(options.output, names=list(sounds), samples=SAMPLES, steps=state["steps"],
+                        encodings=encodings.numpy(), nll=np.array(nll))
     print(options.output)
-    return 0
 
 
 if __name__ == "__main__":

@@ -10,16 +10,13 @@ sum to 1 therefore stays near the encodings that the decoder knows.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from synths import InputError
-from synths.files import writing
+from training import command, make_parser, report
 from training.nsynth import train
 from training.nsynth.fused import Fused
 from training.nsynth.model import Autoencoder
@@ -83,22 +80,9 @@ def joined(decoder: Mapping[str, np.ndarray], encoder: Mapping[str, np.ndarray],
            probe: np.ndarray, found: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Give a decoder the encodings of two encoders side by side, in as many channels as before.
 
-    Parameters
-    ----------
-    decoder : mapping
-        Its arrays, for the first encoder's encodings [frames, channels].
-    encoder : mapping
-        As `side_by_side` makes it.
-    probe : float [channels, features]
-        What is to be read from the second encoder's encodings.
-    found : float [frames, 2 channels]
-        Encodings of `encoder`, over which the loss is the least.
-
-    Returns
-    -------
-    arrays : mapping
-    lost : float [2]
-        Share of the variance that is lost, of what the decoder takes and what the probe reads.
+    `probe` [channels, features] reads the second encoder's encodings; `found` [frames, 2 channels]
+    are encodings of `encoder`, over which the loss is the least.  Return the arrays, and the shares
+    of the variance that are lost: of what the decoder takes, and of what the probe reads.
     """
     channels = found.shape[1] - len(probe)
     kernels = np.concatenate([*decoder["cond_map_w"], decoder["cond_map_out1_w"]], axis=1)
@@ -138,10 +122,10 @@ def averages(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name[4:]: value for name, value in state.items() if name.startswith("ema/")}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Grow; see the module's head."""
-    parser = argparse.ArgumentParser(prog="python -m training.nsynth.grow", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser("training.nsynth.grow", __doc__)
     parser.add_argument("--start", type=Path, default=Path("checkpoints/nsynth_starter"),
                         metavar="FILE", help="state or checkpoint of the decoder and the first "
                         "encoder (default: %(default)s)")
@@ -152,26 +136,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=train.RUN / "state.npz", metavar="FILE",
                         help="state of the larger network (default: %(default)s)")
     options = parser.parse_args(arguments)
-    try:
-        started, taught = (train.read_state(path) for path in (options.start, options.encoder))
-        data = train.data_set(options.data)
-        crops = train.Crops(data, train.STAGES["near"], 6144, np.random.default_rng(0))
-        signals = torch.cat([train.batch(crops, 8).signals for _ in range(32)])
-        probe = taught["head/weight"][:-train.BANDS].T
-        old, new = averages(started), averages(taught)
-        found = np.concatenate([encodings(old, signals), encodings(new, signals)], axis=1)
-        values, lost = joined(widened(old), side_by_side(old, new), probe, found)
-        state = {f"{kind}/{name}": value for kind in ("raw", "ema")
-                 for name, value in values.items()}
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        with writing(options.output) as file:
-            np.savez(file, steps=0, samples=0, seconds=0.0, **state)
-    except (InputError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    started, taught = (train.read_state(path) for path in (options.start, options.encoder))
+    data = train.data_set(options.data)
+    crops = train.Crops(data, train.STAGES["near"], 6144, np.random.default_rng(0))
+    signals = torch.cat([train.batch(crops, 8).signals for _ in range(32)])
+    probe = taught["head/weight"][:-train.BANDS].T
+    old, new = averages(started), averages(taught)
+    found = np.concatenate([encodings(old, signals), encodings(new, signals)], axis=1)
+    values, lost = joined(widened(old), side_by_side(old, new), probe, found)
+    state = {f"{kind}/{name}": value for kind in ("raw", "ema")
+             for name, value in values.items()}
+    report.write_arrays(options.output, steps=0, samples=0, seconds=0.0, **state)
     print("{}: the projection loses {:.1%} of the decoder's input and {:.1%} of the pitch".format(
         options.output, *lost))
-    return 0
 
 
 if __name__ == "__main__":

@@ -57,14 +57,15 @@ def mu_law(audio: np.ndarray) -> np.ndarray:
     return np.clip(codes, -128, 127).astype(np.int32) + 128
 
 
+def signal_of(codes: Tensor) -> Tensor:
+    """Mu-law codes 0..255 as the network's input in -1..1."""
+    return (codes.float() - 128) / 128
+
+
 class Autoencoder(nn.Module):
     """The network.  `encode` and `loss` run anywhere; `fused.Fused` does the same on a CPU, faster.
 
-    Parameters
-    ----------
-    size : Size
-    seed : int
-        Of the initial weights (uniform, unit variance scaling, as Magenta's; biases 0).
+    The initial weights are uniform, with unit variance scaling, as Magenta's; the biases are 0.
     """
 
     def __init__(self, size: Size = Size(), seed: int = 0):

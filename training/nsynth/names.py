@@ -53,13 +53,7 @@ def stacked(variables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def state_of(checkpoint: Path) -> dict[str, np.ndarray]:
-    """A training state that goes on from an exported checkpoint: its weights, no moments.
-
-    Raises
-    ------
-    CheckpointError
-        If there is no whole checkpoint of NSynth.
-    """
+    """A training state that goes on from an exported checkpoint: its weights, no moments."""
     from synths.weights import checkpoints  # a machine that only trains need not have its packages
 
     prefix = checkpoints.find(checkpoint, "nsynth")

@@ -12,10 +12,8 @@ from the FluidR3 General MIDI SoundFont (MIT licence).
 
 from __future__ import annotations
 
-import argparse
 import functools
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
@@ -23,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import fftconvolve
 
-from synths import InputError
 from synths.files import writing
+from training import command, make_parser, measures
 from training.nsynth import data
 
 SAMPLE_RATE = data.SAMPLE_RATE
@@ -52,27 +50,13 @@ _FRAME, _HOP = 2048, 128
 
 @dataclass
 class Own:
-    """A sound to be learned.
+    """A sound to be learned."""
 
-    Parameters
-    ----------
-    audio : np.ndarray
-        [samples], with a peak of `LOUD` or more.
-    level : float
-        What it is to be multiplied by to be as loud as its file: 1, or less where that is quiet.
-    frequency : np.ndarray or None
-        Hz [samples]; None for a sound that has no pitch.
-    clear : np.ndarray
-        bool [samples]: where the pitch is heard.
-    found : data.Partials
-        Its harmonics, or its bands.
-    """
-
-    audio: np.ndarray
-    level: float
-    frequency: np.ndarray | None
-    clear: np.ndarray
-    found: data.Partials
+    audio: np.ndarray               # [samples], with a peak of `LOUD` or more
+    level: float                    # times `audio`: as loud as its file
+    frequency: np.ndarray | None    # Hz [samples]; None for a sound that has no pitch
+    clear: np.ndarray               # bool [samples]: where the pitch is heard
+    found: data.Partials            # its harmonics, or its bands
 
     @functools.cached_property
     def steady(self) -> data.Partials:
@@ -94,20 +78,8 @@ def row_length(seconds: float) -> int:
 def periodicity(audio: np.ndarray, frequency: np.ndarray, hop: int) -> np.ndarray:
     """How well a sound repeats itself after a period, in frames of 1024 samples around each hop.
 
-    Parameters
-    ----------
-    audio : np.ndarray
-        [samples].
-    frequency : np.ndarray
-        Hz, one for each hop.
-    hop : int
-        Samples.
-
-    Returns
-    -------
-    np.ndarray
-        At most 1: a tone is over 0.9, noise about 0 (normalised as in McLeod and Wyvill, A smarter
-        way to find pitch, ICMC 2005).
+    A tone is over 0.9, noise about 0, normalised as in McLeod and Wyvill, A smarter way to find
+    pitch, ICMC 2005.
     """
     size, edge = 1024, 1024 + int(SAMPLE_RATE / LOWEST)
     padded = np.pad(audio, edge)
@@ -124,20 +96,9 @@ def periodicity(audio: np.ndarray, frequency: np.ndarray, hop: int) -> np.ndarra
 
 
 def pitch_track(audio: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
-    """Follow the pitch of a sound.
+    """Return the pitch in Hz [samples], led through where it is not heard, and where it is heard.
 
-    Parameters
-    ----------
-    audio : np.ndarray
-        [samples] at 16 kHz.
-
-    Returns
-    -------
-    frequency : np.ndarray or None
-        Hz [samples], led through where no pitch is heard; None if the sound has none: fewer than
-        half of its loud frames (30 dB) are periodic.
-    clear : np.ndarray
-        bool [samples]: where it is heard.
+    The pitch is None if fewer than half of the loud frames (30 dB) are periodic.
     """
     import librosa
 
@@ -203,12 +164,9 @@ def prepare(audio: np.ndarray, length: int) -> Own:
 
 
 def morph(lead: Own, other: Own, share: float) -> np.ndarray:
-    """What the mix of two encodings ought to sound like; `share` is the second's.
+    """Return how the mix of two encodings ought to sound; `share` is the second's.
 
-    Returns
-    -------
-    np.ndarray
-        [samples]; at equal shares neither leads, and both are heard.
+    At equal shares neither leads, and both are heard.
     """
     reach = min(1.0, data.REACH * share)
     if share == 0.5:
@@ -255,19 +213,9 @@ def noisy(sound: Own) -> bool:
 
 
 def read_notes(length: int, file: Path = NOTES_FILE) -> dict[str, np.ndarray]:
-    """The notes to remember by, joined where a row is longer than they are.
+    """Return the rehearsal notes, joined where a row of `length` samples is longer than they are.
 
-    Parameters
-    ----------
-    length : int
-        Samples of a row.
-    file : Path
-        As `write_notes` made it.
-
-    Returns
-    -------
-    dict
-        `audio` [n, length], `split` [n], `track` float32 [n, length / TRACK_HOP].
+    `audio` [n, length], `split` [n], `track` float32 [n, length / TRACK_HOP].
     """
     import soundfile
 
@@ -280,71 +228,42 @@ def read_notes(length: int, file: Path = NOTES_FILE) -> dict[str, np.ndarray]:
         notes.append(shipped)
         tracks.append(data.shipped_track(name))
         split.append(data.TRAIN)
-    times = -(-length // data.SAMPLES)
-    audio, track = [], []
-    chosen = np.array(split)
-    for i, kind in enumerate(split):
+    chosen, times = np.array(split), -(-length // data.SAMPLES)
+    rows = np.zeros((len(split), times), int)
+    for kind in set(split):
         alike = np.flatnonzero(chosen == kind)
-        at = int(np.searchsorted(alike, i))
-        row = [alike[(at + 5 * k) % alike.size] for k in range(times)]
-        audio.append(np.concatenate([notes[j] for j in row])[:length])
-        track.append(np.concatenate([tracks[j] for j in row])[:length // data.TRACK_HOP])
-    return dict(audio=np.stack(audio), split=chosen, track=np.stack(track))
+        rows[alike] = np.stack([np.roll(alike, -5 * k) for k in range(times)], axis=1)
+    audio, track = (np.stack(each)[rows].reshape(len(rows), -1) for each in (notes, tracks))
+    return dict(audio=audio[:, :length], split=chosen, track=track[:, :length // data.TRACK_HOP])
 
 
-def render(sounds: Mapping[str, np.ndarray], seconds: float,
-           progress: Callable[[int, int], None] | None = None) -> dict[str, np.ndarray]:
-    """Make the data set.
+def render(sounds: Mapping[str, np.ndarray], seconds: float) -> dict[str, np.ndarray]:
+    """Make the data set from sounds [samples], by name.
 
-    Parameters
-    ----------
-    sounds : mapping
-        Sounds as `load` gives them, by name.
-    seconds : float
-        Their length.
-    progress : callable, optional
-        Called with the number of steps done and in total.
-
-    Returns
-    -------
-    dict
-        As `data.near`, the own sounds in the place of the shipped ones (`split` 3); and `own`
-        int [sounds], the row of each as loud as its file, `pitched` bool [sounds].
+    The arrays are those of `data.near`, with the own sounds in place of the bundled ones
+    (`split` 3); and `own` int [sounds], the row of each as loud as its file, `pitched` bool
+    [sounds].
     """
     length = row_length(seconds)
-    pairs = list(permutations(range(len(sounds)), 2))
-    total, done = len(sounds) + len(pairs), 0
-
-    def step() -> None:
-        nonlocal done
-        done += 1
-        if progress:
-            progress(done, total)
-
     notes = read_notes(length)
     audio, split, track = (list(notes[key]) for key in ("audio", "split", "track"))
-    own: list[Own] = []
+    own = [prepare(sound, length) for sound in sounds.values()]
     loud: list[int] = []
     native: list[int] = []
-    for sound in sounds.values():
-        own.append(prepare(sound, length))
-        step()
+    for sound in own:
         pitch = np.full(length // data.TRACK_HOP, np.nan, np.float32)
-        if own[-1].frequency is not None:
-            heard = own[-1].clear[::data.TRACK_HOP]
-            pitch[heard] = 69 + 12 * np.log2(own[-1].frequency[::data.TRACK_HOP][heard] / 440)
+        if sound.frequency is not None:
+            heard = sound.clear[::data.TRACK_HOP]
+            pitch[heard] = measures.midi(sound.frequency[::data.TRACK_HOP][heard])
+        loud.append(len(audio))
         # A quiet sound is learned as loud as its file, and at the level that --level gives it.
-        for level in (1.0, own[-1].level):
-            if level == 1.0 and len(loud) == len(own):
-                continue
-            if level == 1.0:
-                loud.append(len(audio))
-            audio.append(level * own[-1].audio)
+        for level in dict.fromkeys([1.0, sound.level]):
+            audio.append(level * sound.audio)
             split.append(data.SHIPPED)
             track.append(pitch)
         native.append(len(audio) - 1)
     morphs, sources, shares, weights = [], [], [], []
-    for i, j in pairs:
+    for i, j in permutations(range(len(own)), 2):
         for share in SHARES if i < j else SHARES[:-1]:
             made = morph(own[i], own[j], share)
             for a, b in dict.fromkeys([(loud[i], loud[j]), (native[i], native[j])]):
@@ -354,16 +273,11 @@ def render(sounds: Mapping[str, np.ndarray], seconds: float,
                 sources.append((a, b))
                 shares.append(share)
                 weights.append(data.HARDER if share == data.DEFAULT_SHARE else 1.0)
-        step()
-    return dict(audio=_int16(audio), split=np.array(split, np.int16),
-                track=np.array(track, np.float32), morph_audio=_int16(morphs),
+    return dict(audio=data.int16(audio), split=np.array(split, np.int16),
+                track=np.array(track, np.float32), morph_audio=data.int16(morphs),
                 morph_sources=np.array(sources, np.int32), morph_share=np.array(shares, np.float32),
                 morph_weight=np.array(weights, np.float32),
                 own=np.array(native), pitched=np.array([o.frequency is not None for o in own]))
-
-
-def _int16(rows: list[np.ndarray]) -> np.ndarray:
-    return np.round(np.clip(np.stack(rows), -1, 1) * 32767).astype(np.int16)
 
 
 def write_notes(path: Path = NOTES_FILE) -> Path:
@@ -380,20 +294,15 @@ def write_notes(path: Path = NOTES_FILE) -> Path:
     return path
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Render the notes; see the module's head."""
-    parser = argparse.ArgumentParser(prog="python -m training.nsynth.own", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser("training.nsynth.own", __doc__)
     parser.add_argument("--output", type=Path, default=NOTES_FILE, metavar="FILE",
                         help="file of the rehearsal notes (default: %(default)s)")
     options = parser.parse_args(arguments)
-    try:
-        path = write_notes(options.output)
-    except (InputError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    path = write_notes(options.output)
     print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
-    return 0
 
 
 if __name__ == "__main__":

@@ -17,14 +17,13 @@ Where the history has drifted from the encoding's pitch, the target returns to t
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import math
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from itertools import repeat
@@ -36,11 +35,11 @@ import torch.nn.functional as F
 from scipy.io import wavfile
 from scipy.signal import fftconvolve, iirpeak, istft, lfilter, stft
 
-from synths.files import writing
-from training import STOPPED, measures
+from synths import InputError
+from training import STOPPED, command, make_parser, measures, report
 from training.muon import Muon
 from training.nsynth.fused import Fused
-from training.nsynth.model import HOP, Autoencoder, Size, mu_law
+from training.nsynth.model import HOP, Autoencoder, Size, mu_law, signal_of
 from training.nsynth.names import state_of
 
 RUN = Path("training/runs/nsynth")
@@ -95,8 +94,10 @@ STAGES = {
 # On a GPU: half precision keeps the likelihood to 0.0001 nats, where bfloat16 loses 0.01; gradients
 # are scaled by this so that small ones are not lost.
 GRADIENT_SCALE = 4096.0
-# Share of a run in whose last part the learning rate falls.
-FALL = 0.6
+# In the last part of a run (a share of it), the learning rate falls to END of its peak.
+FALL, END = 0.6, 0.03
+NOISE = 0.06            # in the input history, see `history`
+SAVE_EVERY = 240.0      # seconds
 
 # Windowed-sinc interpolation, 12 taps at 512 positions between two samples.
 _TAPS, _PHASES = 12, 512
@@ -184,17 +185,7 @@ class Crop:
 
 
 class Crops:
-    """Random crops of a data set.
-
-    Parameters
-    ----------
-    data : mapping
-        As `training.nsynth.broad.render` returns it.
-    stage : Stage
-    length : int
-        Samples, a multiple of 512.
-    rng : numpy Generator
-    """
+    """Random crops of a data set (`broad.render`), of `length` samples, a multiple of 512."""
 
     def __init__(self, data, stage: Stage, length: int, rng: np.random.Generator):
         self.data, self.stage, self.length, self.rng = data, stage, length, rng
@@ -261,6 +252,15 @@ class Crops:
         quiet = np.sqrt(np.mean(audio.reshape(-1, HOP) ** 2, axis=1)) < 0.01
         return Source(audio, np.where(quiet, np.nan, pitch))
 
+    def _drifted(self, source: Source, i: int, start: float, rate: float | np.ndarray,
+                 level: float, effect: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """A source's audio, off its pitch at a few moments."""
+        wobble = self._wobble()
+        if np.ndim(wobble) == 0:
+            return source.audio
+        at = positions(start, rate * wobble, self.length)
+        return effect(level * crop(self.data["audio"][i], at))
+
     def _strayed(self, audio: np.ndarray, other: np.ndarray) -> np.ndarray:
         """A past that goes over into another sound, and back, a few times."""
         return audio + now_and_then(self.rng, self.length, 1.5, 1.0) * (other - audio)
@@ -289,10 +289,8 @@ class Crops:
             if kind == 0 and rng.random() < 0.12:  # a glide, as in the meow
                 rate = rate * 2 ** (np.linspace(0, rng.uniform(-4, 4), self.length) / 12)
             effect = self._effect() if kind == 0 else lambda audio: audio
-            source, wobble = self._source(i, start, rate, level, effect), self._wobble()
-            audio = source.audio if np.ndim(wobble) == 0 else effect(level * crop(
-                self.data["audio"][i], positions(start, rate * wobble, self.length)))
-            past = audio
+            source = self._source(i, start, rate, level, effect)
+            past = audio = self._drifted(source, i, start, rate, level, effect)
             if kind == 2 and rng.random() < STRAYED:
                 if rng.random() < PARTS:
                     into = self._part(audio)
@@ -325,9 +323,7 @@ class Crops:
         rate, effect = self._rate(self.stage.semitones), self._effect()
         sources = [self._source(lead, start, rate, level, effect),
                    self._source(other, start, self._rate(self.stage.semitones), level)]
-        wobble = self._wobble()
-        audio = sources[0].audio if np.ndim(wobble) == 0 else effect(level * crop(
-            self.data["audio"][lead], positions(start, rate * wobble, self.length)))
+        audio = self._drifted(sources[0], lead, start, rate, level, effect)
         audio = coloured(audio, sources[1].audio, min(1.0, REACH * share))
         return Crop(audio, audio, sources, _weights(share, rng))
 
@@ -358,9 +354,9 @@ def batch(crops: Callable[[], Crop], clips: int) -> Batch:
     mixing = np.zeros((clips, len(signals)), np.float32)
     for row, (first, shares) in zip(mixing, rows):
         row[first:first + len(shares)] = shares
-    signals = torch.from_numpy((np.stack(signals) - 128).astype(np.float32) / 128)
-    return Batch(torch.from_numpy(np.stack(targets)), torch.from_numpy(np.stack(pasts)), signals,
-                 torch.from_numpy(mixing), torch.from_numpy(np.stack(pitch).astype(np.float32)))
+    return Batch(torch.from_numpy(np.stack(targets)), torch.from_numpy(np.stack(pasts)),
+                 signal_of(torch.from_numpy(np.stack(signals))), torch.from_numpy(mixing),
+                 torch.from_numpy(np.stack(pitch).astype(np.float32)))
 
 
 class Batches(torch.utils.data.IterableDataset):
@@ -390,18 +386,18 @@ def history(pasts: torch.Tensor, encoding: torch.Tensor, network, noise: float,
     which is how its own guesses are: small errors where the sound is near zero, large ones at its
     peaks.  Some of it fades as well: a decoder that has fallen silent must find its way back.
     """
-    heard = (pasts.float() - 128) / 128
+    heard = signal_of(pasts)
     kinds = rng.choice(5, size=len(pasts), p=[0.12, 0.16, 0.22, 0.14, 0.36])
     for b in np.flatnonzero(kinds == 4):
         off = (CODES_OFF * rng.random() ** 2 * torch.randn_like(heard[b])).round()
-        heard[b] = ((pasts[b] + off).clamp(0, 255) - 128) / 128
+        heard[b] = signal_of((pasts[b] + off).clamp(0, 255))
     own = np.flatnonzero(kinds == 3)
     if own.size:
         uniforms = torch.rand(own.size, pasts.shape[1], device=pasts.device)
         guessed = network.sample_once(heard[own], encoding[own].detach(), uniforms)
         # Some of the past true, some guessed: how much differs from clip to clip.
         kept = torch.rand(heard[own].shape, device=heard.device) < float(rng.uniform(0, 0.7))
-        heard[own] = torch.where(kept, heard[own], (guessed.float() - 128) / 128)
+        heard[own] = torch.where(kept, heard[own], signal_of(guessed))
     for b in np.flatnonzero((kinds == 1) | (kinds == 2)):
         level = rng.uniform(0, noise) if kinds[b] == 1 else rng.uniform(noise, 6 * noise)
         heard[b] += torch.randn_like(heard[b]) * float(level)
@@ -411,13 +407,9 @@ def history(pasts: torch.Tensor, encoding: torch.Tensor, network, noise: float,
     return heard
 
 
-# Pitch on circles of these many semitones: together they tell it to a few cents.
-_CIRCLES = (60.0, 12.0, 4.0, 1.5)
-
-
 def pitch_features(pitch: torch.Tensor) -> torch.Tensor:
-    """Cosine and sine of MIDI pitch on each circle: [...] -> [..., 8]."""
-    angle = 2 * math.pi * pitch[..., None] / torch.tensor(_CIRCLES, device=pitch.device)
+    """Return `measures.circles` of MIDI pitches [...]: [..., 8]."""
+    angle = 2 * math.pi * pitch[..., None] / torch.tensor(measures.CIRCLES, device=pitch.device)
     return torch.cat([torch.cos(angle), torch.sin(angle)], -1)
 
 
@@ -496,21 +488,11 @@ class Optimiser:
 
 
 class Trainer:
-    """Network, optimiser and moving average, on one device.
-
-    Parameters
-    ----------
-    size : Size
-    data : mapping
-    folder : Path
-        Holds `state.npz` and `log.txt`.
-    threads : int
-        CPU threads.
-    seed : int
-    """
+    """Network, optimiser and moving average, on one device; `folder` has state.npz and log.txt."""
 
     def __init__(self, size: Size, data, folder: Path, threads: int = 1, seed: int = 0,
                  start: Path | None = None):
+        torch.manual_seed(seed)
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.data = folder, data
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -528,7 +510,7 @@ class Trainer:
         # A linear probe of pitch and timbre, only for the auxiliary losses that train the
         # encoder to represent them.
         self.head = torch.nn.Linear(self.model.size.channels,
-                                    2 * len(_CIRCLES) + BANDS).to(self.device)
+                                    2 * len(measures.CIRCLES) + BANDS).to(self.device)
         self.head_optimiser = torch.optim.Adam(self.head.parameters(), betas=(0.9, 0.99))
         self.pitch_loss = math.nan
         self.watched: Sequence[Watched] = ()
@@ -559,8 +541,7 @@ class Trainer:
         arrays.update((f"head/{name}", value.detach().cpu().numpy())
                       for name, value in self.head.named_parameters())
         path = path or self.folder / "state.npz"
-        with writing(path) as file:
-            np.savez(file, **arrays)
+        report.write_arrays(path, **arrays)
         return path
 
     def batches(self, stage: Stage, clips: int, length: int) -> Iterator[Batch]:
@@ -622,90 +603,83 @@ class Trainer:
         torch._foreach_lerp_(self.ema, [v.detach() for v in self.values], weight)
         return float((loss if stage.decoder else pitch_loss).detach())
 
-    @torch.no_grad()
-    def validate(self, split: int, length: int, count: int = 6) -> tuple[float, float]:
-        """Nats per sample on fixed crops: true past, noisy past."""
-        rng = np.random.default_rng(1)
-        rows = np.flatnonzero(self.data["split"] == split)
-        latest = self.data["audio"].shape[1] - length
-        starts = rng.choice(rows, count), rng.integers(0, latest, count)
-        codes = np.stack([mu_law(crop(self.data["audio"][i], positions(start, 1.0, length)))
-                          for i, start in zip(*starts)])
-        targets = torch.from_numpy(codes).to(self.device)
-        true = (targets.float() - 128) / 128
-        noisy = true + 0.03 * torch.from_numpy(
-            rng.standard_normal(codes.shape).astype(np.float32)).to(self.device)
-        encoding = self.model.encode(true, self.network.pooled)
-        return tuple(self.network.nats(heard, targets, encoding) for heard in (true, noisy))
+    def _encoded(self, audio: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the mu-law codes, the signal and the encodings of a sound, each [1, ...]."""
+        codes = torch.from_numpy(mu_law(audio[:len(audio) // HOP * HOP]))[None].to(self.device)
+        signal = signal_of(codes)
+        return codes, signal, self.model.encode(signal, self.network.pooled)
 
-    def run(self, stage: Stage, minutes: float, clips: int, length: int, *, noise: float = 0.06,
-            end: float = 0.03, rate: float | None = None, every: float = 240.0,
-            report: Callable[[str], None] = print) -> None:
-        """Train for a time; then the learning rate has fallen to `end` of its peak, by a cosine."""
+    def nll(self, sounds: Iterable[np.ndarray]) -> list[float]:
+        """Return the NLL of each sound [samples] with the averaged weights, in nats per sample."""
+        nats = []
+        with averaged(self):
+            for audio in sounds:
+                codes, signal, encoding = self._encoded(audio)
+                nats.append(float(self.network.nats(signal, codes, encoding)))
+        return nats
+
+    def validate(self, split: int, length: int) -> float:
+        """Return the mean NLL of six fixed crops."""
+        rng = np.random.default_rng(1)
+        rows = rng.choice(np.flatnonzero(self.data["split"] == split), 6)
+        starts = rng.integers(0, self.data["audio"].shape[1] - length, 6)
+        return float(np.mean(self.nll(crop(self.data["audio"][i], positions(start, 1.0, length))
+                                      for i, start in zip(rows, starts))))
+
+    def run(self, stage: Stage, minutes: float, clips: int, length: int, peak: float) -> None:
+        """Train for a time; the learning rate falls from its peak to `END` of it, by a cosine."""
         batches = self.batches(stage, clips, length)
         last = time.monotonic()
         passed = shown = 0.0
-        first, before, peak, losses = self.samples, self.seconds, rate or stage.rate, []
+        first, before, losses = self.samples, self.seconds, []
         while passed < 60 * minutes:
             fallen = max(0.0, 1 - (1 - passed / (60 * minutes)) / FALL)
             now = peak * min(1.0, (len(losses) + 1) / 30)
-            now *= end + (1 - end) * 0.5 * (1 + math.cos(math.pi * fallen))
-            losses.append(self.step(next(batches), noise, now, stage))
+            now *= END + (1 - END) * 0.5 * (1 + math.cos(math.pi * fallen))
+            losses.append(self.step(next(batches), NOISE, now, stage))
             # A machine that slept, or a process that was stopped, did not train meanwhile.
             passed += min(time.monotonic() - last, 30.0)
             last = time.monotonic()
             self.seconds = before + passed
-            if passed - shown > every:
+            if passed - shown > SAVE_EVERY:
                 shown = passed
-                self._show(stage, losses, length, (self.samples - first) / passed, report)
+                self._show(stage, losses, length, (self.samples - first) / passed)
                 self.save()
-        self._show(stage, losses, length, (self.samples - first) / passed, report)
+        self._show(stage, losses, length, (self.samples - first) / passed)
         self.save()
 
-    @torch.no_grad()
-    def reading(self, sounds: Sequence[Watched]) -> tuple[float, float]:
+    def reading(self, sounds: Sequence[Watched]) -> list[float]:
         """Share of the sounds' frames whose pitch the head reads to 50 cents, octaves aside too."""
-        grid = torch.arange(24.0, 96.0, 0.1)
         off = []
-        for sound in sounds:
-            signal = torch.from_numpy((mu_law(sound.audio) - 128).astype(np.float32) / 128)
-            read = self.head(self.model.encode(signal[None].to(self.device), self.network.pooled))
-            apart = read[0, :, None, :-BANDS].cpu() - pitch_features(grid)
-            found = grid[apart.square().sum(-1).argmin(1)].numpy()
-            off.append((found - sound.pitch)[np.isfinite(sound.pitch)])
-        off = np.concatenate(off)
-        return (float(np.mean(np.abs(off) < 0.5)),
-                float(np.mean(np.abs((off + 6) % 12 - 6) < 0.5)))
+        with averaged(self):
+            for sound in sounds:
+                read = self.head(self._encoded(sound.audio)[2])[0, :, :-BANDS]
+                found = measures.nearest_pitch(read.cpu().numpy())
+                off.append((found - sound.pitch)[np.isfinite(sound.pitch)])
+        return [float(measures.within_50_cents(np.concatenate(off), octaves).mean())
+                for octaves in (False, True)]
 
-    @torch.no_grad()
     def beginnings(self, sounds: Sequence[Watched]) -> str:
         """Return the mean NLL of the first quarter second, in total and by folder."""
-        codes = torch.from_numpy(np.stack([mu_law(sound.audio[:8 * HOP]) for sound in sounds]))
-        nats: dict[str, list[float]] = {}
-        for sound, each in zip(sounds, codes.to(self.device)):
-            signal = (each[None].float() - 128) / 128
-            encoding = self.model.encode(signal, self.network.pooled)
-            nats.setdefault(sound.group, []).append(
-                self.network.nats(signal, each[None], encoding))
-        groups = ", ".join(f"{group} {np.mean(found):.2f}" for group, found in nats.items())
-        return f"{np.mean(sum(nats.values(), [])):.3f} ({groups})"
+        nats = np.array(self.nll(sound.audio[:8 * HOP] for sound in sounds))
+        groups = np.array([sound.group for sound in sounds])
+        means = ", ".join(f"{group} {nats[groups == group].mean():.2f}"
+                          for group in dict.fromkeys(groups))
+        return f"{nats.mean():.3f} ({means})"
 
-    def _show(self, stage: Stage, losses: list[float], length: int, speed: float, report) -> None:
+    def _show(self, stage: Stage, losses: list[float], length: int, speed: float) -> None:
         line = (f"{self.seconds / 60:.1f} min, {self.steps} steps, "
                 f"{self.samples / 1e6:.1f} M samples ({speed:.0f}/s): "
                 f"loss {np.nanmean(losses[-300:]):.3f}, pitch {self.pitch_loss:.4f}")
-        with averaged(self):
-            if self.watched:
-                line += "; unseen sounds' pitch read {:.3f} ({:.3f})".format(
-                    *self.reading(self.watched))
-            if stage.decoder and self.watched:
-                line += ", NLL " + self.beginnings(self.watched)
-            if stage.decoder:
-                notes, shipped = (self.validate(split, length)
-                                  for split in (HELD_OUT_NOTE, SHIPPED))
-                line += (f"; held-out notes {notes[0]:.3f} (noisy past {notes[1]:.3f}), shipped "
-                         f"sounds {shipped[0]:.3f} ({shipped[1]:.3f})")
-        report(line)
+        if self.watched:
+            line += "; unseen sounds' pitch read {:.3f} ({:.3f})".format(
+                *self.reading(self.watched))
+        if stage.decoder and self.watched:
+            line += ", NLL " + self.beginnings(self.watched)
+        if stage.decoder:
+            line += "; held-out notes {:.3f}, bundled sounds {:.3f}".format(
+                *(self.validate(split, length) for split in (HELD_OUT_NOTE, SHIPPED)))
+        print(line, flush=True)
         with open(self.folder / "log.txt", "a", encoding="utf-8") as log:
             log.write(line + "\n")
 
@@ -741,15 +715,10 @@ def watched_sounds(folder: Path) -> list[Watched]:
     for path in sorted(folder.rglob("*.wav")):
         _, audio = wavfile.read(path)
         audio = audio[:15872] / 32768
-        frequency, clarity, level = measures.f0_track(
-            audio, fmin=30.0 if path.parent.name == "bass" else 50.0)
-        heard = level > 0.02
-        clear = heard & (clarity > 0.9)
-        pitched = clear.sum() >= 0.5 * heard.sum()
+        track = measures.pitch_track(audio, path.parent.name)
         pitch = np.full(len(audio) // HOP, np.nan)
-        frames = min(len(clear), len(pitch))
-        pitch[:frames] = np.where(clear & pitched, 69 + 12 * np.log2(frequency / 440),
-                                  np.nan)[:frames]
+        frames = min(len(track.pitch), len(pitch))
+        pitch[:frames] = np.where(track.voiced & track.pitched, track.pitch, np.nan)[:frames]
         found.append(Watched(audio, path.parent.name, pitch))
     return found
 
@@ -764,10 +733,10 @@ def data_set(path: Path) -> dict[str, np.ndarray]:
         return {name: file[name] for name in file.files}
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
     """Train; see the module's head."""
-    parser = argparse.ArgumentParser(prog="python -m training.nsynth.train", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser("training.nsynth.train", __doc__)
     parser.add_argument("--minutes", type=float, required=True, help="training time in minutes")
     parser.add_argument("--stage", choices=[*STAGES], required=True, help="stage to train")
     parser.add_argument("--folder", type=Path, default=RUN, metavar="DIR",
@@ -795,13 +764,8 @@ def main(arguments: list[str] | None = None) -> int:
                         help="seed of the random numbers (default: %(default)s)")
     options = parser.parse_args(arguments)
     if options.minutes <= 0 or options.length % 512 or options.length < 512:
-        print("--minutes must be above 0, and --length must be a multiple of 512.", file=sys.stderr)
-        return 1
-    try:
-        data = data_set(options.folder / "data.npz")
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
+        raise InputError("--minutes must be above 0, and --length must be a multiple of 512.")
+    data = data_set(options.folder / "data.npz")
     start = options.start or options.folder / "state.npz"
     size = Size(width=options.width, skip=2 * options.width, encoder_width=options.encoder_width,
                 encoder_layers=options.encoder_layers)
@@ -816,7 +780,7 @@ def main(arguments: list[str] | None = None) -> int:
           flush=True)
     try:
         trainer.run(STAGES[options.stage], options.minutes, clips, options.length,
-                    rate=options.rate, report=lambda line: print(line, flush=True))
+                    options.rate or STAGES[options.stage].rate)
     except KeyboardInterrupt:
         trainer.save()
         print(f"\nStopped; the state is saved in {options.folder / 'state.npz'}, and the same "

@@ -13,87 +13,38 @@ pitched, it keeps its pitch.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 
 import numpy as np
-from scipy.io import wavfile
 
-from synths import InputError
-from training import measures, report
+from training import command, make_parser, measures, report
 from training.nsynth import evaluate
 
 SAMPLES = evaluate.FRAMES * evaluate.HOP
 SEEDS = (0, 1, 2)
-BASSES = "bass"                 # the group whose pitch may be as low as 30 Hz
-PITCHED, IN_TUNE, ALIKE = 0.5, 0.8, 0.20
-MIXES, BROKEN = 15, 0.5
-CIRCLES = (60.0, 12.0, 4.0, 1.5)        # semitones; as the auxiliary pitch loss has them
-
-
-@dataclass
-class Track:
-    """Pitch of a sound: MIDI [frames], NaN where it is not periodic; audible frames."""
-
-    pitch: np.ndarray
-    clarity: np.ndarray
-    audible: np.ndarray
-
-    @property
-    def voiced(self) -> np.ndarray:
-        """Frames that are audible and periodic."""
-        return self.audible & (self.clarity > 0.9)
-
-
-def track(audio: np.ndarray, group: str) -> Track:
-    """Follow a sound's pitch."""
-    frequency, clarity, level = measures.f0_track(audio, fmin=30.0 if group == BASSES else 50.0)
-    return Track(69 + 12 * np.log2(frequency / 440), clarity, level > 0.02)
-
-
-def in_tune(pitch: np.ndarray, wanted: np.ndarray, octaves: bool = False) -> float:
-    """Share of frames within 50 cents, or within 50 cents of some octave; NaN if there are none."""
-    if not wanted.size:
-        return float("nan")
-    off = pitch - wanted
-    off = np.where(np.isfinite(off), off, 6.0)
-    return float(np.mean(np.abs((off + 6) % 12 - 6 if octaves else off) < 0.5))
-
-
-def read(folder: Path) -> dict[str, np.ndarray]:
-    """The first second of each WAV file, float32 [SAMPLES], by `group/name`."""
-    sounds = {}
-    for path in sorted(folder.rglob("*.wav")):
-        rate, audio = wavfile.read(path)
-        if rate != evaluate.SAMPLE_RATE or audio.ndim != 1:
-            raise InputError(f"{path} is not a 16 kHz mono file: convert it.")
-        audio = audio[:SAMPLES] / 32768
-        sounds[f"{path.parent.name}/{path.stem}"] = np.pad(
-            audio, (0, SAMPLES - len(audio))).astype(np.float32)
-    if not sounds:
-        raise InputError(f"There is no WAV file in {folder}: give a folder of sounds.")
-    return sounds
+IN_TUNE, ALIKE = 0.8, 0.20
+MIXES = 15
 
 
 def compare(decoded: np.ndarray, source: np.ndarray, group: str,
             loudnesses: Mapping[str, np.ndarray], name: str) -> dict[str, float]:
     """Figures of one reconstruction."""
-    now, then = track(decoded, group), track(source, group)
+    now, then = (measures.pitch_track(audio, group) for audio in (decoded, source))
     voiced, loudness = then.voiced, measures.loudness(decoded)
     apart = {other: measures.apart(loudness, each) for other, each in loudnesses.items()}
-    return dict(
-        within_50_cents=in_tune(now.pitch[voiced], then.pitch[voiced]),
-        octaves_allowed=in_tune(now.pitch[voiced], then.pitch[voiced], octaves=True),
-        hnr_lost=float(np.median(measures.hnr(then.clarity[voiced]))
-                       - np.median(measures.hnr(now.clarity[voiced]))) if voiced.any()
-        else float("nan"),
+    figures = dict(
         noise_floor=measures.noise_floor(decoded), distance=evaluate.distance(decoded, source),
-        apart=apart[name],
-        nearest=float(min(apart, key=apart.__getitem__) == name))
+        apart=apart[name], nearest=float(min(apart, key=apart.__getitem__) == name),
+        within_50_cents=np.nan, octaves_allowed=np.nan, hnr_lost=np.nan)
+    if voiced.any():
+        off = (now.pitch - then.pitch)[voiced]
+        figures.update(within_50_cents=float(measures.within_50_cents(off).mean()),
+                       octaves_allowed=float(measures.within_50_cents(off, octaves=True).mean()),
+                       hnr_lost=measures.hnr(then.clarity[voiced])
+                       - measures.hnr(now.clarity[voiced]))
+    return figures
 
 
 def recognised(found: Mapping[str, float], pitched: bool) -> bool:
@@ -104,21 +55,16 @@ def recognised(found: Mapping[str, float], pitched: bool) -> bool:
 
 def probe(encodings: np.ndarray, pitches: np.ndarray) -> np.ndarray:
     """A linear map from encodings [frames, 16] to circles of pitch, by least squares."""
-    design = np.concatenate([encodings, np.ones((len(encodings), 1))], axis=1)
-    return np.linalg.lstsq(design, circles(pitches), rcond=None)[0]
+    return np.linalg.lstsq(_with_ones(encodings), measures.circles(pitches), rcond=None)[0]
 
 
-def circles(pitch: np.ndarray) -> np.ndarray:
-    """Cosine and sine of MIDI pitch on each circle: [..., 8]."""
-    angle = 2 * np.pi * np.asarray(pitch)[..., None] / CIRCLES
-    return np.concatenate([np.cos(angle), np.sin(angle)], axis=-1)
+def _with_ones(encodings: np.ndarray) -> np.ndarray:
+    return np.pad(encodings, ((0, 0), (0, 1)), constant_values=1)
 
 
 def read_pitch(encodings: np.ndarray, mapping: np.ndarray) -> np.ndarray:
     """The pitch that a linear map reads from encodings [frames, 16]."""
-    grid = np.arange(24.0, 96.0, 0.1)
-    found = np.concatenate([encodings, np.ones((len(encodings), 1))], axis=1) @ mapping
-    return grid[((found[:, None] - circles(grid)) ** 2).sum(-1).argmin(1)]
+    return measures.nearest_pitch(_with_ones(encodings) @ mapping)
 
 
 def pitch_probe(engine: evaluate.Engine, data: Path, count: int = 1500) -> np.ndarray:
@@ -151,7 +97,7 @@ def evaluate_sounds(engine: evaluate.Engine, sounds: Mapping[str, np.ndarray],
     groups = [name.split("/")[0] for name in names]
     encodings = engine.encode(stack)
     nll = engine.nll(stack, "float32")
-    tracks = [track(audio, group) for audio, group in zip(stack, groups)]
+    tracks = [measures.pitch_track(audio, group) for audio, group in zip(stack, groups)]
     loudnesses = {name: measures.loudness(audio) for name, audio in sounds.items()}
     figures: dict = {"seeds": list(seeds), "sounds": {}, "mixes": {}}
     by_seed = []
@@ -160,18 +106,17 @@ def evaluate_sounds(engine: evaluate.Engine, sounds: Mapping[str, np.ndarray],
         by_seed.append([compare(audio, source, group, loudnesses, name) for audio, source, group,
                         name in zip(decoded, stack, groups, names)])
     for i, name in enumerate(names):
-        audible, voiced = tracks[i].audible, tracks[i].voiced
-        pitched = bool(voiced.sum() >= PITCHED * max(1, audible.sum()))
+        pitched = tracks[i].pitched
         found = [each[i] for each in by_seed]
         row = {kind: float(np.mean([each[kind] for each in found])) for kind in found[0]}
         row.update(group=groups[i], pitched=pitched, nll=float(nll[i]),
                    mu_law_floor=measures.noise_floor(evaluate.through_mu_law(stack[i])),
                    recognisable=sum(recognised(each, pitched) for each in found) > len(seeds) / 2)
         if pitched and mapping is not None:
-            frames = np.flatnonzero(voiced[:evaluate.FRAMES])
-            told = read_pitch(encodings[i][frames], mapping) - tracks[i].pitch[frames]
-            row["probe"] = (np.abs(told) < 0.5).tolist()
-            row["probe_octaves"] = (np.abs((told + 6) % 12 - 6) < 0.5).tolist()
+            frames = np.flatnonzero(tracks[i].voiced[:evaluate.FRAMES])
+            off = read_pitch(encodings[i][frames], mapping) - tracks[i].pitch[frames]
+            row["probe"] = measures.within_50_cents(off).tolist()
+            row["probe_octaves"] = measures.within_50_cents(off, octaves=True).tolist()
         figures["sounds"][name] = row
     pitched = [i for i, row in enumerate(figures["sounds"].values()) if row["pitched"]]
     figures["mixes"] = mixes(engine, encodings, names, pitched, seeds)
@@ -203,9 +148,7 @@ def mixes(engine: evaluate.Engine, encodings: np.ndarray, names: Sequence[str],
         found[title] = {f"{names[i]} + {names[j]}": [] for i, j in pairs}
         for seed in seeds:
             for row, audio in zip(found[title].values(), _decoded(engine, mixed, seed + 1000)):
-                now = track(audio, BASSES)
-                row.append(float(np.mean(now.clarity[now.audible] > 0.8))
-                           if now.audible.any() else 0.0)
+                row.append(measures.pitch_track(audio, "bass").periodic)
     return found
 
 
@@ -250,14 +193,14 @@ def table(figures: Mapping) -> str:
         clear = np.array(list(found.values()))
         text += (f"\nMixes ({title}) of {len(clear)} random pairs of pitched sounds: periodic "
                  f"frames {clear.mean():.0%}, lowest {clear.min():.0%}, under half in "
-                 f"{np.sum(clear < BROKEN)} of {clear.size}.")
+                 f"{np.sum(clear < evaluate.BROKEN)} of {clear.size}.")
     return text + "\n"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Evaluate; see the module's head."""
-    parser = argparse.ArgumentParser(prog="python -m training.nsynth.unseen", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser("training.nsynth.unseen", __doc__)
     parser.add_argument("folder", type=Path,
                         help="folder of 16 kHz WAV files, with a subfolder for each group")
     parser.add_argument("--checkpoint", default="nsynth_starter", metavar="NAME|PATH",
@@ -270,19 +213,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         default=Path("training/runs/nsynth/unseen.json"),
                         help="JSON file of the figures (default: %(default)s)")
     options = parser.parse_args(arguments)
-    try:
-        from synths.weights import checkpoints
+    from synths.weights import checkpoints
 
-        engine = evaluate.engine_of(checkpoints.find(options.checkpoint, "nsynth"))
-        sounds = read(options.folder)
-        mapping = pitch_probe(engine, options.data) if options.data else None
-        figures = evaluate_sounds(engine, sounds, options.seeds, mapping)
-        report.write_json(options.output, figures)
-    except (InputError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    engine = evaluate.engine_of(checkpoints.find(options.checkpoint, "nsynth"))
+    sounds = {f"{path.parent.name}/{path.stem}": audio
+              for path, audio in evaluate.read_wavs(options.folder, "**/*.wav").items()}
+    mapping = pitch_probe(engine, options.data) if options.data else None
+    figures = evaluate_sounds(engine, sounds, options.seeds, mapping)
+    report.write_json(options.output, figures)
     print(table(figures))
-    return 0
 
 
 if __name__ == "__main__":
