@@ -386,8 +386,8 @@ def table(figures: dict) -> str:
              f"{100 * figures['vibrato'][_LOWEST]:.0f} %", "100 %", "50 %"),
             ("attack time of the fastest and of the slowest instrument",
              f"{begin[0]:.2f} s; {begin[1]:.2f} s", f"{aim[0]:.2f} s; {aim[1]:.2f} s", ""),
-            ("struck and plucked instruments: decay relative to the target, each note counted "
-             "as at most 100 % (mean)", f"{100 * figures['decay'][_SHARE]:.0f} %", "100 %", ""),
+            ("struck and plucked instruments: decay relative to the target (mean, each note "
+             "capped at 100 %)", f"{100 * figures['decay'][_SHARE]:.0f} %", "100 %", ""),
             ("held-out pairs of instrument and pitch: LSD to the target (mean)",
              f"{held[_DISTANCE]:.1f} dB", "", ""),
             ("the same instruments one semitone higher, not held out: LSD to the target (mean)",

@@ -552,7 +552,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--fmap-max", type=int, default=64,
                         help="maximum number of feature maps (default: %(default)s)")
     result.add_argument("--seed", type=int, default=0,
-                        help="seed of the random numbers (default: %(default)s)")
+                        help="random seed (default: %(default)s)")
     result.add_argument("--threads", type=int,
                         help="number of processor threads (default: one for each core)")
     result.add_argument("--export", type=Path, default=Path("checkpoints/gansynth_starter"),

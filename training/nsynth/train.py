@@ -761,7 +761,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--watch", type=Path, metavar="DIR",
                         help="folder of 16 kHz WAV files that are measured at each save")
     parser.add_argument("--seed", type=int, default=0,
-                        help="seed of the random numbers (default: %(default)s)")
+                        help="random seed (default: %(default)s)")
     options = parser.parse_args(arguments)
     if options.minutes <= 0 or options.length % 512 or options.length < 512:
         raise InputError("--minutes must be above 0, and --length must be a multiple of 512.")
