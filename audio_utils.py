@@ -35,8 +35,8 @@ def timestretch(encodings: np.ndarray, factor: float) -> np.ndarray:
     """
     # differs from the book (mended): The book's docstring says "bigger is faster", but a bigger
     # factor makes the sound slower, even in the book's code.  We use np.interp instead of
-    # scikit-image's resize.  For resize, the book scales the numbers to 0..1, which divides by
-    # zero if all numbers are equal.
+    # scikit-image's resize.  For resize, the book scales the numbers to the range 0 to
+    # 1.  This divides by zero if all numbers are equal.
     encodings = checked(encodings, 3, "A batch of encodings")
     frames = encodings.shape[1]
     stretched = max(1, int(frames * factor + 1e-6))
@@ -157,8 +157,8 @@ def save_spectrogram_plot(audio: np.ndarray, sample_rate: int = 16000, filename:
         checked(audio, 1, "A sound"), sr=sample_rate, hop_length=2048, fmin=librosa.midi_to_hz(36),
         n_bins=octaves * bins_per_octave, bins_per_octave=bins_per_octave)
     # differs from the book (mended): We compute the decibels from the magnitude.  The book gives
-    # librosa complex numbers, and librosa drops their phase with a warning.  Silence stays dark.
-    # The vertical axis is the pitch; the book's docstring calls it the amplitude.
+    # librosa complex numbers, and librosa prints a warning and drops their phase.  Silence stays
+    # dark.  The vertical axis is the pitch; the book's docstring calls it the amplitude.
     mag = np.abs(constant_q_transform)
     decibels = librosa.amplitude_to_db(mag, amin=1e-7, top_db=None, ref=max(mag.max(), 0.01))
     # differs from the book (mended): The plot has no margins and no axes, because the book's axes

@@ -90,7 +90,7 @@ def encode(wav_filenames: Sequence[str | Path], checkpoint: str | Path | None = 
         audios.append(audio)
 
     # differs from the book (added): The checkpoint is optional.  By default, it is the official one
-    # if downloaded, otherwise the bundled one.  The book's path is fixed.
+    # if downloaded, otherwise the bundled one.  The path in the book is fixed.
 
     # Encodes them all.  An encoding describes how a sound develops: 16 numbers for every 512
     # samples, learned by the network rather than chosen, like a spectrogram with 16 bins.
@@ -116,7 +116,7 @@ def mix_encoding_pairs(encodings: Collection[np.ndarray], encodings_name: Sequen
     encodings_mix = []
     encodings_mix_name = []
     # differs from the book (mended): Each sound has a short, unique name, such as "bass".  In the
-    # book, the names are Freesound's numbers, and two sounds with equal names are not mixed.
+    # book, the names are Freesound numbers, and two sounds with equal names are not mixed.
     encodings_name = short_names(encodings_name)
     # If you add two sounds, you hear two sounds.  If you add two encodings, the decoder generates
     # one sound that resembles both.
@@ -157,7 +157,7 @@ def synthesize(encodings_mix: Collection[np.ndarray], encodings_mix_name: Sequen
     save_paths = [os.path.join(output_dir, f"{name}.wav") for name in encodings_mix_name]
     # The decoder draws every sample at random, by probabilities that depend on earlier samples
     # differs from the book (mended): The random numbers come from the seed, so a run can be
-    # repeated.  The files have 16 bits, and short fades prevent clicks at their ends.
+    # repeated.  The files are 16-bit, and short fades prevent clicks at their ends.
     fastgen.synthesize(np.array(encodings_mix), save_paths, checkpoint_path=checkpoint,
                        decoding=Decoding(seed=seed, streams=encodings_mix_name, fade=0.005))
 
@@ -181,7 +181,7 @@ def app(options) -> None:
 
         # Synthesizes the mixes
         # differs from the book (added): The unmixed encodings are decoded, too.  Anything that is
-        # lost in such a reconstruction is also lost in the mixes of its sound.
+        # lost in such a reconstruction is also lost in every mix of the same sound.
         synthesize([*encodings, *encodings_mix], example.reconstructions + encodings_mix_name,
                    example.checkpoint, example.seed, example.output_dir, fastgen=example)
 

@@ -71,8 +71,8 @@ def get_midi_notes(midi_filename: str | Path = "cs1-1pre-short.mid") -> dict:
         If the file is not MIDI, or has no note that GANSynth can play.
     """
     # differs from the book (mended): Pitches 24 to 35 are played, because the model was trained on
-    # them.  Drums are left out.  Pedals hold notes, and channel volumes apply.  A note keeps its
-    # length if its key is struck again.  Damaged files are read as far as possible.
+    # them.  Drums are left out.  Pedals hold notes, and channel volumes are applied.  A note
+    # keeps its length if its key is struck again.  Damaged files are read as far as possible.
     return load_midi(score_path(midi_filename))
 
 
@@ -148,8 +148,8 @@ def save_audio(audio_clip: np.ndarray, name: str = "clip",
     output_dir : str or Path
         Directory of both files.
     """
-    # differs from the book (mended): The sound is saved before the plot, with 16 bits.  The caller
-    # chooses the file name; the book uses the time of day.
+    # differs from the book (mended): The sound is saved before the plot, as a 16-bit file.  The
+    # caller chooses the file name; the book uses the time of day.
     save_wav(audio_clip, Path(output_dir) / f"{name}.wav")
     audio_utils.save_spectrogram_plot(audio_clip, 16000, f"{name}.png", output_dir)
 

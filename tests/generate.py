@@ -23,10 +23,10 @@ _NOT_MARKED = {
         "A run prints its model, its seed and the path of its results page, but not Magenta's own "
         "messages, such as \"Saved to\".",
         "`combine_notes`: If the negative peak of a note is more than twice as large as the "
-        "positive one, half of it sets the note's level. Magenta always uses the positive "
-        "peak, so such notes exceed full scale.",
+        "positive one, half of the negative peak sets the note's level. Magenta always uses the "
+        "positive peak, so such notes exceed full scale.",
         "The book's answers to the chapter's questions say that a rainbowgram's colours are the 16 "
-        "dimensions of the encoding. The book's code, like ours, shows the change of phase."],
+        "dimensions of the encoding. The book's code, like ours, shows how the phase changes."],
     "added": [
         "The chapter's functions have additional parameters: the seed, the folder, the file name, "
         "and the engine (`fastgen` or `lib_model`).",

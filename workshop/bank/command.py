@@ -169,8 +169,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     one.add_argument("--grid", type=number(int, 2, 99), default=9, metavar="N",
                      help="number of grid points along a side, 2 to 99 (default: 9)")
     one.add_argument("--pitches", metavar="LIST",
-                     help="pitches to make, such as 48,60 or C2-C5 or 24-84:3 (default: those that "
-                          "all folders share, or those of the single sounds)")
+                     help="pitches of the clips, such as 48,60, C2-C5 or 24-84:3 (default: those "
+                          "that all folders share, or those of the single sounds)")
     one.add_argument("--seconds", type=number(float, 0.1, 60), default=4.0, metavar="S",
                      help="length of each clip in seconds, 0.1 to 60 (default: 4)")
     one.add_argument("--precision", choices=["auto", "float32", "int8"], default="auto",
@@ -186,7 +186,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                      help="numbers of the instruments to use, such as 3,7 or 1-8; the seed "
                           "determines the instruments")
     two.add_argument("--pitches", default="24-84:3", metavar="LIST",
-                     help="pitches to make, such as 48,60 or C2-C5 (default: 24-84:3)")
+                     help="pitches of the clips, such as 48,60 or C2-C5 (default: 24-84:3)")
     for each in (one, two):
         each.add_argument("--checkpoint", metavar="NAME|PATH",
                           help="model, by name or path (default: the official model if downloaded, "
@@ -210,7 +210,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         where.add_argument("--scheduler", metavar="ADDRESS",
                            help="use the workers of the Dask scheduler at this address")
         each.add_argument("--threads", type=number(int, 1, 1024), default=1, metavar="N",
-                          help="number of threads of each worker (default: 1)")
+                          help="number of threads for each worker (default: 1)")
         each.add_argument("--keep-all", action="store_true",
                           help="keep out-of-tune clips in the instruments (default: leave "
                                "them out)")
