@@ -1,4 +1,4 @@
-"""Generate a phrase on several GANSynth instruments, and a page where you can select them."""
+"""Play a phrase on several GANSynth instruments, and make a page on which you can select them."""
 
 from __future__ import annotations
 
