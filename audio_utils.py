@@ -1,5 +1,5 @@
 """
-Functions that both examples share: time stretch, encodings on disk, and three plots.
+Functions that both examples share: time stretching, encodings on disk, and three plots.
 
 The functions are the book's, in the book's order.
 """
@@ -16,7 +16,7 @@ from synths.sounds import checked, load_array, plot_path, save_image
 
 
 def timestretch(encodings: np.ndarray, factor: float) -> np.ndarray:
-    """Stretch encodings in time, which changes the length of a sound, not its pitch.
+    """Stretch encodings in time, which changes the length of a sound but not its pitch.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def timestretch(encodings: np.ndarray, factor: float) -> np.ndarray:
     Raises
     ------
     InputError
-        If these are not encodings.
+        If `encodings` is not a batch of encodings.
     """
     # differs from the book (mended): The book's docstring says "bigger is faster", but a bigger
     # factor makes the sound slower, even in the book's code.  We use np.interp instead of
@@ -55,7 +55,7 @@ def save_encoding(encodings: np.ndarray | list[np.ndarray], filenames: list[str]
     filenames : sequence of str
         One name for each encoding; ".npy" is added if it is missing.
     output_dir : str or Path
-        Made if it is missing.
+        Directory of the files, which is created if it is missing.
     """
     Path(output_dir).mkdir(parents=True, exist_ok=True)
     # differs from the book (mended): A missing name causes an error; the book's zip() drops
@@ -82,7 +82,7 @@ def load_encodings(filenames: list[str],
     Raises
     ------
     InputError
-        If a file does not hold an encoding.
+        If a file does not contain an encoding.
     """
     encodings = []
     for filename in filenames:
@@ -102,14 +102,14 @@ def save_encoding_plot(encoding: np.ndarray, filename: str | None = None,
     encoding : float [n, frames, channels]
         The first of the n encodings is plotted.
     filename : str, optional
-        Without an extension it gets ".png"; None: the date and time.
+        File name; ".png" is added if it has no extension.  None: the date and time.
     output_dir : str or Path
-        Made if it is missing.
+        Directory of the files, which is created if it is missing.
 
     Returns
     -------
     Path
-        The plot.
+        Path of the plot.
     """
     figure = Figure()
     axes = figure.subplots()
@@ -133,24 +133,24 @@ def save_spectrogram_plot(audio: np.ndarray, sample_rate: int = 16000, filename:
     Parameters
     ----------
     audio : float [samples]
-        In -1..1.
+        Samples in -1..1.
     sample_rate : int
-        In Hz.
+        Sample rate in Hz.
     filename, output_dir
         As for `save_encoding_plot`.
 
     Returns
     -------
     Path
-        The plot.
+        Path of the plot.
 
     Raises
     ------
     InputError
-        If this is not a sound of one channel.
+        If `audio` is not a sound with one channel.
     """
-    # Pitches are spaced evenly, as on a keyboard: five octaves from C2 (MIDI pitch 36), 32 bins
-    # each, one column for every 2048 samples
+    # Pitches are spaced evenly, as on a keyboard: five octaves from C2 (MIDI pitch 36) with 32 bins
+    # per octave, and one column for every 2048 samples
     octaves = 5
     bins_per_octave = 32
     constant_q_transform = librosa.cqt(
@@ -171,28 +171,28 @@ def save_rainbowgram_plot(audio: np.ndarray, sample_rate: int = 16000, filename:
                           output_dir: str | Path = "output") -> Path:
     """Plot the rainbowgram of a sound: a spectrogram whose colour is the motion of the phase.
 
-    Brightness is the loudness.  The colour is the derivative of the phase: a steady tone keeps its
-    colour, a gliding tone runs through the rainbow, noise is speckled.  Numbers from arXiv
-    1704.01279 and J. Engel's published script.
+    Brightness is the loudness.  Colour is the derivative of the phase: a steady tone keeps its
+    colour, a gliding tone runs through the rainbow, and noise is speckled.  The numbers are from
+    arXiv 1704.01279 and J. Engel's published script.
 
     Parameters
     ----------
     audio : float [samples]
-        In -1..1.
+        Samples in -1..1.
     sample_rate : int
-        In Hz.
+        Sample rate in Hz.
     filename, output_dir
         As for `save_encoding_plot`.
 
     Returns
     -------
     Path
-        The plot.
+        Path of the plot.
 
     Raises
     ------
     InputError
-        If this is not a sound of one channel.
+        If `audio` is not a sound with one channel.
     """
     # Six octaves from C2, 10 notes per octave, 4 bins per note, one column for every 256 samples
     octaves = 6

@@ -1,8 +1,8 @@
 """
 Example 1 of chapter 5: NSynth mixes two sounds into a new one.
 
-A WaveNet autoencoder encodes the sounds; the encodings are mixed in pairs; the mixes are decoded
-sample by sample.  The functions are the book's, in the book's order.
+A WaveNet autoencoder encodes the sounds, the encodings are mixed in pairs, and the mixes are
+decoded sample by sample.  The functions are the book's, in the book's order.
 """
 
 if __name__ == "__main__":
@@ -63,14 +63,14 @@ def encode(wav_filenames: Sequence[str | Path], checkpoint: str | Path | None = 
     wav_filenames : sequence of str or Path
         Paths, or names of files in the "sounds" directory.
     checkpoint : str, Path or None
-        Name or path of a checkpoint; None: the official one if downloaded, otherwise the bundled
+        Name or path of a checkpoint.  None: the official one if downloaded, otherwise the bundled
         one.
     sample_length : int
-        Samples of each sound: longer sounds are cut, shorter ones padded with silence.
+        Number of samples.  Longer sounds are cut, and shorter ones are padded with silence.
     sample_rate : int
-        In Hz; NSynth was trained on 16000.
+        Sample rate in Hz.  NSynth was trained at 16000 Hz.
     fastgen : module or Example1
-        Encoder: ours, or Magenta's with `--engine magenta`.
+        Object that encodes: this project's, or Magenta's with `--engine magenta`.
 
     Returns
     -------
@@ -92,8 +92,8 @@ def encode(wav_filenames: Sequence[str | Path], checkpoint: str | Path | None = 
     # differs from the book (added): The checkpoint is optional.  By default, it is the official one
     # if downloaded, otherwise the bundled one.  The path in the book is fixed.
 
-    # Encodes them all.  An encoding describes how a sound develops: 16 numbers for every 512
-    # samples, learned by the network rather than chosen, like a spectrogram with 16 bins.
+    # Encodes them all.  An encoding describes how a sound develops, like a spectrogram with 16
+    # bins: it has 16 numbers for every 512 samples, whose meaning the network learned.
     return fastgen.encode(np.array(audios), checkpoint, sample_length)
 
 
@@ -105,7 +105,7 @@ def mix_encoding_pairs(encodings: Collection[np.ndarray], encodings_name: Sequen
     ----------
     encodings : sequence of float32 [frames, 16]
     encodings_name : sequence of str
-        Name of each encoding, or the file that it was made of.
+        Name of each encoding, or the file from which it was made.
 
     Returns
     -------
@@ -155,7 +155,7 @@ def synthesize(encodings_mix: Collection[np.ndarray], encodings_mix_name: Sequen
     """
     os.makedirs(output_dir, exist_ok=True)
     save_paths = [os.path.join(output_dir, f"{name}.wav") for name in encodings_mix_name]
-    # The decoder draws every sample at random, by probabilities that depend on earlier samples
+    # The decoder draws every sample at random, with probabilities that depend on earlier samples
     # differs from the book (mended): The random numbers come from the seed, so a run can be
     # repeated.  The files are 16-bit, and short fades prevent clicks at their ends.
     fastgen.synthesize(np.array(encodings_mix), save_paths, checkpoint_path=checkpoint,
@@ -163,7 +163,7 @@ def synthesize(encodings_mix: Collection[np.ndarray], encodings_mix_name: Sequen
 
 
 def app(options) -> None:
-    """Run the example, with the calls of the book's `app`."""
+    """Run the example with the same calls as the book's `app`."""
     use_engine(options.engine, globals())  # "magenta": Magenta's own fastgen
     # differs from the book (added): The script downloads files only with --download.  Each run has
     # its own folder, with a results page.

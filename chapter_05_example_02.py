@@ -1,7 +1,7 @@
 """
 Example 2 of chapter 5: GANSynth plays a score on instruments that never existed.
 
-Random instruments are drawn and placed along a MIDI score; a network generates every note; the
+Random instruments are drawn and placed along a MIDI score, a network generates every note, and the
 notes are mixed into one clip.  The functions are the book's, in the book's order.
 """
 
@@ -84,18 +84,19 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
     Parameters
     ----------
     notes : dict
-        As `get_midi_notes` returns it.
+        Notes in the format of `get_midi_notes`.
     seconds_per_instrument : float
-        Length of the score divided by the number of instruments, about.
+        Approximate length of the score divided by the number of instruments.
     batch_size : int
         Number of notes that the network generates at once.
     checkpoint_dir : str, Path or None
-        Name or directory of a checkpoint; None: the official one if downloaded, otherwise the
+        Name or directory of a checkpoint.  None: the official one if downloaded, otherwise the
         bundled one.
     seed : int, optional
         The same seed gives the same instruments.
     lib_model : module
-        Its `Model` generates the notes: this project's, or Magenta's with `--engine magenta`.
+        Module whose `Model` generates the notes: this project's, or Magenta's with
+        `--engine magenta`.
 
     Returns
     -------
@@ -111,19 +112,19 @@ def generate_audio(notes: dict, seconds_per_instrument: float = 5, batch_size: i
     # training data.
     model = lib_model.Model.load_from_path(checkpoint_dir, batch_size)
 
-    # Distributes latent vectors in time.  A latent vector z is 256 random numbers: the network was
-    # trained so that every z is an instrument, and close z turn out to be similar instruments.
+    # Distributes latent vectors in time.  A latent vector z is 256 random numbers.  The network was
+    # trained to turn every z into an instrument, and nearby z give similar instruments.
     # differs from the book (mended): The last instrument is placed where the last sounding note
     # ends.  Magenta places it at the end of the note that is listed last.  Even a short clip has
     # two instruments.  The same seed gives the same instruments.
     z_instruments, t_instruments = get_random_instruments(
         model, max(notes["end_times"]), seconds_per_instrument, np.random.default_rng(seed))
 
-    # Gets the latent vector of each note: between two instruments the timbre moves from one to the
-    # other
+    # Gets the latent vector of each note: between two instruments, the timbre changes from one to
+    # the other
     z_notes = get_z_notes(notes["start_times"], z_instruments, t_instruments)
 
-    # Generates the audio of each note: four seconds, of its instrument and pitch
+    # Generates four seconds of audio for each note, with its instrument and pitch
     # differs from the book (mended): Only the audible part of each note is generated, and only
     # when the note is mixed, so a long score needs little memory.
     audio_notes = model.generate_samples_from_z(z_notes, notes["pitches"])
@@ -142,11 +143,11 @@ def save_audio(audio_clip: np.ndarray, name: str = "clip",
     Parameters
     ----------
     audio_clip : float32 [samples]
-        At 16 kHz.
+        Audio at 16 kHz.
     name : str
         File name without extension.
     output_dir : str or Path
-        Directory of both files.
+        Directory for both files.
     """
     # differs from the book (mended): The sound is saved before the plot, as a 16-bit file.  The
     # caller chooses the file name; the book uses the time of day.
@@ -155,7 +156,7 @@ def save_audio(audio_clip: np.ndarray, name: str = "clip",
 
 
 def app(options) -> None:
-    """Run the example, with the calls of the book's `app`."""
+    """Run the example with the same calls as the book's `app`."""
     use_engine(options.engine, globals())  # "magenta": Magenta's own functions and networks
     # differs from the book (added): The script downloads files only with --download.  Each run has
     # its own folder, with a results page.

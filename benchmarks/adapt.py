@@ -1,13 +1,13 @@
-"""Measure the results of fine-tuning the bundled NSynth on other sounds, at five seeds.
+"""Measure the results of fine-tuning the bundled NSynth on other sounds, with five seeds.
 
     python -m benchmarks.adapt                           # four synthetic sounds
     python -m benchmarks.adapt --sounds FILE FILE ...    # your sounds; --name describes them
-    python -m benchmarks.adapt --seed 1                  # a second training, on other crops
+    python -m benchmarks.adapt --seed 1                  # a second training run, with other crops
 
 The benchmark fine-tunes with `python -m workshop finetune` on all cores.  It then decodes the
 sounds and their mixes from their encodings, as `training.nsynth.evaluate` does, at a peak of 0.9.
-It prints the worst of the seeds, and writes raw results for each `--seed` of the training to
-results/adapt.json.  It needs PyTorch: training/requirements.txt.
+It prints the worst result of the five seeds, and writes the raw results for each training `--seed`
+to results/adapt.json.  It needs PyTorch: training/requirements.txt.
 
 The starter was not trained on the synthetic sounds: a plucked string (Karplus and Strong, 1983), a
 reed that swells and has vibrato, a bell (Chowning's frequency modulation, 1973) and a snare drum,
@@ -35,7 +35,7 @@ from training import report
 from training.nsynth import adapt, evaluate, own
 
 RATE, LEVEL = evaluate.SAMPLE_RATE, own.LOUDNESS
-# A row of the table, and the figures of a cell: mean and minimum, or a sound's and its source's.
+# Each row's title and the format of its cells: mean and minimum, or the sound and its source.
 ROWS = {
     "NLL after, at a peak of 0.9 (mean)": ("{:.2f} nats", "sounds_nll"),
     "pitched sounds: voiced frames within 50 cents (mean; minimum)":
@@ -49,7 +49,7 @@ ROWS = {
 
 
 def made_up() -> dict[str, np.ndarray]:
-    """Four sounds [16000] by name."""
+    """Return four synthetic sounds [16000] by name."""
     rng, time = np.random.default_rng(5), np.arange(RATE) / RATE
     period = round(RATE / 196)
     string = np.zeros(RATE)
@@ -69,7 +69,7 @@ def made_up() -> dict[str, np.ndarray]:
 
 
 def judge(prefix: Path, paths: dict[str, Path]) -> dict:
-    """Figures of the sounds and of their mixes; see `training.nsynth.evaluate.evaluate`."""
+    """Return the figures of the sounds and their mixes; see `training.nsynth.evaluate.evaluate`."""
     samples = evaluate.FRAMES * evaluate.HOP
     sounds = {name: load_audio(path, samples, peak=LEVEL)
               for name, path in paths.items()}
@@ -80,7 +80,7 @@ def judge(prefix: Path, paths: dict[str, Path]) -> dict:
 
 
 def table(found: dict) -> str:
-    """The results as a table, a column for each set of sounds."""
+    """Return the results as a table with one column for each set of sounds."""
     def line(title: str, cell: Callable[[dict], str]) -> str:
         return f"| {title} | {' | '.join(map(cell, found.values()))} |"
 
@@ -111,7 +111,7 @@ def table(found: dict) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Fine-tune, judge, print; see the module's head."""
+    """Fine-tune, evaluate and print the results, as described in the module's docstring."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.adapt", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sounds", nargs="+", type=Path, metavar="FILE",
@@ -121,11 +121,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=15.0, metavar="M",
                         help="maximum training time in minutes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0,
-                        help="seed of the training (default: %(default)s)")
+                        help="training seed (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N",
                         help="number of processor threads (default: one for each core)")
     parser.add_argument("--output", type=Path, default=RESULTS / "adapt.json", metavar="FILE",
-                        help="JSON file of the results (default: %(default)s)")
+                        help="JSON file for the results (default: %(default)s)")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         paths = options.sounds or []

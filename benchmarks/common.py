@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine, worker processes, limits of the machine."""
+"""Describe the machine, measure its limits, and run worker processes for the benchmarks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def machine() -> dict:
-    """Where and with what a benchmark ran."""
+    """Return the time, the machine and the package versions of a benchmark."""
     return {
         "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "processor": processor(), "cores": os.cpu_count(), "system": platform.platform(),
@@ -31,7 +31,7 @@ def machine() -> dict:
 
 
 def installed(package: str) -> str | None:
-    """The version of a package; None where it is not installed."""
+    """Return the version of a package, or None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -39,7 +39,7 @@ def installed(package: str) -> str | None:
 
 
 def processor() -> str:
-    """The processor's name."""
+    """Return the processor's name."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -50,8 +50,8 @@ def processor() -> str:
 
 
 def peak_mb() -> float | None:
-    """Peak resident memory of this process so far."""
-    try:    # on Linux, getrusage would answer with the parent's peak where that is higher
+    """Return the peak resident memory of this process so far, in MB."""
+    try:    # on Linux, getrusage would return the parent's peak if that is higher
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM"):
                 return int(line.split()[1]) / 1024
@@ -66,7 +66,7 @@ def peak_mb() -> float | None:
 
 
 def limits() -> dict[str, float]:
-    """Measure what all cores together can do: float32 arithmetic (GFLOP/s), reading (GB/s)."""
+    """Measure the limits of all cores together: float32 arithmetic (GFLOP/s), reading (GB/s)."""
     from concurrent.futures import ThreadPoolExecutor
 
     from synths.engines.litert import available_threads
@@ -92,7 +92,7 @@ def save(name: str, result: dict) -> None:
 
 
 class Worker:
-    """A process that answers a line of JSON with a line of JSON.
+    """A process that answers each line of JSON with a line of JSON.
 
     `module` is run as a program with `--worker` and the arguments; it calls `serve`.
     """
@@ -121,15 +121,15 @@ class Worker:
 
 
 def median(rounds: list[dict], key: str = "seconds") -> float:
-    """Median of one figure of all rounds."""
+    """Return the median of one figure over all rounds."""
     return float(np.median([one[key] for one in rounds]))
 
 
 def serve(prepare) -> None:
-    """The worker's side: `prepare()` returns a function that carries out an order.
+    """Carry out a `Worker`'s orders with the function that `prepare()` returns.
 
-    It gets the order's entries as keywords and returns a dict to be sent back, to which wall and
-    processor seconds and peak memory are added.
+    The function gets the entries of an order as keyword arguments, and returns a dict.  The answer
+    also has the wall-clock seconds, the CPU seconds and the peak memory.
     """
     def say(**values) -> None:
         print("RESULT " + json.dumps(values), flush=True)

@@ -9,7 +9,7 @@ restored from the same checkpoint.  `benchmarks.magenta_gansynth` builds this gr
 how we compare loading.
 
 Each side runs in its own process, with all cores.  The rounds alternate, so that both sides see the
-machine in the same state.  Processor time is the sum over all cores.  If other programs are
+machine in the same state.  CPU time is the sum over all cores.  If other programs are
 running, it is more reliable than elapsed time.
 """
 
@@ -30,7 +30,7 @@ BATCH = 16  # the book's
 
 
 def score_notes() -> dict[str, np.ndarray]:
-    """The score of example 2: z [210, 256], pitches, and seconds held."""
+    """Return the score of example 2: z [210, 256], pitches, and note lengths in seconds."""
     from synths.gansynth import generate_util as score
 
     notes = score.load_midi(ROOT / "midi" / "cs1-1pre-short.mid")
@@ -151,7 +151,7 @@ def run(rounds: int = 3, count: int = 210) -> dict:
 
 def _differences(theirs: np.ndarray, ours: np.ndarray, lengths: np.ndarray,
                  ) -> tuple[float, float]:
-    """The largest difference and the largest sample of what is heard of the notes."""
+    """Return the largest difference and the largest sample in the audible parts of the notes."""
     from synths.gansynth import generate_util as score
 
     error = peak = 0.0
@@ -163,7 +163,7 @@ def _differences(theirs: np.ndarray, ours: np.ndarray, lengths: np.ndarray,
 
 
 def _ratios(model_load: float, start: dict, played: dict, whole: dict) -> dict[str, float]:
-    """How many times as long Magenta takes."""
+    """Return how many times as long Magenta takes."""
     return {
         "score": median(played["magenta"]) / median(played["ours"]),
         "score_cpu": median(played["magenta"], "cpu_s") / median(played["ours"], "cpu_s"),
@@ -183,7 +183,7 @@ def _costs(answer: dict) -> dict:
 
 
 def table(results: dict) -> str:
-    """The results in a few lines of Markdown."""
+    """Return the results as a Markdown table."""
     ratio, start = results["ratio"], results["start"]
     lines = ["| job | Magenta | ours | ratio | by processor time |", "|---|---|---|---|---|"]
 

@@ -1,7 +1,7 @@
 """Run Magenta's GANSynth for tests and timings: random weights, notes and loading times.
 
-The networks are those of `synths.gansynth.magenta`.  Run as a program, so that TensorFlow's global
-state stays out of other programs:
+The networks are those of `synths.gansynth.magenta`.  Run this module as a program, so that
+TensorFlow's global state stays out of other programs:
 
     python -m benchmarks.magenta_gansynth make FOLDER --config JSON    # random weights
     python -m benchmarks.magenta_gansynth play FOLDER IN.npz OUT.npy   # z, pitches -> waves
@@ -33,7 +33,7 @@ OFFICIAL = {
 
 
 def make(folder: Path, config: dict, stage: int, global_step: int, seed: int = 0) -> Path:
-    """Save a checkpoint of random weights, averaged ones unlike raw ones; return its prefix."""
+    """Save random weights, with averages that differ from them; return the checkpoint's prefix."""
     tf = tensorflow_v1.load()
     from magenta.models.gansynth.lib import network_functions
 
@@ -64,13 +64,14 @@ def make(folder: Path, config: dict, stage: int, global_step: int, seed: int = 0
 
 
 def load_seconds(folder: Path, batch_size: int = 16) -> float:
-    """Seconds to build and restore what `Model.load_from_path` does before it can sample.
+    """Return the seconds that it takes to build and restore the graph of `Model.load_from_path`.
 
-    That is more than it samples with: the generator again for training, the discriminator on real
-    and on generated notes, the losses, two Adam optimisers and the moving averages.  They are put
-    together here as in Magenta's `Model.__init__` and `train_util`, with plain TensorFlow where
-    those call tensorflow_gan.  The data set is a placeholder, and the variables of training
-    (discriminator, optimisers), which the random checkpoint lacks, are initialised, not restored.
+    Sampling needs only a part of this graph.  The rest is the generator again for training, the
+    discriminator on real and on generated notes, the losses, two Adam optimisers and the moving
+    averages.  They are built here as in Magenta's `Model.__init__` and `train_util`, with plain
+    TensorFlow where those call tensorflow_gan.  The data set is a placeholder, and the training
+    variables (discriminator, optimisers), which the random checkpoint lacks, are initialised, not
+    restored.
     """
     tf = tensorflow_v1.load()
     from magenta.models.gansynth.lib import (  # noqa: F401  (imported before the clock runs)
@@ -99,7 +100,7 @@ def load_seconds(folder: Path, batch_size: int = 16) -> float:
 
 
 def _build_training(tf: Any, settings: dict, num_blocks: int, batch_size: int) -> list:
-    """The graph of training; returns the generator's variables."""
+    """Build the training graph; return the generator's variables."""
     from magenta.models.gansynth.lib import network_functions, networks
 
     height, width = settings["resolution_schedule"].final_resolutions

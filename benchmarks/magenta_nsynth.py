@@ -1,4 +1,4 @@
-"""Make NSynth references with Magenta's own code: weights, encodings, samples.
+"""Make NSynth references with Magenta's own code: weights, encodings and samples.
 
 This module runs as a program, so that TensorFlow and its global state stay out of the tests'
 process:
@@ -20,7 +20,7 @@ OFFICIAL = {"width": 512, "skip_width": 256, "num_layers": 30, "num_z": 16,
 
 
 def random_weights(sizes, seed=0):
-    """Return random variables by name, whose probabilities spread over many codes (4 nats)."""
+    """Return random variables by name that give probabilities spread over many codes (4 nats)."""
     rng = np.random.default_rng(seed)
     width, skip, z = sizes["width"], sizes["skip_width"], sizes["num_z"]
     ae_width, layers = sizes["ae_width"], sizes["num_layers"]
@@ -56,9 +56,9 @@ def save_checkpoint(prefix, variables):
 
 
 def decoder(tf, fastgen, prefix, encodings):
-    """Return a function from uniforms [clips, steps] to samples, in Magenta's decoder.
+    """Return a function that decodes uniforms [clips, steps] to samples with Magenta's decoder.
 
-    It continues from its last call, but with a sample of zero.
+    Each call continues from the last one, but starts with a sample of zero.
     """
     session = tf.Session(config=tf.ConfigProto(allow_soft_placement=True))
     net = fastgen.load_fastgen_nsynth(len(encodings))
@@ -79,7 +79,7 @@ def decoder(tf, fastgen, prefix, encodings):
 def main(settings_file, target):
     settings = json.loads(Path(settings_file).read_text())
     data, prefix = np.load(settings["data"]), settings["prefix"]
-    if "sizes" in settings:     # else the checkpoint is there
+    if "sizes" in settings:     # otherwise the checkpoint exists
         save_checkpoint(prefix, random_weights(settings["sizes"]))
     tf = tensorflow_v1.load()
     with magenta.fastgen(Path(prefix)) as fastgen:
@@ -87,7 +87,7 @@ def main(settings_file, target):
         results = {"encodings": fastgen.encode(audio, prefix, audio.shape[-1]),
                    "samples": decoder(tf, fastgen, prefix, data["encodings"])(data["uniforms"])}
         if settings["loss"]:
-            # The loss of the training graph is the mean nll in nats.
+            # The loss of the training graph is the mean NLL in nats.
             audio = audio[:, :audio.shape[1] // 512 * 512]
             with tf.Graph().as_default(), tf.Session() as session:
                 wav = tf.placeholder(tf.float32, audio.shape)

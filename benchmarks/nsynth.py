@@ -27,14 +27,14 @@ SOUNDS = ("bass", "flute", "meow", "metal")
 
 
 def inputs(clips: int) -> tuple[np.ndarray, np.ndarray]:
-    """Encodings [clips, 1, 16] and uniforms [clips, 512], the same for both sides."""
+    """Return encodings [clips, 1, 16] and uniforms [clips, 512], the same for both sides."""
     rng = np.random.default_rng(1)
     encodings = rng.standard_normal([max(CLIPS), 1, 16], dtype=np.float32)
     return encodings[:clips], rng.random([max(CLIPS), FRAME])[:clips]
 
 
 def audio() -> np.ndarray:
-    """Four sounds of one second."""
+    """Return four sounds of one second each."""
     import soundfile
 
     return np.stack([soundfile.read(ROOT / "sounds" / f"{name}.wav", dtype="float32")[0][:15872]
@@ -86,7 +86,7 @@ JOBS = {f"decode {clips}": [f"decode {clips} float32", f"decode {clips} int8"]
 def run(rounds: int, steps: int, jobs: list[str]) -> dict:
     """Measure both sides in turn; return all figures, and save them after every job.
 
-    Magenta's decoder makes `steps` time steps in a round, ours makes 512.
+    Magenta's decoder computes `steps` time steps in a round, and ours computes 512.
     """
     from benchmarks import magenta_nsynth
 
@@ -107,11 +107,11 @@ def run(rounds: int, steps: int, jobs: list[str]) -> dict:
                 for name, side in sides.items():
                     answer = side.ask(steps=steps) if job != "encode" else side.ask()
                     taken = answer.pop("samples", None)
-                    if number == 0:     # it warms up, and alone begins in silence on both sides
+                    if number == 0:     # the warm-up, the only round from silence on both sides
                         samples[name] = taken
                     else:
                         answers[name].append(answer)
-            # The machine gives more at some times than at others; a limit is the most it gave.
+            # The machine's speed varies, so a limit is the highest speed measured.
             result["limits"] = {name: max(most, result["limits"][name])
                                 for name, most in limits().items()}
             for name, side in sides.items():
@@ -129,13 +129,13 @@ def run(rounds: int, steps: int, jobs: list[str]) -> dict:
 
 
 def per_step(answers: list[dict], key: str = "seconds") -> float:
-    """Median milliseconds per time step, or seconds per job where there are no steps."""
+    """Return the median milliseconds per time step, or seconds per job if there are no steps."""
     return float(np.median([answer[key] / answer["steps"] * 1e3 if "steps" in answer
                             else answer[key] for answer in answers]))
 
 
 def bounds(clips: int, precision: str, limit: dict[str, float]) -> dict[str, float]:
-    """The least milliseconds per step that memory and arithmetic allow, in the official shapes.
+    """Return the minimum milliseconds per step by memory and by arithmetic, at the official size.
 
     Memory: the weights that every step needs (present taps, residual and skip, and the newer past
     tap of the layers with dilation 1) are read once; they do not fit in a cache.  Arithmetic: all
@@ -150,7 +150,7 @@ def bounds(clips: int, precision: str, limit: dict[str, float]) -> dict[str, flo
 
 
 def table(result: dict) -> str:
-    """The results in a few lines of Markdown."""
+    """Return the results as a Markdown table."""
     lines = ["| job | Magenta | ours | ratio | processor time | peak memory (MB) | bounds (ms) |",
              "|---|---|---|---|---|---|---|"]
     rounds = result["rounds"]
@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3,
                         help="number of rounds (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=48,
-                        help="time steps of Magenta's decoder in a round (default: %(default)s)")
+                        help="time steps of Magenta's decoder in each round (default: %(default)s)")
     parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=list(JOBS),
                         help="jobs to measure (default: all)")
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)

@@ -1,7 +1,7 @@
 """Compare our code with Magenta's on Google's own weights: `python -m benchmarks.official`.
 
 The command downloads `wavenet-ckpt` (1 GB) and `acoustic_only`, loads them, and compares our code
-with Magenta's on the same files: encodings of the four sounds of `sounds/`, 200 samples of each,
+with Magenta's on the same files: encodings of the four sounds in `sounds/`, 200 samples of each,
 and notes of GANSynth.  It also computes NSynth's NLL of the sounds.  Please report the table at the
 end.
 """
@@ -33,7 +33,7 @@ def run_magenta(*arguments: str) -> None:
 
 
 def compare_nsynth(prefix: Path, folder: Path, samples: int, seconds: float) -> list[tuple]:
-    """Rows of the table: encodings, samples, likelihoods."""
+    """Return rows of the table: encodings, samples and likelihoods."""
     from synths import nsynth
     from synths.sounds import load_audio
 
@@ -52,12 +52,12 @@ def compare_nsynth(prefix: Path, folder: Path, samples: int, seconds: float) -> 
     made = nsynth.decode(encodings[:, :frames], prefix, uniforms, "float32")[:, :samples]
     with np.load(folder / "magenta.npz") as magenta:
         difference = np.abs(encodings - magenta["encodings"]).max()
-        rows = [("NSynth, encodings", "largest difference relative to largest value",
+        rows = [("NSynth, encodings", "largest difference relative to the largest value",
                  f"{difference / np.abs(magenta['encodings']).max():.1e}")]
         for name, ours, theirs in zip(SOUNDS, made, magenta["samples"]):
             other = np.flatnonzero(~np.isclose(ours, theirs, rtol=1e-6, atol=1e-9))
             same = other[0] if len(other) else samples
-            rows.append((f"NSynth, samples of {name}", "equal samples from the first on",
+            rows.append((f"NSynth, samples of {name}", "equal samples before the first difference",
                          f"{same} of {samples}"))
     for name, nats in zip(SOUNDS, nsynth.nll(audio, prefix)):
         rows.append((f"NSynth, {name}", "NLL in nats per sample (uniform guess: 5.545)",
@@ -66,7 +66,7 @@ def compare_nsynth(prefix: Path, folder: Path, samples: int, seconds: float) -> 
 
 
 def compare_gansynth(prefix: Path, folder: Path) -> list[tuple]:
-    """Rows of the table: four notes of two instruments."""
+    """Return rows of the table: four notes of two instruments."""
     from synths import gansynth
 
     model = gansynth.Model(prefix, batch_size=len(PITCHES))
@@ -81,19 +81,19 @@ def compare_gansynth(prefix: Path, folder: Path) -> list[tuple]:
         theirs = theirs[:len(mine)]
         noise = float(np.square(mine - theirs).mean())
         level = 10 * np.log10(float(np.square(theirs).mean()) / max(noise, 1e-30))
-        rows.append((f"GANSynth, note {pitch}", "level of the sound above the difference",
+        rows.append((f"GANSynth, note {pitch}", "level of the sound minus that of the difference",
                      f"{level:.0f} dB"))
     return rows
 
 
 def main() -> None:
-    """Parse the options, fetch, compare, print."""
+    """Parse the options, download the models, compare the results and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path,
                         help="folder of the downloaded weights (default: checkpoints)")
     parser.add_argument("--url-base", help="base address of a mirror to download from")
     parser.add_argument("--samples", type=int, default=200,
-                        help="number of samples to decode of each sound (default: %(default)s)")
+                        help="number of samples of each sound to decode (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=2.0,
                         help="length of each sound in seconds (default: %(default)s)")
     options = parser.parse_args()
@@ -114,7 +114,7 @@ def main() -> None:
         rows += compare_gansynth(found[1], Path(folder))
     for name, value in machine().items():
         print(f"{name}: {value}")
-    print("\n| what | measure | value |\n|---|---|---|")
+    print("\n| comparison | measure | value |\n|---|---|---|")
     for row in rows:
         print(f"| {' | '.join(row)} |")
 

@@ -1,6 +1,6 @@
 """Run all benchmarks of our code and Magenta's: `python -m benchmarks.run` (about 20 minutes).
 
-Options are passed to each of the benchmarks; `python -m benchmarks.nsynth --help` lists them.
+Options are passed to each benchmark; `python -m benchmarks.nsynth --help` lists them.
 """
 
 import subprocess

@@ -17,7 +17,7 @@ from synths.sounds import EXTENSIONS
 # Weights of the mix in chapter_05_example_01.py, encoding1 + encoding2 / 2.0.
 CHAPTER_WEIGHTS = (1.0, 1 / 2)
 _EXTENSIONS = (*EXTENSIONS, ".npy", ".mid", ".midi")
-_RESERVED = ("source", "reconstructed")  # words of other files' names: "source_bass.wav"
+_RESERVED = ("source", "reconstructed")  # words used in other file names: "source_bass.wav"
 _LONGEST = 80  # maximum bytes of a name, so that two names and a step fit into a file name
 
 
@@ -30,7 +30,7 @@ class Clip:
     name : str
         File name without extension, such as "bass_flute".
     title : str
-        Title for people, such as "bass, flute".
+        Title for display, such as "bass, flute".
     kind : str
         One of "source", "reconstruction", "mix", "step", "crossfade", "score", "preview", "bank".
     sources : tuple of str
@@ -80,7 +80,7 @@ def _short_name(path: PurePath) -> str:
 
 
 def numbered(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
-    """Return the names, a number added to repeated and taken ones; case does not count.
+    """Return the names, with a number added to repeated and taken ones; ignore case.
 
     >>> numbered(["a", "b", "A"])
     ['a', 'b', 'A-2']
@@ -134,7 +134,7 @@ def source(name: str) -> Clip:
 
 
 def reconstruction(name: str) -> Clip:
-    """Return the clip of a sound's reconstruction, which is encoded and decoded."""
+    """Return the clip of a sound's reconstruction: the sound, encoded and decoded."""
     return Clip(f"{name}_reconstructed", f"{name}, reconstructed", "reconstruction", (name,),
                 (1.0,), _stream((name,), (1.0,)))
 
@@ -145,7 +145,7 @@ def mix(pair: tuple[str, str], weights: tuple[float, float] = CHAPTER_WEIGHTS) -
 
 
 def steps(pair: tuple[str, str], count: int) -> list[Clip]:
-    """Return the interpolation steps from one sound to the other, including both."""
+    """Return the interpolation steps from one sound to the other, including both sounds."""
     result = []
     for number in range(1, count + 1):
         second = (number - 1) / (count - 1)
@@ -176,6 +176,6 @@ def encoding_of(clip: Clip, encodings: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def scores(paths: Sequence[Path]) -> list[Clip]:
-    """Return the clips of scores."""
+    """Return one clip for each score."""
     names = short_names(["overview", *paths])[1:]  # overview.png is taken
     return [Clip(name, name, "score") for name in names]

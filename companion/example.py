@@ -1,4 +1,4 @@
-"""What stands around the book's calls: a run has a folder, a seed, a record and a results page."""
+"""Manage the runs of the examples: their folders, seeds, records and results pages."""
 
 from __future__ import annotations
 
@@ -39,33 +39,33 @@ from synths.weights import checkpoints
 
 RUN_FILE = "run.json"
 SAMPLE_RATE = 16000  # Hz
-MOST_CLIPS, MOST_SECONDS = 500, 3600  # of work; more needs --yes
-# Nats per sample above which a sound is far from what the bundled NSynth knows: of 18 sounds below
-# 2.75, 13 came back with at least half of their frames in tune; of 21 above 2.85, two.
+MOST_CLIPS, MOST_SECONDS = 500, 3600  # limits; a larger job needs --yes
+# NLL in nats per sample above which the bundled NSynth hardly knows a sound.  At least half of the
+# frames were in tune for 13 of 18 reconstructions below 2.75, but only for 2 of 21 above 2.85.
 UNKNOWN = 2.8
 _JUDGED = 4096  # samples of each sound
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will make, settled before any work starts.
+    """The plan of a run, which is complete before any work starts.
 
     Parameters
     ----------
     clips : sequence of Clip
-        All clips, source sounds included.
+        All clips, including the source sounds.
     checkpoint : Path
     settings : mapping
-        The options that change what is made, in the order to show them.
+        Options that affect the clips, in the order in which they are shown.
     files : sequence of Path
-        The sounds or scores.
+        Files of the sounds or scores.
     output : Path
-        The folder that was asked for.
+        Requested folder.
     seed : int
     folder : Path, optional
-        The folder of the stopped run that this one continues.
+        Folder of the stopped run that this run continues.
     resume : str
-        The command that continues this run if it is stopped; "": none can.
+        Command that continues this run if it is stopped.  Empty: it cannot be continued.
     labels : bool
         Whether plots have axes.
     """
@@ -81,7 +81,7 @@ class Plan:
     labels: bool = False
 
     def record(self) -> dict[str, Any]:
-        """Return what tells this run from another one, but for its seed."""
+        """Return everything that distinguishes this run from others, except its seed."""
         return {"options": dict(self.settings),
                 "weights": weights_name(self.checkpoint),
                 "digests": [_digest(path) for path in (
@@ -90,18 +90,18 @@ class Plan:
 
 
 class Run:
-    """A run: `with Run(plan) as run` makes its folder, and at the end its results page.
+    """A run; `with Run(plan)` creates its folder, and at the end its results page.
 
     Parameters
     ----------
     plan : Plan
     extras : callable, optional
-        Returns what the page shows of clips besides their WAV files and plots, by name.
+        Function that returns the page's `Extra` contents of clips, without plots, by name.
 
     Attributes
     ----------
     output_dir : Path
-        Within the block, the folder of this run alone.
+        Folder of this run, set at the start of the `with` block.
     """
 
     output_dir: Path
@@ -115,7 +115,7 @@ class Run:
         self._command = command_line(self.seed)
         self._started = time.time()
         self.output_dir = self.plan.folder or new_folder(self.plan.output)
-        self._write_record(stopped=True)  # until the end
+        self._write_record(stopped=True)  # until the run is complete
         return self
 
     def __exit__(self, kind, error, trace) -> None:
@@ -131,7 +131,7 @@ class Run:
                 print(f"Continue: {self.plan.resume}", flush=True)
 
     def _finish(self, stopped: bool) -> None:
-        """Write the page and the record of what is made; remove the folder if that is nothing."""
+        """Write the page and the record of the finished clips; without any, remove the folder."""
         made = [clip for clip in self.plan.clips
                 if (self.output_dir / f"{clip.name}.wav").is_file()]
         if all(clip.kind == "source" for clip in made):
@@ -152,7 +152,7 @@ class Run:
             file.write(json.dumps(record, indent=1).encode("ascii"))
 
     def _write_page(self, made: Sequence[Clip]) -> None:
-        """Draw what is made, and write the overview and the page."""
+        """Plot the finished clips, and write the overview and the page."""
         gansynth = made[0].kind in ("score", "preview")
         draw = (audio_utils.save_spectrogram_plot if gansynth else
                 audio_utils.save_rainbowgram_plot)
@@ -178,7 +178,7 @@ class Run:
 
 
 class NSynthRun(Run):
-    """A run of NSynth, which stands in for `fastgen` in the chapter's functions.
+    """A run of NSynth, which replaces `fastgen` in the chapter's functions.
 
     Parameters
     ----------
@@ -186,11 +186,11 @@ class NSynthRun(Run):
     names : sequence of str
         Short names of the sounds.
     fastgen : module
-        Ours or Magenta's.
+        This project's module, or Magenta's.
     decoding : mapping, optional
         Fields of `Decoding` that the chapter does not set.
     judge : bool
-        Whether to print which sounds are far from what the bundled model knows.
+        Whether to print which sounds the bundled model hardly knows.
     """
 
     def __init__(self, plan: Plan, names: Sequence[str], fastgen,
@@ -207,7 +207,7 @@ class NSynthRun(Run):
 
     def encode(self, wav_data: np.ndarray, checkpoint_path=None, sample_length: int = 64000,
                ) -> np.ndarray:
-        """Save the source sounds, and encode them by `fastgen.encode`."""
+        """Save the source sounds, and encode them with `fastgen.encode`."""
         files = [path for path in self.plan.files if not inputs.is_encoding(path)]
         names = [name for name, path in zip(self.names, self.plan.files)
                  if not inputs.is_encoding(path)]
@@ -224,7 +224,7 @@ class NSynthRun(Run):
     def synthesize(self, encodings: np.ndarray, save_paths: Sequence[str | Path],
                    checkpoint_path=None, samples_per_save: int = 10000, *,
                    decoding: nsynth.Decoding, reference_audio: np.ndarray | None = None) -> None:
-        """Decode by `fastgen.synthesize`, each clip with the random numbers of its stream."""
+        """Decode with `fastgen.synthesize`, with a separate random stream for each clip."""
         streams = {clip.name: clip.stream for clip in self.plan.clips}
         self._fastgen.synthesize(
             encodings, save_paths, checkpoint_path, samples_per_save,
@@ -240,9 +240,9 @@ class Example1(NSynthRun):
     ----------
     options : argparse.Namespace
     default : sequence of str
-        The bundled sounds.
+        File names of the bundled sounds.
     fastgen : module
-        Ours or Magenta's.
+        This project's module, or Magenta's.
     """
 
     def __init__(self, options, default: Sequence[str], fastgen) -> None:
@@ -291,7 +291,7 @@ class Example2(Run):
 
 
 def use_engine(engine: str, names: dict[str, Any]) -> None:
-    """Replace the functions that a script imports by Magenta's own, if `engine` is "magenta".
+    """Replace the functions that a script imports with Magenta's own if `engine` is "magenta".
 
     Parameters
     ----------
@@ -332,7 +332,7 @@ def gansynth_engine(engine: str) -> ModuleType:
 
 
 def new_seed(seed: int | None) -> int:
-    """Return the seed that was asked for, or a new one."""
+    """Return the requested seed, or a new one."""
     return secrets.randbelow(10**6) if seed is None else seed
 
 
@@ -343,7 +343,7 @@ def output_folder(options) -> Path:
 
 
 def new_folder(wanted: Path) -> Path:
-    """Make a folder for one run: the wanted one, or that with -2, -3 ... if it exists."""
+    """Create the wanted folder for a run, with -2, -3 and so on in its name if it exists."""
     wanted = Path(os.path.abspath(wanted))
     wanted.parent.mkdir(parents=True, exist_ok=True)
     folder, count = wanted, 1
@@ -357,7 +357,7 @@ def new_folder(wanted: Path) -> Path:
 
 
 def read_runs(output: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """Return folders and records of the runs next to a folder and in output/, newest first."""
+    """Return the folders and records of the runs next to a folder and in output/, newest first."""
     files = {file.resolve() for place in (Path(os.path.abspath(output)).parent, OUTPUT)
              for file in place.glob(f"*/{RUN_FILE}")}
     runs = []
@@ -407,7 +407,7 @@ def command_line(seed: int) -> str:
 
 
 def with_resume_line(plan: Plan) -> Plan:
-    """Return a plan of NSynth with the command that continues it, which is `workshop mix`."""
+    """Return an NSynth plan with the `workshop mix` command that continues its run."""
     if Path(sys.argv[0]).name == "__main__.py":
         line = f"{command_line(plan.seed)} --resume"
     else:
@@ -419,7 +419,7 @@ def with_resume_line(plan: Plan) -> Plan:
 
 
 def workshop_command(*words: str | Path) -> str:
-    """Return a command of the workshop; from another folder it begins with `cd`."""
+    """Return a workshop command, which begins with `cd` if the current folder is another one."""
     here = Path.cwd() == HERE
     line = quoted(["python", "-m", "workshop", *(
         word if isinstance(word, str) else shown(word) if here else str(word.absolute())
@@ -428,7 +428,7 @@ def workshop_command(*words: str | Path) -> str:
 
 
 def same_length(encodings: Collection[np.ndarray]) -> Collection[np.ndarray]:
-    """Return the encodings, checked to have the same number of frames.
+    """Return the encodings, after checking that they have the same number of frames.
 
     Raises
     ------
@@ -443,12 +443,12 @@ def same_length(encodings: Collection[np.ndarray]) -> Collection[np.ndarray]:
 
 
 def quoted(words: Sequence[str], system: str = os.name) -> str:
-    """Join words to a command line, quoted for the system's shell."""
+    """Join words into a command line, quoted for the system's shell."""
     return subprocess.list2cmdline(words) if system == "nt" else shlex.join(words)
 
 
 def chosen(options, *names: str) -> dict[str, Any]:
-    """Return the named options that are not at a neutral value."""
+    """Return the named options whose values are not neutral."""
     values = {name: getattr(options, name) for name in names}
     return {name: value for name, value in values.items()
             if value is True or not (value is None or value is False or value in (1.0, "auto"))}
@@ -458,7 +458,7 @@ def chosen(options, *names: str) -> dict[str, Any]:
 
 
 def check_size(count: int, seconds: float, remedy: str, yes: bool = False) -> None:
-    """Refuse a job of over `MOST_CLIPS` clips or `MOST_SECONDS` unless it is confirmed.
+    """Refuse a job of over `MOST_CLIPS` clips or `MOST_SECONDS` seconds unless it is confirmed.
 
     Raises
     ------
@@ -470,7 +470,7 @@ def check_size(count: int, seconds: float, remedy: str, yes: bool = False) -> No
 
 
 def decoding_seconds(checkpoint: Path, count: int, seconds: float) -> float:
-    """Estimate the time to decode clips, within a factor of two or so."""
+    """Estimate the time to decode clips, within a factor of about two."""
     weights = sum(math.prod(shape) for name, shape in checkpoints.shapes(checkpoint).items()
                   if name.endswith("/W") and not name.startswith("ae_"))
     step = math.ceil(count / 12) * (1e-4 + 4 * weights / 20e9) + count * 2 * weights / 100e9
@@ -489,13 +489,13 @@ def in_words(seconds: float) -> str:
 
 
 def quiet_bars() -> bool | None:
-    """Return tqdm's `disable`: hidden with --quiet, and where stderr is not a terminal."""
+    """Return tqdm's `disable`, which hides bars with --quiet or if stderr is not a terminal."""
     return bool(os.environ.get("TQDM_DISABLE")) or None
 
 
 def unknown_notes(names: Sequence[str], files: Sequence[Path], audios: np.ndarray,
                   checkpoint: Path) -> list[str]:
-    """Return which sounds are far from what the bundled model knows, and how to fine-tune it."""
+    """Return notes on sounds that the bundled model hardly knows, and how to fine-tune it."""
     bundled = {HERE / "sounds" / f"{name}.wav" for name in ("bass", "metal", "meow", "flute")}
     audible = [index for index, audio in enumerate(audios) if audio.any()]
     judged = [index for index in audible if files[index].resolve() not in bundled]

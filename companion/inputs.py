@@ -131,7 +131,7 @@ def existing(path: Path, folder: Path) -> Path:
     Raises
     ------
     InputError
-        If it does not exist.  The message has the most similar name there or in `folder`.
+        If it does not exist.  The message suggests a similar name from its folder or `folder`.
     """
     if not os.path.exists(path):
         names = [entry.name for place in (path.parent, folder) if place.is_dir()

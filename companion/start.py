@@ -37,7 +37,7 @@ def start() -> None:
     if "--quiet" in sys.argv:
         os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported
     os.environ.setdefault("JOBLIB_MULTIPROCESSING", "0")  # not used; it warns without /dev/shm
-    warnings.filterwarnings("ignore", "n_fft=.* is too large")  # of librosa, for short sounds
+    warnings.filterwarnings("ignore", "n_fft=.* is too large")  # librosa's, for short sounds
     if not os.access(os.path.expanduser("~"), os.W_OK):  # Numba, Matplotlib and Bokeh write there
         os.environ["HOME"] = tempfile.mkdtemp(prefix="chapter_05_")
         atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)

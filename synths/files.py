@@ -20,7 +20,7 @@ _BLOCK = 1 << 20  # samples written at a time
 def writing(path: str | Path) -> Iterator[BinaryIO]:
     """Open a file for writing, and give it its final name if the block ends without an error.
 
-    The new file replaces an earlier file or link of that name.  The folder must exist.
+    The new file replaces an earlier file or link with that name.  The folder must exist.
 
     Examples
     --------

@@ -18,8 +18,8 @@ SAMPLE_RATE = 16000  # Hz, of NSynth and GANSynth
 # File extensions of the sounds in a folder.
 EXTENSIONS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au",
               ".caf", ".w64")
-LONGEST = 600.0  # seconds read of a sound if no length is given
-_BLOCK = 4096  # frames read at a time; a damaged spot loses this many
+LONGEST = 600.0  # maximum seconds to read from a sound if no length is given
+_BLOCK = 4096  # frames read at a time; a damaged spot costs this many
 _LOUDEST = 1e12  # louder samples come from damage
 _CANCELLED = 0.25  # level of the mono mix relative to the loudest channel: 12 dB lower
 
@@ -31,7 +31,7 @@ def load_audio(path: str | Path, sample_length: int | None = None, sr: int = SAM
     Parameters
     ----------
     path : str or Path
-        WAV, FLAC, Ogg, MP3, AIFF or any other format that libsndfile reads; any sample rate.
+        File in WAV, FLAC, Ogg, MP3, AIFF or another format that libsndfile reads, at any rate.
     sample_length : int, optional
         Number of samples to return.  Longer sounds are cut, shorter ones padded with zeros.
         None: all samples.
@@ -94,14 +94,14 @@ def _read(path: Path, seconds: float) -> tuple[np.ndarray, int]:
                     wanted -= len(block)
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: *.raw
         reason = getattr(error, "error_string", "samples without a header").rstrip(".")
-        if "does not exist" in reason:  # what libsndfile says of an MP3 that is none
+        if "does not exist" in reason:  # libsndfile's message for a file that is not an MP3
             reason = "its format is not recognised"
         raise InputError(f"{path} cannot be read as a sound ({reason}): convert it to WAV, FLAC, "
                          "Ogg, MP3 or AIFF.") from None
     if not blocks:
         raise InputError(f"{path} contains no samples: record or export it again.")
     audio = np.concatenate(blocks)
-    if not (np.abs(audio) < _LOUDEST).all():  # NaN is not
+    if not (np.abs(audio) < _LOUDEST).all():  # NaN fails this check, too
         raise InputError(f"{path} contains samples that are not finite: export it again.")
     return audio, rate
 
@@ -151,7 +151,7 @@ def _onset(audio: np.ndarray, rate: int) -> int:
 
 def find_sounds(folder: str | Path, extensions: Sequence[str] = EXTENSIONS
                 ) -> tuple[list[Path], list[str]]:
-    """Return the readable sounds of a folder, and the other entries, each with the reason."""
+    """Return a folder's readable sounds, and the other entries with the reasons for exclusion."""
     sounds, left_out = [], []
     for path in sorted(Path(folder).iterdir()):
         if path.name.startswith("."):
@@ -214,7 +214,7 @@ def save_image(pixels: np.ndarray, path: Path, size: tuple[int, int] = (1280, 96
 
 
 def plot_path(filename: str | None, output_dir: str | Path) -> Path:
-    """Return the path of a plot, by default named after the time, and create its folder."""
+    """Return the path of a plot, by default named after the current time, and create its folder."""
     name = time.strftime("%Y-%m-%d_%H%M%S") if filename is None else str(filename)
     path = Path(output_dir) / (name if name.lower().endswith(".png") else f"{name}.png")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -128,7 +128,7 @@ def prepare(options: argparse.Namespace):
         raise InputError(f"Fine-tuning needs {FEWEST} to {MOST} audible sounds, not {len(sounds)}: "
                          f"{'add more' if len(sounds) < FEWEST else 'leave some out'}.")
     hashes = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in sounds}
-    if card:  # the figures of the earlier call are in its order
+    if card:  # the figures are in the order of the earlier call
         order = list(card["sounds"].values())
         sounds = dict(sorted(sounds.items(), key=lambda item: order.index(hashes[item[0]])
                              if hashes[item[0]] in order else len(order)))

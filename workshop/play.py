@@ -24,9 +24,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         help="ignore pedal events in the MIDI file, as Magenta does")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--instruments", metavar="LIST|FILE",
-                       help="instrument numbers from the last preview (or from --seed, if given), "
-                            "with optional start times in seconds (3,7,1@8.0), or a .npz file that "
-                            "a run has saved (default: random instruments)")
+                       help="instruments of the last preview or of --seed, by number, with "
+                            "optional start times in seconds (3,7,1@8.0), or a .npz file that a "
+                            "run has saved (default: random instruments)")
     add_seconds_per_instrument(which)
     add_model_options(parser)
     add_run_options(parser, "gansynth", "acoustic_only, all_instruments")
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
         pedal = {"pedal": False} if options.no_pedal and options.engine == "fast" else {}
         notes = tempo_scale(engine.load_midi(path, **pedal), options.tempo)
         z, times, numbers = instruments(options, engine, model, notes, seed)
-        # Ours on both engines: Magenta's divides by zero between two equal instruments
+        # Both engines use our function: Magenta's divides by zero between equal instruments
         z_notes = get_z_notes(notes["start_times"], z, times)
         notes_to_make += count_distinct(z_notes, notes["pitches"])
         parts.append((clip, notes, z, times, numbers, z_notes))
@@ -111,7 +111,7 @@ def load_model(engine, checkpoint, threads: int | None):
 
 
 def preview_seed(options: argparse.Namespace, checkpoint) -> int | None:
-    """Return --seed, or for numbered instruments the last preview's seed, which is printed."""
+    """Return --seed or, for instruments given by number, the seed of the last preview; print it."""
     from companion import example
 
     if options.seed is not None or options.instruments is None or options.instruments.endswith(
@@ -140,4 +140,4 @@ def instruments(options: argparse.Namespace, engine, model, notes: dict, seed: i
     if options.instruments.endswith((".npz", ".npy")):
         return z, times, [str(number + 1) for number in range(len(times))]
     numbers = [word.split("@")[0].strip() for word in options.instruments.split(",")]
-    return z, times, numbers * 2 if len(numbers) == 1 else numbers  # one alone begins and ends
+    return z, times, numbers * 2 if len(numbers) == 1 else numbers  # a single one is at both ends

@@ -1,4 +1,4 @@
-"""Play a phrase on several GANSynth instruments, and make a page where you can select them."""
+"""Play a phrase on several GANSynth instruments, and make a page on which you can select them."""
 
 from __future__ import annotations
 

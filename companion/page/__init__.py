@@ -50,7 +50,7 @@ class Sound:
     sources : tuple of int
         Indices of the sounds to compare with, at most two.
     picture : bytes
-        Plot as a WebP file, whose width is the length of the sound.  Empty: no plot.
+        Plot as a WebP file, whose width spans the length of the sound.  Empty: no plot.
     size : (int, int)
         Width and height of the plot in pixels.
     keys : tuple of (float or None, bytes)
@@ -157,7 +157,7 @@ def write_page(folder: Path, page: Page) -> Path:
 
 
 def write_index(output_root: Path) -> Path | None:
-    """Write `index.html`, the list of the runs below a folder, newest first; return its path."""
+    """Write `index.html`, the list of the runs under a folder, newest first; return its path."""
     runs = []
     for file in Path(output_root).rglob("run.json"):
         if (file.parent / "index.html").is_file():

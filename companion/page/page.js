@@ -1,4 +1,4 @@
-// The behaviour of the results page: play, compare, mix and play on a keyboard. No library, no request.
+// Play, compare and mix the page's sounds, also on a keyboard, without libraries or requests.
 (() => {
 "use strict";
 
@@ -11,11 +11,11 @@ const LONG = 20; // seconds of a sound whose decoding takes noticeable time
 const WORDS = {source: "source", reconstruction: "reconstruction"};
 
 let context = null, bus = null;
-let voice = null; // what plays: {layers: Map(index: {source, gain}), began, offset, duration}
+let voice = null; // what is playing: {layers: Map(index: {source, gain}), began, offset, duration}
 let home = 0; // the selected sound
-let current = 0; // the same, or the one of its sources that it is compared with
+let current = 0; // the selected sound, or the source that it is compared with
 let blend = null; // between two steps: {first, second, share}
-let stoppedAt = 0; // seconds at which it was paused
+let stoppedAt = 0; // seconds at which playback was paused
 let asked = 0; // counts requests: a slow one must not overtake a later one
 let loading = false, looping = false, levelled = true;
 let chosen = []; // the selected instruments, in order
@@ -94,13 +94,13 @@ function started(index, buffer, offset) {
   return {source, gain};
 }
 
-async function play(offset = position()) { // what plays already and is in the mixture plays on
+async function play(offset = position()) { // sounds of the mixture that are playing keep playing
   const request = ++asked, wanted = mixture(), moved = voice && Math.abs(offset - position()) > 0.01;
   loading = wanted.some(([index]) => sounds[index].seconds > LONG && !ready.has(index));
   shown();
   const made = await Promise.all(wanted.map(([index]) => bufferOf(index)));
   if (request !== asked) return;
-  const late = voice && !moved ? position() - offset : 0; // since the decoding began
+  const late = voice && !moved ? position() - offset : 0; // seconds since the decoding began
   const old = voice?.layers ?? new Map(), layers = new Map();
   const duration = Math.max(...made.map(buffer => buffer.duration));
   offset = offset + late < duration ? offset + late : 0;
@@ -128,7 +128,7 @@ function toggle() {
   if (voice || loading) stop(position()); else play();
 }
 
-function exchange(index) { // one sound for another, at the same time or, if stretched, share of it
+function exchange(index) { // switch sounds at the same time; if stretched, the same fraction
   const longer = sounds[index].seconds / sounds[current].seconds;
   const at = voice ? position() * (Math.abs(longer - 1) > 0.05 ? longer : 1) : 0;
   current = index;
@@ -245,7 +245,7 @@ function axis(element, seconds) {
   element.replaceChildren(...marks, last);
 }
 
-// Panels: one tab stop each; arrow keys walk and play ---------------------------------------------
+// Panels: one tab stop each; arrow keys move and play ---------------------------------------------
 
 function lines(board) { // the rows of cells on the screen; a gap is null
   if (!("flow" in board.dataset))
@@ -345,7 +345,7 @@ for (const group of $$(".marks")) group.addEventListener("keydown", event => {
   move(event, $$("button", group), {ArrowLeft: -1, ArrowRight: 1}[event.key]);
 });
 
-function move(event, all, step) { // the tab stop of a group
+function move(event, all, step) { // move the tab stop of a group
   const next = all[all.indexOf(event.target) + step];
   if (!next) return;
   event.preventDefault();
@@ -385,7 +385,7 @@ for (const button of $$("[data-copy]")) button.addEventListener("click", async (
 // The keyboard ------------------------------------------------------------------------------------
 
 const held = new Map(); // pitch: {layers: [{source, gain}, ...]}
-const notes = new Map(); // index: [{pitch, address}, ...], a note without address is the sound itself
+const notes = new Map(); // index: [{pitch, address}, ...]; without an address: the sound itself
 let shift = 0; // octaves
 const piano = $(".piano");
 
@@ -408,7 +408,7 @@ async function press(pitch, strength = 0.8) {
             buffer: await (note.address ? note.buffer : bufferOf(index))};
   }));
   if (held.get(pitch) !== mine) return;
-  for (const {note, share, buffer} of made) { // without a pitch, at its own speed
+  for (const {note, share, buffer} of made) { // a note without a pitch keeps its own speed
     const playbackRate = note.pitch === null ? 1 : 2 ** ((pitch - note.pitch) / 12);
     const source = new AudioBufferSourceNode(audio(), {buffer, playbackRate});
     const gain = new GainNode(context, {gain: strength * share});
@@ -494,7 +494,7 @@ function octave(step) {
   named();
 }
 
-function named() { // the keys C
+function named() { // label the C keys
   for (const key of $$("[data-pitch]"))
     if (key.dataset.pitch % 12 === 0) key.dataset.name = key.getAttribute("aria-label");
 }

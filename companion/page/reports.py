@@ -45,7 +45,7 @@ _SAMPLER = ("To play an instrument in a music program, load its SFZ file into a 
 
 @dataclass(frozen=True)
 class Run:
-    """The information about a run on its page.
+    """The information about a run that its page shows.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class Run:
     notes : sequence of str
         Sentences for the top of the page, with `code` in backticks.
     resume : str
-        Command that continues the run if clips are missing.  Empty: it cannot be continued.
+        Command that continues the run if clips are missing.  Empty: the run cannot be continued.
     """
 
     command: str
@@ -96,7 +96,7 @@ class Extra:
     Parameters
     ----------
     image : PIL.Image.Image, optional
-        Plot without axes, whose width is the length of the sound.
+        Plot without axes, whose width spans the length of the sound.
     audio : float32 [samples], optional
         Audio of the clip.  None: the WAV file in the folder.
     keys : sequence of (int, float32 [samples])
@@ -117,13 +117,13 @@ def page_of(folder: Path, clips: Sequence[Clip], run: Run,
     Parameters
     ----------
     folder : Path
-        Folder with `<name>.wav` of each clip whose `Extra` has no audio.
+        Folder with a file `<name>.wav` for each clip whose `Extra` has no audio.
     clips : sequence of Clip
         All planned clips, including the sources.  The page reports clips without audio as missing.
         All clips of an instrument in a bank have the same title, and a weight for each corner.
     run : Run
     extras : mapping, optional
-        Further contents of clips, by the clip's name.
+        Further contents of clips, by clip name.
     """
     extras = extras or {}
     made = [clip for clip in clips if (folder / f"{clip.name}.wav").is_file()
@@ -188,7 +188,7 @@ class _Builder:
             self.folder / f"{clip.name}.wav", dtype="int16")[0]
 
     def sound(self, clip: Clip, compared: tuple[int, ...], notes: Sequence[Clip]) -> Sound:
-        """Return a sound of the page."""
+        """Return the page's sound for a clip."""
         audio, extra = self.audio(clip), self.extras.get(clip.name, Extra())
         level = _as_float(audio)
         seconds = len(audio) / SAMPLE_RATE
@@ -241,7 +241,7 @@ def _faded(audio: np.ndarray, seconds: float) -> np.ndarray:
 
 
 def _pitch(note: Clip) -> float:
-    """Return the MIDI pitch of a clip in a bank; all of them have one."""
+    """Return the MIDI pitch of a clip in a bank, where every clip has one."""
     assert note.pitch is not None
     return note.pitch
 
@@ -287,7 +287,7 @@ def _description(clip: Clip) -> list[str]:
 
 
 def _caption(clip: Clip) -> str:
-    """Return the caption of a cell, one or two words."""
+    """Return the caption of a cell, which has one or two words."""
     if clip.kind == "preview":
         return clip.title.removeprefix("instrument ")
     if clip.kind == "bank" and 1 in clip.weights:
@@ -348,11 +348,11 @@ def _panels(shown: Sequence[Clip]) -> list[Panel]:
         return [Panel("The score" if len(shown) == 1 else "The scores", [[i] for i in everything],
                       "The notes at the top have the colours of their instruments; between two "
                       "instruments, the colours blend. The plot at the bottom shows the sound. "
-                      "Click in either to play from there.", "score")]
+                      "Click either one to play from that point.", "score")]
     if kind == "preview":
         return [Panel("The instruments", [everything], "Each instrument plays the same phrase. "
-                      "Select those that you like: the commands below use them, in the order of "
-                      "selection.",
+                      "Select the ones that you like: the commands below use them in the order in "
+                      "which you select them.",
                       "cells", choose=True)]
     if kind == "bank":
         return [_bank_panel(shown)]

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from companion.page import note_name
 
-# Okabe and Ito's colours for colour-blind readers, without black and yellow
+# Okabe and Ito's colours for colour-blind people, without black and yellow
 PALETTE = np.array([(0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233),
                     (230, 159, 0)], float)
 _WIDTH = 10000  # units across

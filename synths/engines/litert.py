@@ -86,13 +86,13 @@ class Graph:
         return Tensor(len(self._tensors) - 1, tuple(table.shape))
 
     def input(self, shape: Sequence[int]) -> Tensor:
-        """Add a float32 input that the caller fills; `Runner.inputs` has the order of the calls."""
+        """Add a float32 input that the caller fills; `Runner.inputs` is in the order of calls."""
         tensor = self._tensor(shape)
         self._inputs.append(tensor.index)
         return tensor
 
     def output(self, tensor: Tensor) -> None:
-        """Mark a tensor as an output; `Runner.outputs` has the order of the calls."""
+        """Mark a tensor as an output; `Runner.outputs` has the order of these calls."""
         self._outputs.append(tensor.index)
 
     def constant(self, array: Any, scale: np.ndarray | None = None) -> Tensor:
@@ -118,9 +118,9 @@ class Graph:
            options: str | None = None, version: int = 1, **fields: Any):
         """Add any operator of the schema, and return its output or outputs.
 
-        `kind` is the name of the operator in `BuiltinOperator`, such as "TANH"; `options` the name
-        of its options table without "Options", such as "Concatenation"; `fields` are the fields of
-        this table.  By default, there is one output of the shape of the first input.
+        `kind` is the name of the operator in `BuiltinOperator`, such as "TANH".  `options` is the
+        name of its options table without "Options", such as "Concatenation", and `fields` are the
+        fields of this table.  By default, there is one output with the shape of the first input.
         """
         outputs = [self._tensor(shape) for shape in output_shapes or [inputs[0].shape]]
         operator = schema.OperatorT()
@@ -154,7 +154,7 @@ class Graph:
         """Add a convolution with stride 1.
 
         The input is [batch, height, width, inputs], the kernel [height, width, inputs, outputs].
-        `padding` is "SAME" (zeros on all sides) or "VALID", `activation` "NONE" or "RELU".
+        `padding` is "SAME" (zeros on all sides) or "VALID"; `activation` is "NONE" or "RELU".
         """
         batch, height, width, _ = x.shape
         if padding == "VALID":
@@ -169,7 +169,7 @@ class Graph:
                        fusedActivationFunction=getattr(schema.ActivationFunctionType, activation))
 
     def _binary(self, kind: str, options: str, a: Tensor, b: Any) -> Tensor:
-        """Add an operator for a tensor and a tensor or array, broadcast as in NumPy."""
+        """Add an operator on a tensor and another tensor or array, which broadcasts as in NumPy."""
         if not isinstance(b, Tensor):
             b = self.constant(np.asarray(b, np.float32))
         return self.op(kind, [a, b], np.broadcast_shapes(a.shape, b.shape), options=options)
@@ -202,7 +202,7 @@ class Graph:
                        options="Reducer", keepDims=True)
 
     def resize_nearest(self, x: Tensor, height: int, width: int) -> Tensor:
-        """Scale an image [batch, height, width, channels] by nearest neighbour."""
+        """Resize an image [batch, height, width, channels] with the nearest-neighbour method."""
         return self.op("RESIZE_NEAREST_NEIGHBOR", [x, self._integers([height, width])],
                        (x.shape[0], height, width, x.shape[3]), options="ResizeNearestNeighbor")
 
@@ -237,7 +237,7 @@ class Graph:
         The weights follow the flatbuffer, which refers to them by offset, as the format allows for
         large models.  Each array is copied once, and then freed if nothing else refers to it.
         """
-        # Buffer 0 is the empty one, by convention the buffer of all computed tensors.
+        # Buffer 0 is empty; by convention, it is the buffer of all computed tensors.
         buffers = [schema.BufferT()]
         pieces: list[np.ndarray] = []
         for tensor, value in zip(self._tensors, self._values, strict=True):
@@ -289,9 +289,9 @@ _ASIDE = threading.RLock()
 
 @contextlib.contextmanager
 def silent_stderr() -> Iterator[None]:
-    """Suppress LiteRT's message on stderr that it uses XNNPACK, and Python's warnings.
+    """Suppress Python's warnings, and LiteRT's message on stderr that it uses XNNPACK.
 
-    LiteRT has no setting to turn this message off.
+    LiteRT has no setting that turns this message off.
     """
     with _ASIDE, warnings.catch_warnings(), contextlib.ExitStack() as stack:
         warnings.simplefilter("ignore")

@@ -27,9 +27,9 @@ WHOLE_NOTE_LENGTH = 3.7  # seconds; with its release, a note of this length last
 RELEASE = 0.3  # seconds of fade-out after a note is released
 ATTACK = 0.010  # seconds of fade-in
 MAX_VELOCITY = 127.0
-_BEFORE_START = -0.0001  # Magenta's time of the first instrument: just before the first note
+_BEFORE_START = -0.0001  # Magenta's time for the first instrument: just before the first note
 
-# Settings of `lengthen`, in seconds: the range in which a second take may start, the start of the
+# Settings of `lengthen`, in seconds: the range in which a copy may start, the start of the
 # crossfade, and its length.  The notes of the NSynth data set are released after 3 s.
 _LOOP_START = (0.5, 1.75)
 _LOOP_END = 2.75
@@ -102,14 +102,14 @@ def tempo_scale(notes: dict, factor: float) -> dict:
 def slerp(p0: np.ndarray, p1: np.ndarray, t: float) -> np.ndarray:
     """Interpolate along the great circle from `p0` (t = 0) to `p1` (t = 1).
 
-    This is Magenta's ``generate_util.slerp``, except for vectors of the same direction.  Magenta
-    divides zero by zero there, but this function interpolates linearly.
+    This is Magenta's ``generate_util.slerp``, except for vectors with the same direction.  Magenta
+    then divides zero by zero, but this function interpolates linearly.
     """
     p0, p1 = np.asarray(p0, np.float64), np.asarray(p1, np.float64)
     lengths = np.linalg.norm(p0) * np.linalg.norm(p1)
     omega = np.arccos(np.clip(np.dot(p0, p1) / (lengths or 1.0), -1.0, 1.0))
     if np.sin(omega) < 1e-6:
-        return p0 + t * (p1 - p0)  # exactly p0 where they are equal
+        return p0 + t * (p1 - p0)  # exactly p0 if they are equal
     return (np.sin((1.0 - t) * omega) * p0 + np.sin(t * omega) * p1) / np.sin(omega)
 
 
@@ -175,7 +175,7 @@ def get_z_notes(start_times: np.ndarray, z_instruments: np.ndarray, t_instrument
         if left < 0 or left >= last:
             z_notes.append(z_instruments[max(0, min(left, last))])
             continue
-        # `left` is the last time before the note's, so the span cannot be zero.
+        # `left` is the last time before the note, so the span cannot be zero.
         span = t_instruments[left + 1] - t_instruments[left]
         z_notes.append(slerp(z_instruments[left], z_instruments[left + 1],
                              (time - t_instruments[left]) / span))
@@ -194,8 +194,8 @@ def get_envelope(note_length: float, sr: int = 16000) -> np.ndarray:
     """Return the amplitude envelope of a note: attack, sustain, release.
 
     This is Magenta's ``generate_util.get_envelope``, except for notes shorter than the attack.
-    Magenta overwrites the attack with the release there, which causes a click.  This function
-    multiplies the two.
+    In such notes, Magenta overwrites the attack with the release, which causes a click.  This
+    function multiplies the two.
     """
     length = note_samples(note_length, sr)
     release, attack = int(sr * RELEASE), min(int(sr * ATTACK), length)
@@ -216,7 +216,7 @@ def lengthen(audio: np.ndarray, samples: int, sr: int = 16000) -> np.ndarray:
     earliest, latest = (int(sr * seconds) for seconds in _LOOP_START)
     audio = np.asarray(audio, np.float64)
     first, candidates = audio[end:end + cross], audio[earliest:latest + cross]
-    # Level and similarity of each candidate; a rise in level would accumulate from take to take.
+    # Level and similarity of each candidate; a rise in level would accumulate from copy to copy.
     power = np.convolve(candidates**2, np.ones(cross), "valid") + 1e-12
     level = np.sqrt((first @ first + 1e-12) / power)
     likeness = np.correlate(candidates, first, "valid") / (level * power)
@@ -241,8 +241,8 @@ def combine_notes(audio_notes: np.ndarray | Iterable[np.ndarray], start_times: n
     sample is 0.5.  Its length is the latest end plus 3 s, rounded down to whole seconds.
 
     Levels are measured by the highest sample, or by half the lowest sample if that is larger in
-    absolute value.  This keeps the clip within -1 to 1.  Silent notes stay silent.  Magenta
-    divides by zero there.
+    absolute value.  This keeps the clip within -1 to 1.  Silent notes stay silent, although
+    Magenta divides by zero in this case.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ def choose_instruments(model, chosen: str, total_time: float, rng: np.random.Gen
     Raises
     ------
     InputError
-        If `chosen` is neither, or the times are not in ascending order.
+        If `chosen` is neither of these, or the times are not in ascending order.
     """
     if Path(chosen).suffix.lower() in (".npz", ".npy"):
         z, saved_times = load_instruments(chosen)
@@ -65,7 +65,7 @@ def place_instruments(z: np.ndarray, times: Sequence[float | None] | np.ndarray 
     """Assign times to the chosen instruments.
 
     Between two instruments, the timbre changes from one to the other.  Before the first and after
-    the last it does not change.  A single instrument plays the whole piece.
+    the last one, it does not change.  A single instrument plays the whole piece.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def save_instruments(path: str | Path, z_instruments: np.ndarray,
 
 
 def load_instruments(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """Load instruments saved by `save_instruments`, or any ``.npy`` of latent vectors.
+    """Load instruments saved by `save_instruments`, or any ``.npy`` file of latent vectors.
 
     Parameters
     ----------

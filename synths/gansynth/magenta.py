@@ -2,8 +2,8 @@
 
 Magenta's `Model` cannot be built on a current TensorFlow, because it needs tensorflow_gan,
 tf.estimator and the training data set.  The `Model` of this module is built from the same Magenta
-functions: `network_functions`, `networks` and `SpecgramsHelper`.  Every note is computed in full,
-which is four seconds.
+functions: `network_functions`, `networks` and `SpecgramsHelper`.  Every note is computed in full
+(four seconds).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def load_midi(midi_path: str | Path, min_pitch: int = model.LOWEST_PITCH, max_pi
 def get_random_instruments(model: Any, total_time: float, secs_per_instrument: float = 2.0,
                            rng: np.random.Generator | None = None
                            ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw random instruments with Magenta's `get_random_instruments` and a given generator."""
+    """Draw random instruments with Magenta's `get_random_instruments` and the given `rng`."""
     drawn = SimpleNamespace(generate_z=lambda n: model.generate_z(n, rng))
     return _generate_util().get_random_instruments(drawn, total_time, secs_per_instrument)
 
@@ -85,7 +85,7 @@ class Model:
     @classmethod
     def load_from_path(cls, path: str | Path | None = None, batch_size: int = 16,
                        threads: int | None = None) -> Model:
-        """Load a generator, like `synths.gansynth.Model.load_from_path`, but for all cores."""
+        """Load a generator, like `synths.gansynth.Model.load_from_path`, but use all cores."""
         if threads is not None:
             raise InputError("Magenta's own engine always uses all cores: leave out --threads.")
         return cls(checkpoints.find(path, "gansynth"), batch_size)
@@ -157,7 +157,7 @@ class Model:
         self._session.close()
 
     def generate_z(self, n: int, rng: np.random.Generator | int | None = None) -> np.ndarray:
-        """Draw latent vectors, the same as `synths.gansynth.Model.generate_z`."""
+        """Draw the same latent vectors as `synths.gansynth.Model.generate_z`."""
         return np.random.default_rng(rng).normal(size=(n, self.latent_size))
 
     def generate_samples_from_z(self, z: np.ndarray, pitches: Sequence[int] | np.ndarray,

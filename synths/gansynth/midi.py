@@ -1,8 +1,8 @@
-"""Read real-world MIDI files, with pedals, drums, damage, and notes that never end.
+"""Read real-world MIDI files, which may have pedals, drums, damage, and notes that never end.
 
 note_seq (through pretty_midi and mido) reads only the notes, and refuses files that players accept.
 This parser returns note_seq's ``NoteSequence``.  In files without the cases below, its notes and
-their order are those of note_seq.  Otherwise it follows these rules:
+their order are the same as note_seq's.  Otherwise, it follows these rules:
 
 * The sustain and sostenuto pedals hold a note until they are released or its key is struck again.
   If a note-off and a pedal event are at the same tick, they take effect in the order of the file.
@@ -37,14 +37,14 @@ _MOST_BYTES = 1 << 25  # bytes read from a file; larger files are not MIDI files
 _LONGEST_TAIL = 60  # seconds at 120 bpm for which a note can sound after the last note event
 _DRUM_BANKS = (120, 126, 127)  # bank MSB: GM2's drums, XG's effects, XG's drums
 _RESET_ALL = 121  # the controller that resets the others
-_ENOUGH = 6  # notes from which lengths are compared
+_ENOUGH = 6  # minimum number of notes for comparing lengths
 _NEVER = float("inf")
 _AFTER = (_NEVER, _NEVER)  # after all events of the same tick
 
-Strike = tuple[int, int, Event]  # a note-on or note-off: its track, its index in it, the event
-Place = tuple[float, float, float]  # tick, track, index: players' order of events
+Strike = tuple[int, int, Event]  # a note-on or note-off: track, index in the track, event
+Place = tuple[float, float, float]  # tick, track, index: the order in which players read events
 
-_CHANGES = {  # what a report counts, in words
+_CHANGES = {  # descriptions of what a report counts
     "held": "pedal held {} longer",
     "restruck": "{} struck again while sounding",
     "stopped": "{} ended by All Notes Off",
@@ -96,7 +96,7 @@ class _Note:
 
     @property
     def closing_index(self) -> float:
-        """The index on its own track of the event that ended it: note_seq's order."""
+        """The index, within the note's track, of the event that ended it; note_seq sorts by it."""
         track, index = self.closed
         return index if track == self.track else _NEVER
 
@@ -117,8 +117,8 @@ def _without_collecting() -> Iterator[None]:
 def read_notes(path: str | Path, pedal: bool = True) -> tuple[Any, Report]:
     """Return the notes of a MIDI file as a NoteSequence, in note_seq's order, and a report.
 
-    The file may be inside a RIFF file.  `pedal` tells whether pedals sustain notes, which Magenta
-    ignores.
+    The file may be inside a RIFF file.  `pedal` states whether pedals sustain notes; Magenta
+    ignores pedals.
     """
     with open(path, "rb") as file:
         data = file.read(_MOST_BYTES)
@@ -200,7 +200,7 @@ def _strikes(event: Event) -> bool:
 
 
 def _passages(strikes: list[Strike]) -> Iterator[list[Strike]]:
-    """Split a key's events at the moments at which no note sounds.
+    """Split a key's events at the times when no note sounds.
 
     The last passage has too few note-offs if notes sound at its end.
     """
@@ -236,7 +236,7 @@ def _usual_lengths(passages: list[list[Strike]]) -> dict[tuple[int, int], float]
 def _pair_passage(passage: list[Strike], usual: float, report: Report) -> list[_Note]:
     """Pair the note-ons and note-offs of a passage.
 
-    Notes end first in, first out.  If note-offs are missing, a new note ends the one before.
+    Notes end first in, first out.  If note-offs are missing, a new note ends the previous one.
     """
     if len(passage) == 2 and not _strikes(passage[1][2]):  # nearly all passages
         (track, _, begin), (other, index, stop) = passage
@@ -263,8 +263,8 @@ def _is_in_order(passage: list[Strike], usual: float) -> bool:
     """Return whether each note-on has its note-off, first in, first out.
 
     If one note-off is missing and another is left over much later, all notes between them would
-    last until the next note's end.  Then notes are much longer than `usual`, although each one
-    lasts about as long as usual if the first event after it ends it.
+    last until the next note's end.  They would then be much longer than `usual`, but have about
+    the usual length if each one ended at the first event after it.
     """
     ticks = [strike[2].tick for strike in passage]
     ons = [_strikes(strike[2]) for strike in passage]
@@ -375,7 +375,7 @@ def _read_channels(tracks: list[list[Event]]) -> list[_Channel]:
 
 
 def _let_go(notes: list[_Note], ends: list[int], channels: list[_Channel], report: Report) -> None:
-    """End notes at All Notes Off or All Sound Off; without a note-off, at the end of the track."""
+    """End notes at All Notes Off or All Sound Off, or if never released, at the track's end."""
     for note in notes:
         channel = channels[note.channel]
         stop = min(channel.notes_off.next(note.start), channel.sound_off.next(note.start))
@@ -396,8 +396,8 @@ def _hold(notes: list[_Note], end_of_piece: int, channels: list[_Channel], repor
         strikes[note.channel, note.pitch].append(note.start)
     for note in notes:
         end = note.end
-        closed: Place = (end, *note.closed)  # at one tick, the order in the file counts
-        sostenuto = sostenutos[note.channel]  # it holds what sounds as it goes down
+        closed: Place = (end, *note.closed)  # at the same tick, the order in the file counts
+        sostenuto = sostenutos[note.channel]  # it holds the notes that sound when it is pressed
         place = bisect.bisect_left(sostenuto, closed, key=itemgetter(0)) - 1
         if place >= 0 and sostenuto[place][0][0] >= note.start and sostenuto[place][1] > end:
             end = sostenuto[place][1]
@@ -429,9 +429,9 @@ def _presses(pedal: _Line, end_of_piece: int) -> list[tuple[Place, float]]:
 
 def _voiced(notes: list[_Note], channels: list[_Channel], report: Report
             ) -> list[tuple[_Note, int, bool]]:
-    """Return notes, their velocities at their channel's volume, and whether they are drums.
+    """Return the notes, their velocities scaled by channel volume, and whether they are drums.
 
-    The loudest channel's velocities stay as they are.
+    The loudest channel's velocities do not change.
     """
     found = []
     for note in notes:

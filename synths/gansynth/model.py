@@ -1,8 +1,8 @@
 """The GANSynth generator, which makes a four-second note from 256 random numbers and a pitch.
 
-This is the generator of Magenta's GANSynth and the inversion of its spectrograms, without data set,
-discriminator or TensorFlow.  A checkpoint's averaged weights become LiteRT networks, which compute
-only the audible part of each note.
+This is the generator of Magenta's GANSynth and the inversion of its spectrograms, without a data
+set, a discriminator or TensorFlow.  A checkpoint's averaged weights become LiteRT networks, which
+compute only the audible part of each note.
 
 Source: Engel et al. 2019, "GANSynth: Adversarial Neural Audio Synthesis",
 https://arxiv.org/abs/1902.08710; Magenta's ``models/gansynth/lib/networks.py``.
@@ -26,7 +26,7 @@ from synths.weights import checkpoints
 
 __all__ = ["LOWEST_PITCH", "Model", "NoteAudio", "count_distinct"]
 
-# Building a network for another number of frames takes about as long as computing this many frames.
+# Building a network for a new number of frames takes about as long as computing this many frames.
 _NETWORK_COST = 128
 _NOTES_AT_ONCE = 256  # notes in memory: 65 MB
 _FRAMES_AT_ONCE = 40  # per run of a network; more are not faster and take more memory
@@ -38,7 +38,7 @@ class NoteAudio(Sequence):
 
     All notes of a score would take too much memory as one array, and most of them are shorter than
     the model's 4 seconds.  The notes are therefore generated in small groups, in order, and only as
-    long as needed.  Equal notes are generated once.
+    long as needed.  Equal notes are generated only once.
 
     Attributes
     ----------
@@ -119,7 +119,7 @@ class Model:
     path : Path
         The checkpoint's prefix.
     progress : float
-        How far the network had grown: an integer at a stable stage, a fraction in a transition.
+        Growth of the network: an integer at a stable stage, a fraction in a transition.
     audio_length, sample_rate : int
         Length of a whole note in samples; sample rate in Hz.
     latent_size : int
@@ -135,7 +135,7 @@ class Model:
     @classmethod
     def load_from_path(cls, path: str | Path | None = None, batch_size: int = 16,
                        threads: int | None = None) -> Model:
-        """Load a generator saved by Magenta (or exported in its format).
+        """Load a generator that Magenta saved, or that was exported in Magenta's format.
 
         Parameters
         ----------
@@ -150,7 +150,7 @@ class Model:
         Raises
         ------
         CheckpointError
-            If the weights are missing, damaged, or those of another network.
+            If the weights are missing or damaged, or belong to another network.
         """
         return cls(checkpoints.find(path, "gansynth"), batch_size, threads)
 
@@ -207,7 +207,7 @@ class Model:
         Raises
         ------
         InputError
-            If the shapes of the arrays do not match, or the model does not have a pitch.
+            If the shapes of the arrays do not match, or the model cannot play one of the pitches.
         """
         z, notes = np.asarray(z, np.float32), np.asarray(pitches)
         if z.shape != (len(notes), self.latent_size) or not np.isfinite(z).all():
@@ -275,7 +275,7 @@ def _groups(frames: np.ndarray) -> list[tuple[np.ndarray, int]]:
     Return the indices of each group's notes, and the number of frames to compute for them.
     """
     lengths, counts = np.unique(frames, return_counts=True)
-    best = [(0, 0)]  # of the first k lengths: cost, where the last group begins
+    best = [(0, 0)]  # for the first k lengths: the cost, and the start of the last group
     for end in range(1, len(lengths) + 1):
         best.append(min(
             (best[begin][0] + _NETWORK_COST + int(lengths[end - 1]) * int(counts[begin:end].sum()),

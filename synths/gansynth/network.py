@@ -13,7 +13,7 @@ from synths.engines.litert import Graph, Tensor
 from synths.gansynth.variables import Layer, Weights
 
 _LEAK = 0.2  # slope of the leaky ReLU
-_EPSILON = 1e-8  # of the pixel normalisation
+_EPSILON = 1e-8  # for the pixel normalisation
 
 
 def rows(weights: Weights, frames: int) -> dict[int, int]:
@@ -22,7 +22,7 @@ def rows(weights: Weights, frames: int) -> dict[int, int]:
     factor = weights.scale[0] ** (weights.num_resolutions - weights.num_blocks)
     need = -(-frames // factor)
     for block in range(weights.num_blocks, 0, -1):
-        if block in weights.blend:  # its own part of the spectrogram, too
+        if block in weights.blend:  # it also has its own part of the spectrogram
             factor = weights.scale[0] ** (weights.num_resolutions - block)
             need = max(need, -(-frames // factor))
         height = weights.resolution(block)[0]

@@ -24,7 +24,7 @@ class Event(NamedTuple):
     tick: int
     status: int  # without the channel, or one of the constants above
     channel: int
-    first: int  # data bytes; of a tempo, microseconds per quarter note
+    first: int  # data bytes; for a tempo, microseconds per quarter note
     second: int
 
 
@@ -52,7 +52,7 @@ def read_tracks(data: bytes, path: Path, damage: Counter) -> tuple[int, int, lis
         end = body + int.from_bytes(data[position + 4:body], "big")
         if name == b"MTrk":
             right = _is_chunk(data, end)
-            if not right:  # the length is wrong: the track goes on to the next one
+            if not right:  # the length is wrong: the track extends to the next one
                 end = _find_track(data, body)
             events, whole, ended = _read_track(data[body:end])
             tracks.append(events)
@@ -114,7 +114,7 @@ def _read_track(data: bytes) -> tuple[list[Event], bool, bool]:
                     raise IndexError
                 kind, first = status & 0xF0, data[position]
                 second = 0 if kind in _ONE_BYTE else data[position + 1]
-                if kind != CONTROLLER or max(first, second) < 0x80:  # e.g. bank 168 is no drums
+                if kind != CONTROLLER or max(first, second) < 0x80:  # such as bank 168: not drums
                     events.append(Event(tick, kind, status & 0x0F, min(first, 127),
                                          min(second, 127)))
                 position += 1 if kind in _ONE_BYTE else 2
@@ -141,7 +141,7 @@ def _special(tick: int, what: int, content: bytes) -> list[Event]:
     if what == 0x7F and content[:3] == b"\0\0\x41":  # one for small devices, on channels 13 to 16
         return [Event(tick, TWO_PERFORMANCES, 0, 0, 0)]
     if what == 0xF0 and re.match(rb"\x41.\x42\x12\x40[\x10-\x1f]\x15.", content, re.DOTALL):
-        part = content[5] & 0x0F  # GS counts channel 10 first
+        part = content[5] & 0x0F  # GS numbers channel 10 first
         return [Event(tick, DRUM_PART, 9 if part == 0 else part - (part < 10),
                        int(content[7] > 0), 0)]
     return []

@@ -46,7 +46,7 @@ def linear_to_mel_matrix(bins: int, sample_rate: int) -> np.ndarray:
 
 
 def mel_to_linear_matrix(bins: int, sample_rate: int) -> np.ndarray:
-    """Return Magenta's approximate matrix [mel bands, linear bins] for the way back.
+    """Return Magenta's approximate matrix [mel bands, linear bins] for the inverse conversion.
 
     Source: Magenta's ``SpecgramsHelper._mel_to_linear_matrix``.
     """
@@ -80,7 +80,7 @@ class SpecgramInverter:
             raise ValueError(f"its {self.frames} frames of {self.bins} bins allow at most"
                              f" {audio_length + self.padding} samples, not {audio_length}")
         if data_type == "mel":
-            # Most entries of the matrix are zero: keep the others of each column.
+            # Most entries of the matrix are zero: keep only the others in each column.
             matrix = mel_to_linear_matrix(self.bins, sample_rate).astype(np.float32)
             columns, bands = np.nonzero(matrix.T)
             place = np.arange(len(columns)) - np.searchsorted(columns, columns)

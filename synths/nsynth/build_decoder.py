@@ -3,7 +3,7 @@
     pip install ziglang==0.17.1             # clang; its LLVM must not be newer than llvmlite's
     python -m synths.nsynth.build_decoder   # writes synths/nsynth/bitcode/*.bc
 
-Run it only after a change to decoder.c.  The result does not depend on the machine.
+Run this module only after a change to decoder.c.  The result does not depend on the machine.
 """
 
 from __future__ import annotations

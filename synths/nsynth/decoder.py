@@ -77,7 +77,7 @@ def targets() -> list[str]:
     machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(),
                                                           platform.machine().lower())
     has = dict(llvm.get_host_cpu_features())
-    if sys.platform == "darwin":    # every Apple silicon has it
+    if sys.platform == "darwin":    # every Apple silicon chip has it
         has["dotprod"] = True
     return [name for name, target in TARGETS.items()
             if target.machine == machine and all(has.get(one) for one in target.features)]
@@ -267,7 +267,7 @@ def _aligned(array: np.ndarray) -> np.ndarray:
 
 
 class Layout:
-    """The layout of the weights: tiles, as wide as two vector registers of the target.
+    """The layout of the weights: tiles that are as wide as two of the target's vector registers.
 
     `gate_order` [2 width] is the order of the gate columns: as many gates as fit in a register,
     then the filters of the same channels, and so on.
@@ -278,7 +278,7 @@ class Layout:
         self.gate_order = np.arange(2 * width).reshape(2, -1, self._lanes).swapaxes(0, 1).ravel()
 
     def floats(self, matrix: np.ndarray) -> np.ndarray:
-        """Return float32 [inputs, outputs] as tiles [outputs / tile, inputs, tile]."""
+        """Return a float32 matrix [inputs, outputs] as tiles [outputs / tile, inputs, tile]."""
         return _aligned(matrix.reshape(len(matrix), -1, 2 * self._lanes).swapaxes(0, 1))
 
     def tiles(self, matrix: np.ndarray, gates: bool = False) -> np.ndarray:
@@ -367,10 +367,10 @@ class Decoder:
         """Generate clips from silence; yield the codes of one frame at a time, uint8 [batch, 512].
 
         Sample i of clip b is the first code whose cumulative probability reaches `uniforms[b, i]`,
-        as in Magenta's `fastgen.sample_categorical`.  The columns [:, first:last] are read frame by
-        frame, in order.  `made` [batch, frames * 512] has the codes of the first frames, from an
-        earlier run.  Only later frames are generated; the known frames within the receptive field
-        run through the network again.
+        as in Magenta's `fastgen.sample_categorical`.  The columns [:, first:last] of `uniforms` are
+        read frame by frame, in order.  `made` [batch, frames * 512] has the codes of the first
+        frames, from an earlier run.  Only later frames are generated; the known frames within the
+        receptive field run through the network again.
         """
         first = 0 if made is None else made.shape[1] // HOP_LENGTH
         more = len(self._states) * self._sizes.clips - self.batch     # the last state's idle rows

@@ -38,14 +38,14 @@ class Decoding:
     Parameters
     ----------
     seed : int
-        Seed of the random numbers.  The same seed gives the same sounds.
+        Random seed.  The same seed gives the same sounds.
     streams : sequence of str, optional
         Key of each clip's random-number stream, so that a clip does not depend on the others.
         None: the clip's index.
     temperature : float
         Values below 1 make likely samples even likelier: less noise, but duller sounds.
     precision : str
-        "float32", "int8" or "auto".  "auto" is the result of `choose_precision` for the
+        "float32", "int8" or "auto".  "auto" uses the result of `choose_precision` for the
         reference audio, or float32 if there is none.
     threads : int, optional
         Number of threads.  None: all cores.
@@ -66,7 +66,7 @@ class Decoding:
 
 def progress_bar(label: str, samples: int, done: int = 0) -> tqdm:
     """Return a progress bar that counts samples and stays hidden for the first two seconds."""
-    quiet = bool(os.environ.get("TQDM_DISABLE")) or None  # None: hidden off a terminal
+    quiet = bool(os.environ.get("TQDM_DISABLE")) or None  # None: hidden without a terminal
     return tqdm(desc=label, total=samples, initial=done, unit=" samples", unit_scale=True, delay=2,
                 leave=False, disable=quiet)
 
@@ -253,7 +253,7 @@ def decode_blocks(encodings: np.ndarray, checkpoint_path: str | Path | None,
     Yields
     ------
     Block
-        The blocks of each group of clips, in order of time.
+        The blocks of each group of clips, in chronological order.
     """
     encodings = check_encodings(encodings)
     uniforms = _check_uniforms(uniforms, encodings)
@@ -313,7 +313,7 @@ def decode(encodings: np.ndarray, checkpoint_path: str | Path | None, uniforms: 
     precision : str
         "float32" gives Magenta's samples, up to rounding.  If a random number is within about 1e-5
         of the boundary between two codes, rounding decides, and later samples may differ.  "int8"
-        is several times as fast on large networks; `choose_precision` tells if it is as good.
+        is several times as fast on large networks; `choose_precision` tests its accuracy.
     temperature : float
         Values below 1 make likely samples even likelier: less noise, but duller sounds.
     threads : int, optional
@@ -377,13 +377,13 @@ class Choice:
 
     precision: str                  # "float32" or "int8"
     reason: str                     # a sentence
-    float32: float | None = None    # mean nats per sample, where it was measured
+    float32: float | None = None    # mean NLL in nats per sample, if it was measured
     int8: float | None = None
 
 
 def choose_precision(wav_data: np.ndarray, checkpoint_path: str | Path | None, *,
                      threads: int | None = None, samples: int = 2048) -> Choice:
-    """Choose int8 for decoding sounds if it is about as accurate as float32 on them.
+    """Choose int8 for decoding if it is about as accurate as float32 on the given sounds.
 
     The NLL of the loudest section of every sound is computed in both precisions (see `nll`).  If
     the means differ by at most `TOLERANCE` nats per sample, int8 is chosen.

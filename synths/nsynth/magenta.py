@@ -1,8 +1,8 @@
 """Magenta's own NSynth, with the interface of `synths.nsynth.fastgen`.
 
 `magenta.models.nsynth.wavenet.fastgen` does all the computation.  Magenta's source hard-codes the
-sizes of the official network.  Here they are read from the checkpoint, so that the bundled model
-works too.
+sizes of the official network.  This module reads them from the checkpoint, so that the bundled
+model works, too.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ def synthesize(encodings: np.ndarray, save_paths: Sequence[str | Path],
     same random numbers.  Magenta does not support a temperature, int8, threads or resuming.  It
     ignores `reference_audio`.
 
-    Magenta first writes 32-bit files that contain only silence, and then fills them.  They are
-    written to a temporary folder, converted to 16 bits and then moved to `save_paths`.
+    Magenta first writes 32-bit files that contain only silence, and then fills them.  This
+    function lets it write to a temporary folder, converts the files to 16 bits, and moves them to
+    `save_paths`.
     """
     import soundfile
 

@@ -162,7 +162,7 @@ class _Clip:
                  ) -> None:
         self._path, self._length, self._fade, self._every = path, length, fade, every
         digest = hashlib.sha256()
-        for data in made_of:    # each with its length, so that no two lists are one
+        for data in made_of:    # with lengths, so that different lists cannot have equal bytes
             digest.update(len(data).to_bytes(8, "little") + data)
         self._header = _MAGIC + digest.digest()
         self.kept = self._made = self._saved = 0
@@ -174,7 +174,7 @@ class _Clip:
             data = codes_path(self._path).read_bytes()
         except OSError:
             return
-        if data[:_HEADER] != self._header:  # of another call
+        if data[:_HEADER] != self._header:  # from another call
             return
         whole = (len(data) - _HEADER) // _RECORD
         frames = []
@@ -187,7 +187,7 @@ class _Clip:
         self.kept = self._made = len(self.codes)
 
     def begin(self, new: bool) -> None:
-        """Remove the files of earlier calls; of a resumed clip, only the damaged frames."""
+        """Remove the files of earlier calls, or from a resumed clip only the damaged frames."""
         if not self.kept:
             partial_path(self._path).unlink(missing_ok=True)
             codes_path(self._path).unlink(missing_ok=True)
@@ -201,7 +201,7 @@ class _Clip:
                                        self.codes[first:first + HOP_LENGTH].tobytes()))
 
     def add(self, first: int, codes: np.ndarray) -> None:
-        """Add the next frame, and save the clip if it is time to."""
+        """Add the next frame, and save the clip if a save is due."""
         if len(self.codes) != self._length:
             self.codes = np.concatenate([self.codes,
                                          np.zeros(self._length - len(self.codes), np.uint8)])

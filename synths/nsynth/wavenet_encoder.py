@@ -16,7 +16,7 @@ from synths.engines.litert import Graph, Runner
 from synths.nsynth.wavenet_variables import HOP_LENGTH, count_layers, dilation, read_layers
 from synths.weights import checkpoints
 
-_CHUNK_FRAMES = 32      # frames kept of each chunk
+_CHUNK_FRAMES = 32      # frames of each chunk that are kept
 
 
 class Encoder:
@@ -60,7 +60,7 @@ class Encoder:
         for clip in range(batch):
             done = 0
             while done < frames:
-                # The sound's own ends must be the chunk's ends: there the network sees silence.
+                # Only at the ends of the sound may a chunk end without overlap: silence is outside.
                 first = max(min(done - overlap, frames - window), 0)
                 last = first + window
                 stop = frames if last == frames else last - overlap

@@ -1,1 +1,1 @@
-"""Weights: from a name or a path to arrays; TensorFlow checkpoints, bundled and downloaded."""
+"""Find, download and read model weights, which are stored as TensorFlow checkpoints."""

@@ -54,7 +54,7 @@ def fetch(url: str, target: str | Path, sha256: str | None = None, timeout: floa
 
     The bytes are written to `<target>.part`.  The complete file is verified against `sha256`, or
     against the `x-goog-hash` header of Google Cloud Storage, and then renamed to `target`.  After
-    `timeout` seconds without an answer, the connection counts as lost.
+    `timeout` seconds without an answer, the connection is considered lost.
     """
     target, part = Path(target), Path(f"{target}.part")
     if target.is_file() and not _mismatch(target, sha256, []):
@@ -70,12 +70,12 @@ def fetch(url: str, target: str | Path, sha256: str | None = None, timeout: floa
             code = getattr(error, "code", 500)
             if code == 416:  # the part is longer than the file
                 part.unlink(missing_ok=True)
-            if part.exists() and part.stat().st_size > before:  # progress: start the pauses again
+            if part.exists() and part.stat().st_size > before:  # progress: restart the pauses
                 pauses, before = iter(_PAUSES), part.stat().st_size
             pause = next(pauses, None)
             if pause is None or 400 <= code < 500 and code not in _TRY_AGAIN:
                 reason = getattr(error, "reason", None) or error
-                raise InputError(f"{url} cannot be downloaded ({reason}): check the network. The "
+                raise InputError(f"{url} cannot be downloaded ({reason}): check your network. The "
                                  "same command continues the download.") from None
             time.sleep(pause)
     wrong = _mismatch(part, sha256, hashes)
@@ -201,6 +201,6 @@ def unpack(archive: Path, folder: Path, check: Callable[[Path], object]) -> None
 
 def fetch_book_sounds(target_dir: str | Path, sounds: Mapping[str, str] = BOOK_SOUNDS,
                       base_url: str = BOOK_URL) -> list[Path]:
-    """Download those of the book's four sounds that are missing; return the paths of all four."""
+    """Download any of the book's four sounds that are missing; return the paths of all four."""
     return [fetch(base_url + name, Path(target_dir) / name, sha256)
             for name, sha256 in sounds.items()]

@@ -23,7 +23,7 @@ _BUCKETS = "https://storage.googleapis.com/"
 _NSYNTH = _BUCKETS + "download.magenta.tensorflow.org/models/nsynth/"
 _GANSYNTH = _BUCKETS + "magentadata/models/gansynth/"
 
-# In order of preference: the book's own choice, its sibling, the bundled model.
+# In order of preference: the book's choice, the other official model, the bundled model.
 CHECKPOINTS: dict[str, Checkpoint] = {
     name: Checkpoint(name, model, url) for name, model, url in [
         ("wavenet-ckpt", "nsynth", _NSYNTH + "wavenet-ckpt.tar"),

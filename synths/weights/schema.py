@@ -33,7 +33,7 @@ _NUMBERS = {
     "mag_normalizer_b": (-1e6, 1e6), "p_normalizer_a": (-1e6, 1e6), "p_normalizer_b": (-1e6, 1e6),
     "train_time_limit": (1, 1e12), "train_time_stage_multiplier": (1e-3, 1e3),
 }
-_MOST_CELLS = 1 << 22  # of the largest spectrogram; the official ones have 1 << 17
+_MOST_CELLS = 1 << 22  # values in the largest spectrogram; the official ones have 1 << 17
 
 
 def kind(prefix: str | Path) -> str | None:
@@ -90,7 +90,7 @@ def experiment(prefix: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{file} is not a JSON object: download or copy it again.")
     for key, (low, high) in (_WHOLE | _NUMBERS).items():
         value = settings.get(key, low)
-        if key == "train_time_limit" and value is None:  # trained by the number of images
+        if key == "train_time_limit" and value is None:  # limited by the number of images
             continue
         if type(value) not in (int, float) or not low <= value <= high or (
                 key in _WHOLE and value != int(value)):

@@ -66,7 +66,7 @@ def shapes(prefix: str | Path) -> dict[str, tuple[int, ...]]:
 def read(prefix: str | Path, names: Iterable[str]) -> dict[str, np.ndarray]:
     """Read some variables of a checkpoint, without reading the rest of the data files.
 
-    They keep the types that the checkpoint stores, except that bfloat16 becomes float32.
+    The arrays keep the types that the checkpoint stores, except that bfloat16 becomes float32.
     """
     prefix, names = Path(prefix), list(names)
     with _explained(prefix), contextlib.ExitStack() as stack:
@@ -176,7 +176,7 @@ def _block(data: bytes, handle: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
     value = 0
-    for count in range(10):  # 64 bits, seven a byte
+    for count in range(10):  # 64 bits, seven per byte
         byte = data[position + count]
         value |= (byte & 0x7F) << 7 * count
         if byte < 0x80:

@@ -51,7 +51,7 @@ class Job:
     keep_all: bool = False
 
 
-# What is there already -----------------------------------------------------------------------
+# Existing clips -------------------------------------------------------------------------------
 
 
 def resume(job: Job, overwrite: bool) -> list[dict]:
@@ -86,12 +86,12 @@ def resume(job: Job, overwrite: bool) -> list[dict]:
 
 
 def make(job: Job, todo: Sequence[dict], execute: cluster.Execute) -> None:
-    """Encode the sources that are not encoded yet, then make the clips from `resume`.
+    """Encode the sources that are not encoded yet, then make the clips that `resume` returned.
 
     Raises
     ------
     InputError
-        If nothing more can be written, or the scheduler is gone.  Finished clips are kept.
+        If nothing more can be written, or the scheduler does not answer.  Finished clips are kept.
     """
     if job.bank.kind == "nsynth":
         todo = _encoded(job, todo, execute)
@@ -158,9 +158,9 @@ def print_tuning(job: Job) -> None:
     for name, _, shares in job.bank.points:
         pitches = sorted(pitch for each, pitch in off if each == name)
         if pitches and not job.keep_all:
-            what = ("so left out" if len(pitches) < len(job.bank.pitches) else
+            what = ("so these clips are left out" if len(pitches) < len(job.bank.pitches) else
                     "but kept, because this instrument has no other clips")
-            print(f"  {name} ({shares}): {plan.pitch_list(pitches)} out of tune, {what}",
+            print(f"  {name} ({shares}): out of tune at {plan.pitch_list(pitches)}, {what}",
                   flush=True)
 
 

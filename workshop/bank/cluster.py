@@ -14,7 +14,7 @@ from concurrent.futures import CancelledError
 from synths import InputError
 from workshop.bank import tasks
 
-PATIENCE = 15  # seconds for a scheduler to answer, and for a first worker to come
+PATIENCE = 15  # seconds for a scheduler to answer, and for a first worker to connect
 RETRIES = 2  # of a task that fails on a worker
 INSTALL = "pip install --no-deps -r requirements-banks.txt"
 
@@ -79,7 +79,7 @@ def in_process(work: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
 
 
 def _local(distributed, workers: int):
-    # Worker processes inherit that Ctrl-C is ignored: this process ends them
+    # Worker processes inherit a setting to ignore Ctrl-C, so this process must end them
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         return distributed.LocalCluster(

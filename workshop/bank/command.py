@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> None:
             with cluster.engine(options.workers, options.scheduler) as (execute, _):
                 job.common["mark"] = tasks.mark(job.store)
                 build.make(job, todo, execute)
-    except KeyboardInterrupt:  # the page and the manifest of what is finished
+    except KeyboardInterrupt:  # write the page and the manifest of the finished clips
         build.resume(job, options.overwrite)
         if job.records:
             build.finish(job, title, describe(options, job), stopped=True)
@@ -183,8 +183,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                            help="notes of generated instruments, by default on every third key",
                            epilog=GANSYNTH_EXAMPLES)
     two.add_argument("--instruments", required=True, metavar="LIST",
-                     help="numbers of the instruments to use, such as 3,7 or 1-8; the seed "
-                          "determines the instruments")
+                     help="instrument numbers, such as 3,7 or 1-8; the seed determines the "
+                          "instruments")
     two.add_argument("--pitches", default="24-84:3", metavar="LIST",
                      help="pitches of the clips, such as 48,60 or C2-C5 (default: 24-84:3)")
     for each in (one, two):

@@ -1,9 +1,9 @@
 """The manifest of a bank, with one line of JSON for each finished clip.
 
-After the clips of a task, a worker writes their lines to a separate file in `finished/`.  The lines
-therefore survive the client, and no two processes write to the same file.  At the end they are
-merged into `manifest.jsonl`.  Incomplete lines are ignored, and so are clips whose files do not
-have the digest in their line.
+When a task is finished, a worker writes the lines of its clips to a separate file in `finished/`.
+The lines therefore outlive the client, and no two processes write to the same file.  At the end,
+they are merged into `manifest.jsonl`.  Incomplete lines are ignored, and so are clips whose files
+do not have the digest in their line.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NAME = "manifest.jsonl"
 FOLDER = "finished"
 # Fields that a worker adds to a planned record.
 MADE = ("digest", "cents", "level")
-# What a clip's samples depend on; its identity names sounds, shares, weights and pitch.
+# Fields that a clip's samples depend on.  The identity has sounds, shares, weights and pitch.
 RECIPE = ("identity", "seed", "precision", "temperature", "seconds")
 
 

@@ -152,7 +152,7 @@ def pitch_in_name(stem: str) -> int | None:
 
 
 def number_in_name(stem: str) -> int | None:
-    """Return the only number of a file name that can be a MIDI pitch.
+    """Return the number in a file name, if it is the only one and can be a MIDI pitch.
 
     >>> [number_in_name(stem) for stem in ("organ_060", "take 2", "cello 36 48")]
     [60, None, None]
@@ -201,8 +201,8 @@ def load_corners(paths: Sequence[str]) -> list[Corner]:
     Raises
     ------
     InputError
-        If the number of corners is not two to four, or a corner does not exist or has no notes.
-        Also if a note has no pitch, or two notes of a folder have the same pitch.
+        If the number of corners is not two to four, if a corner does not exist or has no notes, if
+        a note has no pitch, or if two notes of a folder have the same pitch.
     """
     if not 2 <= len(paths) <= 4:
         raise InputError(f"A bank of mixes must have two, three or four corners, not {len(paths)}.")
@@ -306,7 +306,7 @@ def load_note(corner: Corner, pitch: int, samples: int) -> np.ndarray:
     import soxr
 
     rate = 2 ** ((pitch - corner.tuning) / 12)
-    # Read a thousand samples more than needed, for the ends of the filter.
+    # Read a thousand more samples than needed, for the edges of the filter.
     audio = load_audio(path, math.ceil(samples * rate) + 1000)
     audio = soxr.resample(audio, rate, 1.0, quality="HQ")[:samples]
     audio = audio / max(1.0, float(np.abs(audio).max(initial=0.0)))
@@ -405,7 +405,7 @@ def _nsynth_record(file: str, used: Sequence[tuple[str, Corner, float]], pitch: 
                    settings: dict) -> dict:
     weights = settings["weights"]["digest"]
     shares: dict[str, float] = {}
-    for digest, _, share in used:  # a sound of two corners counts once
+    for digest, _, share in used:  # a sound that corners share counts once
         shares[digest] = shares.get(digest, 0) + share
     identity = " ".join([weights, *(f"{digest}:{share:.9f}" for digest, share
                                     in sorted(shares.items())), f"p{pitch}"])
@@ -425,7 +425,7 @@ def plan_gansynth(instruments: Sequence[int], pitches: Sequence[int], known: ran
     Parameters
     ----------
     instruments : sequence of int
-        Numbers of the seed's instruments, counted from 1.
+        Instrument numbers, counted from 1; the seed determines the instruments.
     pitches : sequence of int
     known : range
         Pitches that the model can play.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 RELEASE = 0.3   # seconds of fade-out after a key is released
-DEPTH = 6.0    # maximum attenuation in dB of a clip, to match a quieter one
+DEPTH = 6.0    # maximum attenuation of a clip in dB, to match a quieter one
 
 
 def key_ranges(pitches: list[int]) -> list[tuple[int, int, int]]:

@@ -46,7 +46,7 @@ class Store:
         Raises
         ------
         StoreError
-            If the system refuses.
+            If the file cannot be read.
         """
         try:
             if self.remote:
@@ -64,7 +64,7 @@ class Store:
         Raises
         ------
         StoreError
-            If the system refuses.
+            If the file cannot be written.
         """
         path = self.path(name)
         try:

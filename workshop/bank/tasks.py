@@ -1,8 +1,8 @@
-"""What a worker does: a batch of about a dozen clips, from their names to files in the bank.
+"""Carry out a worker's tasks: each makes about a dozen clips, and saves them in the bank.
 
 A task is a small dict (names, shares, settings); sounds and encodings never pass through the
-scheduler.  Networks are loaded once a process and kept.  A clip's samples depend on its record
-alone: not on its batch, worker or turn.
+scheduler.  Each process loads a network once and keeps it.  A clip's samples depend only on its
+record, not on its batch, its worker or the order of the work.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from synths.weights import checkpoints
 from workshop.bank import manifest
 from workshop.bank.store import Store, StoreError
 
-# Clips of a task: what the decoder likes.  Larger batches gain little and are lost whole.
+# Clips per task.  Larger batches are hardly faster, and more work is lost if one fails.
 CLIPS = 12
 FADE = 0.005  # seconds at both ends of a clip, so that nothing clicks
 PEAK = 10 ** (-1 / 20)  # of every clip: -1 dBFS
-SILENCE = 1e-3  # of the peak, -60 dB: what follows the last louder sample is cut
+SILENCE = 1e-3  # of the peak (-60 dB): everything after the last louder sample is cut
 SAMPLE_RATE = 16000  # Hz
 
 MARK = ".bank"
 PROBE = 2.0  # seconds
 
-# One batch at a time in a process: its network holds the state of its clips.
+# A process decodes one batch at a time, because its network holds the state of the clips.
 _LOCK = threading.Lock()
 
 
 def run(task: dict) -> dict:
-    """Do a task.
+    """Carry out a task.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def run(task: dict) -> dict:
             _WORK[task["kind"]](task, Store(task["bank"]), result)
     except StoreError as error:
         result["stop"] = str(error)
-    except Exception as error:  # one of its clips cannot be made: which?
+    except Exception as error:  # one of its clips cannot be made: find out which
         parts = singles(task)
         if len(parts) == 1:
             result["failed"][name_of(parts[0])] = reason(error)
@@ -72,19 +72,19 @@ def run(task: dict) -> dict:
 
 
 def singles(task: dict) -> list[dict]:
-    """A task as tasks of one clip, or one source, each."""
+    """Split a task into tasks of one clip or one source each."""
     part = "sources" if task["kind"] == "encode" else "clips"
     return [{**task, "name": f"{task['name']}-{place}", part: [each]}
             for place, each in enumerate(task[part])]
 
 
 def name_of(task: dict) -> str:
-    """What a task of one clip, or of one source, makes."""
+    """Return the name of the first clip or source of a task."""
     return task["sources"][0] if task["kind"] == "encode" else task["clips"][0]["file"]
 
 
 def mark(store: Store) -> str:
-    """The bank's mark, by which a worker knows that it sees the same folder; made once."""
+    """Return the bank's marker, by which a worker recognises its folder; create a missing one."""
     found = store.read(MARK)
     if not found:
         found = secrets.token_hex(16).encode()
@@ -95,7 +95,7 @@ def mark(store: Store) -> str:
 def lack(task: dict) -> str | None:
     """Return what this worker lacks, in words; None if it has the weights and sees the bank.
 
-    A folder of the same name on another disk is not the bank: what is written there is lost.
+    Files written to a folder with the same name on another disk would be lost.
     """
     prefix = task["checkpoint"]
     if not Path(f"{prefix}.index").is_file() or weights_digest(prefix) != task["weights"]:
@@ -107,7 +107,7 @@ def lack(task: dict) -> str | None:
 
 
 def weights_digest(prefix: str | Path) -> str:
-    """A digest of a checkpoint: of its index, which holds the checksum of every tensor."""
+    """Return the digest of a checkpoint's index, which has the checksums of all tensors."""
     return manifest.digest(Path(f"{prefix}.index").read_bytes())
 
 
@@ -115,7 +115,7 @@ def weights_digest(prefix: str | Path) -> str:
 
 
 def load_array(store: Store, name: str) -> np.ndarray:
-    """An array that lies in the bank.
+    """Load an array that is stored in the bank.
 
     Raises
     ------
@@ -127,13 +127,13 @@ def load_array(store: Store, name: str) -> np.ndarray:
         raise InputError(f"{name} is missing from the bank: run the same command again.")
     try:
         return np.load(io.BytesIO(data), allow_pickle=False)
-    except Exception as error:  # NumPy's readers raise all sorts of errors on damaged files
+    except Exception as error:  # NumPy raises many kinds of errors for damaged files
         raise InputError(f"{store.path(name)} is damaged: remove it, and run the same command "
                          "again.") from error
 
 
 def is_encoding(store: Store, name: str) -> bool:
-    """Whether there is an encoding of that name, whole and of finite numbers."""
+    """Return whether the bank has a complete encoding of finite numbers with this name."""
     try:
         array = load_array(store, name)
     except StoreError:
@@ -144,7 +144,7 @@ def is_encoding(store: Store, name: str) -> bool:
 
 
 def save_array(store: Store, name: str, array: np.ndarray) -> None:
-    """Put an array into the bank."""
+    """Save an array in the bank."""
     file = io.BytesIO()
     np.save(file, array, allow_pickle=False)
     store.write(name, file.getvalue())
@@ -153,7 +153,7 @@ def save_array(store: Store, name: str, array: np.ndarray) -> None:
 def _encode(task: dict, store: Store, result: dict) -> None:
     for source in task["sources"]:
         try:
-            # One by one, so that an encoding does not depend on its neighbours' number.
+            # One by one, so that an encoding does not depend on the number of sounds.
             audio = load_array(store, f"sources/{source}.npy")
             encoding = nsynth.encode(audio, task["checkpoint"], audio.size,
                                      threads=task["threads"])[0]
@@ -238,7 +238,7 @@ def cents_off(audio: np.ndarray, pitch: int) -> float | None:
 
 
 def level(audio: np.ndarray) -> float:
-    """How loud a sound is: the RMS of its loudest half second, in dB of full scale."""
+    """Return the level of a sound: the RMS of its loudest half second, in dBFS."""
     span = min(SAMPLE_RATE // 2, audio.size)
     spans = np.asarray(audio[:audio.size // span * span], np.float64).reshape(-1, span)
     return round(10 * float(np.log10(max(np.square(spans).mean(axis=1).max(), 1e-12))), 2)
@@ -263,15 +263,15 @@ def _save(task: dict, store: Store, result: dict, clips: list[dict], sounds: lis
 
 
 def reason(error: Exception) -> str:
-    """An error in a line."""
+    """Return an error as one line of text."""
     return " ".join((str(error) or type(error).__name__).split())
 
 
-# How long it takes --------------------------------------------------------------------------
+# Time estimate ------------------------------------------------------------------------------
 
 
 def _probe(task: dict, _: Store, result: dict) -> None:
-    """Make random clips for two seconds or more: how many seconds of sound in a second."""
+    """Measure the seconds of sound generated per second, over at least two seconds."""
     if task["of"] == "gansynth":
         model = _model(task["checkpoint"], task["threads"])
         z = model.generate_z(1, 0)
