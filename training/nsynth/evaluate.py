@@ -263,7 +263,8 @@ def _summary(figures: dict) -> str:
         (f"{pitched}: HNR (mean; minimum)",
          f"{rows['sounds_hnr']:.1f} dB; {rows['sounds_hnr_lowest']:.1f} dB", "25 dB"),
         (f"sources of the {pitched}: HNR (mean)", f"{rows['sounds_source_hnr']:.1f} dB", ""),
-        (f"mixes, {weights[0]}: not silent (above -60 dBFS)", _share(rows["mixes_audible"]), "100 %"),
+        (f"mixes, {weights[0]}: not silent (above -60 dBFS)", _share(rows["mixes_audible"]),
+         "100 %"),
         (f"mixes of two pitched sounds, {weights[0]}: periodic frames (mean; minimum)",
          f"{_share(rows['pitched_mixes_clear_frames'])}; "
          f"{_share(rows['pitched_mixes_clear_frames_lowest'])}", "95 %"),
