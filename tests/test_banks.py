@@ -384,6 +384,27 @@ def test_bank_out_of_tune_clips_stay_out_of_the_instruments(corners, tmp_path, m
         assert (tmp_path / "bank" / "x0y0.sfz").read_text().count("<region>") == regions
 
 
+@pytest.mark.parametrize("failing, regions, words", [(1, [1, 2], "kept"), (4, [], "0 of 0")])
+def test_bank_clips_that_fail_do_not_change_what_is_printed(corners, tmp_path, monkeypatch, capsys,
+                                                            failing, regions, words):
+    encode, sounds = nsynth.encode, []
+
+    def fail(audio, *rest, **more):
+        sounds.append(audio)
+        if len(sounds) <= failing:
+            raise ValueError("cannot be encoded")
+        return encode(audio, *rest, **more)
+    monkeypatch.setattr(nsynth, "encode", fail)
+    monkeypatch.setattr(tasks, "cents_off", lambda audio, pitch: 300.0)
+    given = words_of(corners, tmp_path / "bank", corners="ab")
+    assert main(*[word for word in given if word != "--quiet"]) == 1
+    printed = capsys.readouterr()
+    assert printed.err.count("cannot be encoded") == failing
+    assert words in printed.out and "left out" not in printed.out
+    assert sorted(file.read_text().count("<region>")
+                  for file in (tmp_path / "bank").glob("*.sfz")) == regions
+
+
 def test_bank_full_disk_stops_and_the_command_continues(corners, tmp_path, capsys, monkeypatch):
     out, write, room = tmp_path / "bank", Store.write, [11]
 

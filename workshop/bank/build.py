@@ -147,36 +147,37 @@ def in_tune(record: dict) -> bool:
     return record["cents"] is not None and abs(record["cents"]) <= 50
 
 
+def _in_instrument(job: Job, name: str) -> dict[int, dict]:
+    """Return the records of an instrument's clips by pitch: those in tune, or else all."""
+    made = {pitch: job.records[file] for pitch in job.bank.pitches
+            if (file := job.bank.files[name, pitch]) in job.records}
+    tuned = {pitch: record for pitch, record in made.items() if in_tune(record)}
+    return made if job.keep_all else tuned or made
+
+
 def print_tuning(job: Job) -> None:
     """Print how many clips are in tune, and which pitches of which instruments are left out."""
-    off = {(name, pitch) for name, _, _ in job.bank.points for pitch in job.bank.pitches
-           if (file := job.bank.files[name, pitch]) in job.records
-           and not in_tune(job.records[file])}
-    print("In tune (within 50 cents): "
-          f"{len(job.records) - len({job.bank.files[each] for each in off})} of "
+    print(f"In tune (within 50 cents): {sum(map(in_tune, job.records.values()))} of "
           f"{len(job.records)} clips", flush=True)
     for name, _, shares in job.bank.points:
-        pitches = sorted(pitch for each, pitch in off if each == name)
-        if pitches and not job.keep_all:
-            what = ("so left out" if len(pitches) < len(job.bank.pitches) else
-                    "but kept, because this instrument has no other clips")
-            print(f"  {name} ({shares}): {plan.pitch_list(pitches)} out of tune, {what}",
-                  flush=True)
+        kept = _in_instrument(job, name)
+        off = [pitch for pitch in job.bank.pitches
+               if (record := job.records.get(job.bank.files[name, pitch])) and not in_tune(record)]
+        if off and not job.keep_all:
+            what = ("but kept, because this instrument has no other clips" if off[0] in kept
+                    else "so left out")
+            print(f"  {name} ({shares}): {plan.pitch_list(off)} out of tune, {what}", flush=True)
 
 
 def finish(job: Job, title: str, about: dict[str, str], stopped: bool = False) -> str:
     """Write the manifest, the SFZ files, run.json and the page; return the path of the page."""
     files = {clip["file"] for clip in job.bank.clips}
     for name, _, shares in job.bank.points:
-        clips = {pitch: job.records[job.bank.files[name, pitch]] for pitch in job.bank.pitches
-                 if job.bank.files[name, pitch] in job.records}
-        clips = {pitch: record for pitch, record in clips.items()
-                 if job.keep_all or in_tune(record)} or clips
-        if clips:
+        if clips := _in_instrument(job, name):
             text = sfz.instrument(f"{title}: {shares}", clips)
             job.store.write(f"{name}.sfz", text.encode())
     where = job.store.address
-    if not job.store.remote:
+    if job.records and not job.store.remote:
         where = inputs.shown(_write_page(job, about, stopped))
     if job.replaced:
         old = [file for file in manifest.read(job.store) if file not in files]
@@ -208,10 +209,7 @@ def _write_page(job: Job, about: dict[str, str], stopped: bool) -> Path:
     job.store.write(example.RUN_FILE, json.dumps(record, indent=1).encode("ascii"))
     run = reports.Run(command, about, seed, bundled="_starter" in about["weights"],
                       resume=command if stopped else "")
-    content = reports.page_of(folder, clips, run)
-    if content is None:  # no clip could be made
-        return folder
-    page = write_page(folder, content)
+    page = write_page(folder, reports.page_of(folder, clips, run))
     if folder.parent == OUTPUT:
         write_index(OUTPUT)
     return page
