@@ -12,6 +12,7 @@ import io
 import secrets
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -36,20 +37,10 @@ _LOCK = threading.Lock()
 
 
 def run(task: dict) -> dict:
-    """Do a task.
+    """Do a task: its kind, the bank, the model, and the records of its clips or its sources.
 
-    Parameters
-    ----------
-    task : dict
-        ``kind`` ("encode", "nsynth", "gansynth" or "probe"), ``bank`` (address), ``mark`` (from
-        `mark`), ``checkpoint`` (prefix), ``weights`` (their digest), ``threads``, ``name``, and
-        ``sources`` or ``clips``, records as in the manifest.
-
-    Returns
-    -------
-    dict
-        ``done``: the finished records (of sources, their names); ``failed``: name -> reason;
-        ``stop``: why nothing more can be written, or None.
+    The result has the finished records, the reasons of the failed ones by name, and why nothing
+    more can be written, if that is so.
     """
     result: dict = {"name": task["name"], "done": [], "failed": {}, "stop": None}
     try:
@@ -72,19 +63,19 @@ def run(task: dict) -> dict:
 
 
 def singles(task: dict) -> list[dict]:
-    """A task as tasks of one clip, or one source, each."""
+    """Split a task into tasks of one clip, or one source, each."""
     part = "sources" if task["kind"] == "encode" else "clips"
     return [{**task, "name": f"{task['name']}-{place}", part: [each]}
             for place, each in enumerate(task[part])]
 
 
 def name_of(task: dict) -> str:
-    """What a task of one clip, or of one source, makes."""
+    """Return the name of the only clip or source of a task."""
     return task["sources"][0] if task["kind"] == "encode" else task["clips"][0]["file"]
 
 
 def mark(store: Store) -> str:
-    """The bank's mark, by which a worker knows that it sees the same folder; made once."""
+    """Return the bank's mark, by which a worker knows that it sees the same folder."""
     found = store.read(MARK)
     if not found:
         found = secrets.token_hex(16).encode()
@@ -107,7 +98,7 @@ def lack(task: dict) -> str | None:
 
 
 def weights_digest(prefix: str | Path) -> str:
-    """A digest of a checkpoint: of its index, which holds the checksum of every tensor."""
+    """Return the digest of a checkpoint's index, which has the checksum of every tensor."""
     return manifest.digest(Path(f"{prefix}.index").read_bytes())
 
 
@@ -115,13 +106,7 @@ def weights_digest(prefix: str | Path) -> str:
 
 
 def load_array(store: Store, name: str) -> np.ndarray:
-    """An array that lies in the bank.
-
-    Raises
-    ------
-    InputError
-        If it is missing or damaged.
-    """
+    """Return an array of the bank."""
     data = store.read(name)
     if data is None:
         raise InputError(f"{name} is missing from the bank: run the same command again.")
@@ -133,64 +118,45 @@ def load_array(store: Store, name: str) -> np.ndarray:
 
 
 def is_encoding(store: Store, name: str) -> bool:
-    """Whether there is an encoding of that name, whole and of finite numbers."""
+    """Return whether there is an encoding of that name, whole and of finite numbers."""
     try:
         array = load_array(store, name)
-    except StoreError:
-        raise
-    except InputError:  # none, or a damaged one
+    except InputError:
         return False
     return array.ndim == 2 and array.size > 0 and bool(np.isfinite(array).all())
 
 
-def save_array(store: Store, name: str, array: np.ndarray) -> None:
-    """Put an array into the bank."""
+def array_bytes(array: np.ndarray) -> bytes:
+    """Return an array as an NPY file."""
     file = io.BytesIO()
     np.save(file, array, allow_pickle=False)
-    store.write(name, file.getvalue())
+    return file.getvalue()
 
 
 def _encode(task: dict, store: Store, result: dict) -> None:
     for source in task["sources"]:
-        try:
-            # One by one, so that an encoding does not depend on its neighbours' number.
-            audio = load_array(store, f"sources/{source}.npy")
-            encoding = nsynth.encode(audio, task["checkpoint"], audio.size,
-                                     threads=task["threads"])[0]
-            if not np.isfinite(encoding).all():
-                raise InputError("its encoding contains values that are not finite")
-            save_array(store, f"encodings/{source}_{task['weights'][:12]}.npy", encoding)
-            result["done"].append(source)
-        except StoreError:
-            raise
-        except Exception as error:  # one corrupt sound must not stop the others
-            result["failed"][source] = reason(error)
+        # One by one, so that an encoding does not depend on its neighbours' number.
+        audio = load_array(store, f"sources/{source}.npy")
+        encoding = nsynth.encode(audio, task["checkpoint"], audio.size,
+                                 threads=task["threads"])[0]
+        if not np.isfinite(encoding).all():
+            raise InputError("its encoding contains values that are not finite")
+        store.write(f"encodings/{source}_{task['weights'][:12]}.npy", array_bytes(encoding))
 
 
 # Decoding ------------------------------------------------------------------------------------
 
 
 def _nsynth(task: dict, store: Store, result: dict) -> None:
-    clips, encodings = [], []
-    for clip in task["clips"]:
-        try:
-            mixed: np.ndarray = np.sum(
-                [np.float32(source["share"]) * load_array(store, source["encoding"])
-                 for source in clip["sources"]], axis=0, dtype=np.float32)
-            encodings.append(mixed)
-            clips.append(clip)
-        except StoreError:
-            raise
-        except Exception as error:
-            result["failed"][clip["file"]] = reason(error)
-    if not clips:
-        return
-    samples = len(encodings[0]) * nsynth.HOP_LENGTH
+    clips = task["clips"]
+    encodings = np.array([np.sum(
+        [np.float32(source["share"]) * load_array(store, source["encoding"])
+         for source in clip["sources"]], axis=0, dtype=np.float32) for clip in clips])
     uniforms = nsynth.draw_uniforms(clips[0]["seed"], [clip["identity"] for clip in clips],
-                                    samples)
-    audio = nsynth.decode(np.stack(encodings), task["checkpoint"], uniforms, task["precision"],
-                          temperature=task["temperature"], threads=task["threads"])
-    _save(task, store, result, clips, list(audio))
+                                    encodings.shape[1] * nsynth.HOP_LENGTH)
+    _save(task, store, result, nsynth.decode(
+        encodings, task["checkpoint"], uniforms, clips[0]["precision"],
+        temperature=clips[0]["temperature"], threads=task["threads"]))
 
 
 @functools.lru_cache(maxsize=1)
@@ -200,15 +166,9 @@ def _model(prefix: str, threads: int):
 
 def _gansynth(task: dict, store: Store, result: dict) -> None:
     model = _model(task["checkpoint"], task["threads"])
-    clips, sounds = [], []
-    for clip in task["clips"]:
-        try:
-            z = model.generate_z(clip["instrument"], clip["seed"])[-1:]
-            sounds.append(model.generate_samples_from_z(z, [clip["pitch"]])[0])
-            clips.append(clip)
-        except Exception as error:
-            result["failed"][clip["file"]] = reason(error)
-    _save(task, store, result, clips, sounds)
+    _save(task, store, result, [model.generate_samples_from_z(
+        model.generate_z(clip["instrument"], clip["seed"])[-1:], [clip["pitch"]])[0]
+        for clip in task["clips"]])
 
 
 # Sounds to files -----------------------------------------------------------------------------
@@ -238,18 +198,17 @@ def cents_off(audio: np.ndarray, pitch: int) -> float | None:
 
 
 def level(audio: np.ndarray) -> float:
-    """How loud a sound is: the RMS of its loudest half second, in dB of full scale."""
+    """Return the RMS of a sound's loudest half second, in dB of full scale."""
     span = min(SAMPLE_RATE // 2, audio.size)
     spans = np.asarray(audio[:audio.size // span * span], np.float64).reshape(-1, span)
     return round(10 * float(np.log10(max(np.square(spans).mean(axis=1).max(), 1e-12))), 2)
 
 
-def _save(task: dict, store: Store, result: dict, clips: list[dict], sounds: list) -> None:
+def _save(task: dict, store: Store, result: dict, sounds: Iterable[np.ndarray]) -> None:
     try:
-        for clip, audio in zip(clips, sounds):
+        for clip, audio in zip(task["clips"], sounds):
             if not np.isfinite(audio).all():
-                result["failed"][clip["file"]] = "its samples are not finite numbers"
-                continue
+                raise InputError("its samples are not finite numbers")
             data = wav_bytes(audio)
             store.write(clip["file"], data)
             loudest = float(np.abs(audio).max()) or 1.0
@@ -263,7 +222,7 @@ def _save(task: dict, store: Store, result: dict, clips: list[dict], sounds: lis
 
 
 def reason(error: Exception) -> str:
-    """An error in a line."""
+    """Return an error on one line."""
     return " ".join((str(error) or type(error).__name__).split())
 
 
@@ -271,8 +230,9 @@ def reason(error: Exception) -> str:
 
 
 def _probe(task: dict, _: Store, result: dict) -> None:
-    """Make random clips for two seconds or more: how many seconds of sound in a second."""
-    if task["of"] == "gansynth":
+    """Measure the seconds of sound that a worker makes per second, for two seconds or more."""
+    clip = task["clips"][0]
+    if "instrument" in clip:
         model = _model(task["checkpoint"], task["threads"])
         z = model.generate_z(1, 0)
         made = model.audio_length / SAMPLE_RATE
@@ -286,7 +246,7 @@ def _probe(task: dict, _: Store, result: dict) -> None:
         uniforms = nsynth.draw_uniforms(0, CLIPS, nsynth.HOP_LENGTH)
 
         def once() -> None:
-            nsynth.decode(encodings, task["checkpoint"], uniforms, task["precision"],
+            nsynth.decode(encodings, task["checkpoint"], uniforms, clip["precision"],
                           threads=task["threads"])
 
     once()  # loads the weights
@@ -297,5 +257,4 @@ def _probe(task: dict, _: Store, result: dict) -> None:
     result["done"].append(turns * made / (time.perf_counter() - began))
 
 
-_WORK = {"encode": _encode, "nsynth": _nsynth, "gansynth": _gansynth,
-         "probe": _probe}
+_WORK = {"encode": _encode, "nsynth": _nsynth, "gansynth": _gansynth, "probe": _probe}
