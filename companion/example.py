@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import importlib
 import json
 import math
 import os
@@ -48,37 +49,17 @@ _JUDGED = 4096  # samples of each sound
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will make, settled before any work starts.
+    """What a run will make, settled before any work starts."""
 
-    Parameters
-    ----------
-    clips : sequence of Clip
-        All clips, source sounds included.
-    checkpoint : Path
-    settings : mapping
-        The options that change what is made, in the order to show them.
-    files : sequence of Path
-        The sounds or scores.
-    output : Path
-        The folder that was asked for.
-    seed : int
-    folder : Path, optional
-        The folder of the stopped run that this one continues.
-    resume : str
-        The command that continues this run if it is stopped; "": none can.
-    labels : bool
-        Whether plots have axes.
-    """
-
-    clips: Sequence[Clip]
+    clips: Sequence[Clip]  # all of them, source sounds included
     checkpoint: Path
-    settings: Mapping[str, Any]
-    files: Sequence[Path]
-    output: Path
+    settings: Mapping[str, Any]  # the options that change what is made, in the order to show them
+    files: Sequence[Path]  # the sounds or scores
+    output: Path  # the folder that was asked for
     seed: int
-    folder: Path | None = None
-    resume: str = ""
-    labels: bool = False
+    folder: Path | None = None  # of the stopped run that this one continues
+    resume: str = ""  # the command that continues this run if it is stopped; "": none can
+    labels: bool = False  # whether plots have axes
 
     def record(self) -> dict[str, Any]:
         """Return what tells this run from another one, but for its seed."""
@@ -92,19 +73,10 @@ class Plan:
 class Run:
     """A run: `with Run(plan) as run` makes its folder, and at the end its results page.
 
-    Parameters
-    ----------
-    plan : Plan
-    extras : callable, optional
-        Returns what the page shows of clips besides their WAV files and plots, by name.
-
-    Attributes
-    ----------
-    output_dir : Path
-        Within the block, the folder of this run alone.
+    `extras` returns what the page shows of clips besides their WAV files and plots, by name.
     """
 
-    output_dir: Path
+    output_dir: Path  # within the block, the folder of this run alone
 
     def __init__(self, plan: Plan, extras: Callable[[], Mapping[str, Extra]] = dict) -> None:
         self.plan, self._extras = plan, extras
@@ -118,7 +90,7 @@ class Run:
         self._write_record(stopped=True)  # until the end
         return self
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(self, kind, *_) -> None:
         if kind is KeyboardInterrupt:
             print("\nstopping; writing the results page (press Ctrl-C again to skip it)",
                   file=sys.stderr, flush=True)
@@ -164,34 +136,22 @@ class Run:
             images[clip.name] = Image.open(plot).convert("RGB")
             extras[clip.name] = replace(extras.get(clip.name, Extra()), image=images[clip.name])
         scores = {clip.name: extras[clip.name].score for clip in made if extras[clip.name].score}
-        (sheets.scores if scores else sheets.overview)(
-            self.output_dir / "overview.png", made, images, scores)
-        settings = {name: ", ".join(map(str, value)) if isinstance(value, list) else value
-                    for name, value in self.plan.settings.items()}
-        content = reports.page_of(self.output_dir, self.plan.clips, reports.Run(
-            self._command, {**settings, "model": self.plan.record()["weights"]}, self.seed,
-            inputs.is_bundled(self.checkpoint), self._notes, self.plan.resume), extras)
-        page.write_page(self.output_dir, content)
+        if scores:
+            sheets.scores(self.output_dir / "overview.png", made, images, scores)
+        else:
+            sheets.overview(self.output_dir / "overview.png", made, images)
+        page.write_page(self.output_dir, reports.page_of(
+            self.output_dir, self.plan.clips, reports.Run(
+                self._command, {**self.plan.settings, "model": weights_name(self.checkpoint)},
+                self.seed, inputs.is_bundled(self.checkpoint), self._notes, self.plan.resume),
+            extras))
         if self.plan.labels:
             for name, image in images.items():
                 sheets.label(self.output_dir / f"{name}.png", image, 5 if gansynth else 6)
 
 
 class NSynthRun(Run):
-    """A run of NSynth, which stands in for `fastgen` in the chapter's functions.
-
-    Parameters
-    ----------
-    plan : Plan
-    names : sequence of str
-        Short names of the sounds.
-    fastgen : module
-        Ours or Magenta's.
-    decoding : mapping, optional
-        Fields of `Decoding` that the chapter does not set.
-    judge : bool
-        Whether to print which sounds are far from what the bundled model knows.
-    """
+    """A run of NSynth, which stands in for `fastgen` in the chapter's functions."""
 
     def __init__(self, plan: Plan, names: Sequence[str], fastgen,
                  decoding: Mapping[str, Any] | None = None, judge: bool = True) -> None:
@@ -234,16 +194,7 @@ class NSynthRun(Run):
 
 
 class Example1(NSynthRun):
-    """A run of example 1.
-
-    Parameters
-    ----------
-    options : argparse.Namespace
-    default : sequence of str
-        The bundled sounds.
-    fastgen : module
-        Ours or Magenta's.
-    """
+    """A run of example 1."""
 
     def __init__(self, options, default: Sequence[str], fastgen) -> None:
         checkpoint = inputs.find_checkpoint(options.checkpoint, "nsynth")
@@ -265,14 +216,7 @@ class Example1(NSynthRun):
 
 
 class Example2(Run):
-    """A run of example 2.
-
-    Parameters
-    ----------
-    options : argparse.Namespace
-    notes : dict
-        The score.
-    """
+    """A run of example 2."""
 
     def __init__(self, options, notes: dict) -> None:
         checkpoint = inputs.find_checkpoint(options.checkpoint, "gansynth")
@@ -291,41 +235,21 @@ class Example2(Run):
 
 
 def use_engine(engine: str, names: dict[str, Any]) -> None:
-    """Replace the functions that a script imports by Magenta's own, if `engine` is "magenta".
-
-    Parameters
-    ----------
-    engine : str
-        "fast" or "magenta".
-    names : dict
-        The script's `globals()`.
-    """
+    """Replace what a script imported, its `globals()`, if `engine` is "magenta"."""
     if engine == "magenta" and "fastgen" in names:
-        names["fastgen"] = nsynth_engine(engine)
+        names["fastgen"] = engine_of("nsynth", engine)
     elif engine == "magenta":
-        names["lib_model"] = gansynth_engine(engine)
+        names["lib_model"] = engine_of("gansynth", engine)
         for name in ("combine_notes", "get_random_instruments", "get_z_notes", "load_midi"):
             names[name] = getattr(names["lib_model"], name)
 
 
-def nsynth_engine(engine: str) -> ModuleType:
-    """Return the module that has `encode` and `synthesize`."""
+def engine_of(model: str, engine: str) -> ModuleType:
+    """Return the module with our functions or Magenta's, for "nsynth" or "gansynth"."""
     if engine == "fast":
-        from synths.nsynth import fastgen
-        return fastgen
+        return importlib.import_module(f"synths.{model}")
     inputs.find_magenta()
-    from synths.nsynth import magenta
-    return magenta
-
-
-def gansynth_engine(engine: str) -> ModuleType:
-    """Return the module that has `Model` and the functions of `generate_util`."""
-    if engine == "fast":
-        from synths import gansynth
-        return gansynth
-    inputs.find_magenta()
-    from synths.gansynth import magenta
-    return magenta
+    return importlib.import_module(f"synths.{model}.magenta")
 
 
 # Folders and records -----------------------------------------------------------------------------
@@ -370,13 +294,7 @@ def read_runs(output: Path) -> list[tuple[Path, dict[str, Any]]]:
 
 
 def continued(plan: Plan, seed: int | None) -> Plan:
-    """Return the plan with the folder and the seed of the stopped run that it continues.
-
-    Raises
-    ------
-    InputError
-        If no stopped run would make the same clips.
-    """
+    """Return the plan with the folder and the seed of the stopped run that it continues."""
     wanted = plan.record()
     for folder, run in read_runs(plan.output):
         if run.get("stopped") and seed in (None, run["seed"]) and all(
@@ -400,9 +318,7 @@ def command_line(seed: int) -> str:
     """Return the command that repeats this run."""
     script = Path(sys.argv[0])
     words = ["python", *(["-m", "workshop"] if script.name == "__main__.py" else
-                         [shown(script)]), *sys.argv[1:]]
-    if "--resume" in words:
-        words.remove("--resume")
+                         [shown(script)]), *(word for word in sys.argv[1:] if word != "--resume")]
     return quoted(words if "--seed" in words else [*words, "--seed", str(seed)])
 
 
@@ -428,12 +344,7 @@ def workshop_command(*words: str | Path) -> str:
 
 
 def same_length(encodings: Collection[np.ndarray]) -> Collection[np.ndarray]:
-    """Return the encodings, checked to have the same number of frames.
-
-    Raises
-    ------
-    InputError
-    """
+    """Return the encodings, checked to have the same number of frames."""
     shapes = sorted({encoding.shape for encoding in encodings})
     if len(shapes) > 1:
         raise InputError("Encodings to mix must have the same shape, but these have the shapes "
@@ -451,19 +362,14 @@ def chosen(options, *names: str) -> dict[str, Any]:
     """Return the named options that are not at a neutral value."""
     values = {name: getattr(options, name) for name in names}
     return {name: value for name, value in values.items()
-            if value is True or not (value is None or value is False or value in (1.0, "auto"))}
+            if value is True or value is not False and value not in (None, 1.0, "auto")}
 
 
 # Sizes and words ---------------------------------------------------------------------------------
 
 
 def check_size(count: int, seconds: float, remedy: str, yes: bool = False) -> None:
-    """Refuse a job of over `MOST_CLIPS` clips or `MOST_SECONDS` unless it is confirmed.
-
-    Raises
-    ------
-    InputError
-    """
+    """Refuse a job of over `MOST_CLIPS` clips or `MOST_SECONDS` unless it is confirmed."""
     if not yes and (count > MOST_CLIPS or seconds > MOST_SECONDS):
         raise InputError(f"This would make {count:,} clips and take about {in_words(seconds)} "
                          f"(limits: {MOST_CLIPS} clips and one hour): {remedy}.")
@@ -499,10 +405,8 @@ def unknown_notes(names: Sequence[str], files: Sequence[Path], audios: np.ndarra
     bundled = {HERE / "sounds" / f"{name}.wav" for name in ("bass", "metal", "meow", "flute")}
     audible = [index for index, audio in enumerate(audios) if audio.any()]
     judged = [index for index in audible if files[index].resolve() not in bundled]
-    if not judged:
-        return []
     nats = dict(zip(judged, nsynth.nll(np.array([loudest(audios[index]) for index in judged]),
-                                       checkpoint)))
+                                       checkpoint))) if judged else {}
     unknown = sorted((index for index in judged if nats[index] > UNKNOWN),
                      key=lambda index: -nats[index])
     if not unknown:

@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
 
     if options.download:
         chapter.download_checkpoint(options.checkpoint or "wavenet-ckpt")
-    fastgen = example.nsynth_engine(options.engine)
+    fastgen = example.engine_of("nsynth", options.engine)
     checkpoint = inputs.find_checkpoint(options.checkpoint, "nsynth")
     sounds = inputs.choose_sounds(options.sounds, chapter.WAV_FILENAMES, options.download,
                                   saved=True)

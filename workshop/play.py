@@ -93,7 +93,7 @@ def prepare(options: argparse.Namespace):
 
     if options.download:
         chapter.download_checkpoint(options.checkpoint or "acoustic_only")
-    return (example.gansynth_engine(options.engine),
+    return (example.engine_of("gansynth", options.engine),
             inputs.find_checkpoint(options.checkpoint, "gansynth"))
 
 
