@@ -23,33 +23,15 @@ _LONGEST = 80  # maximum bytes of a name, so that two names and a step fit into 
 
 @dataclass(frozen=True)
 class Clip:
-    """One audio clip of a run.
+    """One audio clip of a run."""
 
-    Parameters
-    ----------
-    name : str
-        File name without extension, such as "bass_flute".
-    title : str
-        Title for people, such as "bass, flute".
-    kind : str
-        One of "source", "reconstruction", "mix", "step", "crossfade", "score", "preview", "bank".
-    sources : tuple of str
-        Names of the source sounds.
-    weights : tuple of float
-        Mixing weight of each source.
-    stream : str
-        Random-stream key.
-    pitch : float, optional
-        MIDI pitch, if it is known.
-    """
-
-    name: str
-    title: str
-    kind: str
-    sources: tuple[str, ...] = ()
-    weights: tuple[float, ...] = ()
-    stream: str = ""
-    pitch: float | None = None
+    name: str  # file name without extension, such as "bass_flute"
+    title: str  # for people, such as "bass, flute"
+    kind: str  # "source", "reconstruction", "mix", "step", "crossfade", "score", "preview", "bank"
+    sources: tuple[str, ...] = ()  # names of the source sounds
+    weights: tuple[float, ...] = ()  # mixing weight of each source
+    stream: str = ""  # random-stream key
+    pitch: float | None = None  # MIDI pitch, if it is known
 
 
 # Names -------------------------------------------------------------------------------------------
@@ -104,13 +86,7 @@ def pairs(names: Sequence[str], both_orders: bool = True) -> list[tuple[str, str
 
 def chosen_pairs(words: Sequence[str], names: Sequence[str],
                  filenames: Sequence[str | Path]) -> list[tuple[str, str]]:
-    """Return the pairs that the user gives as "a+b", with short names or file names.
-
-    Raises
-    ------
-    InputError
-        If a word does not name two different sounds joined by "+".
-    """
+    """Return the pairs that the user gives as "a+b", with short names or file names."""
     known = {}
     for name, path in zip(names, map(PurePath, filenames)):
         known.update({word.casefold(): name for word in (path.stem, path.name)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,44 +46,19 @@ _SAMPLER = ("To play an instrument in a music program, load its SFZ file into a 
 
 @dataclass(frozen=True)
 class Run:
-    """The information about a run on its page.
+    """The information about a run on its page."""
 
-    Parameters
-    ----------
-    command : str
-        Command that repeats the run.
-    settings : mapping
-        Settings of the run, in the order in which they are shown.
-    seed : int
-    bundled : bool
-        Whether the small bundled model made the sounds.
-    notes : sequence of str
-        Sentences for the top of the page, with `code` in backticks.
-    resume : str
-        Command that continues the run if clips are missing.  Empty: it cannot be continued.
-    """
-
-    command: str
-    settings: Mapping[str, object]
+    command: str  # repeats the run
+    settings: Mapping[str, object]  # in the order in which they are shown
     seed: int
-    bundled: bool = False
-    notes: Sequence[str] = ()
-    resume: str = ""
+    bundled: bool = False  # whether the small bundled model made the sounds
+    notes: Sequence[str] = ()  # sentences for the top of the page, with `code` in backticks
+    resume: str = ""  # the command that continues the run if clips are missing; "": none can
 
 
 @dataclass(frozen=True)
 class Score:
-    """The score that a clip plays.
-
-    Parameters
-    ----------
-    notes : mapping
-        "pitches" and "velocities" (MIDI), "start_times" and "end_times" (seconds).
-    names : sequence of str
-        Numbers of the instruments.
-    times : sequence of float
-        Start of each instrument in seconds.
-    """
+    """The score that a clip plays, and the number and the start in seconds of each instrument."""
 
     notes: Mapping[str, Any]
     names: Sequence[str]
@@ -91,54 +67,33 @@ class Score:
 
 @dataclass(frozen=True)
 class Extra:
-    """The contents of a clip on the page, in addition to its title and WAV file.
+    """The contents of a clip on the page, in addition to its title and WAV file."""
 
-    Parameters
-    ----------
-    image : PIL.Image.Image, optional
-        Plot without axes, whose width is the length of the sound.
-    audio : float32 [samples], optional
-        Audio of the clip.  None: the WAV file in the folder.
-    keys : sequence of (int, float32 [samples])
-        Notes for the keyboard of a preview: MIDI pitch and audio.
-    score : Score, optional
-    """
-
-    image: Any = None
-    audio: np.ndarray | None = None
-    keys: Sequence[tuple[int, np.ndarray]] = ()
+    image: Any = None  # Pillow image of the plot without axes
+    audio: np.ndarray | None = None  # float32 [samples]; None: the WAV file in the folder
+    keys: Sequence[tuple[int, np.ndarray]] = ()  # MIDI pitch and audio of a preview's notes
     score: Score | None = None
 
 
 def page_of(folder: Path, clips: Sequence[Clip], run: Run,
             extras: Mapping[str, Extra] | None = None) -> Page:
-    """Build the page of a run that has at least one finished clip.
+    """Build the page of a run with at least one finished clip; it names the unfinished ones.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder with `<name>.wav` of each clip whose `Extra` has no audio.
-    clips : sequence of Clip
-        All planned clips, including the sources.  The page reports clips without audio as missing.
-        All clips of an instrument in a bank have the same title, and a weight for each corner.
-    run : Run
-    extras : mapping, optional
-        Further contents of clips, by the clip's name.
+    All clips of an instrument in a bank have the same title, and a weight for each corner.
     """
-    extras = extras or {}
-    made = [clip for clip in clips if (folder / f"{clip.name}.wav").is_file()
-            or clip.name in extras and extras[clip.name].audio is not None]
-    banks: dict[str, list[Clip]] = {}
+    more = defaultdict(Extra, extras or {})
+    made = [clip for clip in clips if more[clip.name].audio is not None
+            or (folder / f"{clip.name}.wav").is_file()]
+    banks = defaultdict(list)
     for clip in made:
         if clip.kind == "bank":
-            banks.setdefault(clip.title, []).append(clip)
+            banks[clip.title].append(clip)
     points = {title: _spread(notes) for title, notes in banks.items()}
     shown = [clip for clip in made if clip.kind != "bank"] + [
         min(notes, key=lambda clip: abs(_pitch(clip) - 60)) for notes in points.values()]
     size = (480, 320) if len(shown) <= 48 else (300, 200)
-    notes_each = max(1, sum(len(points.get(clip.title, ())) + len(
-        extras.get(clip.name, Extra()).keys) for clip in shown))
-    builder = _Builder(folder, extras, size, min(4.0, max(0.8, KEYBOARD_SECONDS / notes_each)))
+    notes = sum(len(points.get(clip.title, ())) + len(more[clip.name].keys) for clip in shown)
+    builder = _Builder(folder, more, size, min(4.0, max(0.8, KEYBOARD_SECONDS / max(1, notes))))
     sounds = [builder.sound(clip, _compared(clip, shown), points.get(clip.title, ()))
               for clip in shown]
     names = {clip.name for clip in made}
@@ -183,13 +138,13 @@ class _Builder:
     def audio(self, clip: Clip) -> np.ndarray:
         import soundfile
 
-        audio = self.extras.get(clip.name, Extra()).audio
+        audio = self.extras[clip.name].audio
         return audio if audio is not None else soundfile.read(
             self.folder / f"{clip.name}.wav", dtype="int16")[0]
 
     def sound(self, clip: Clip, compared: tuple[int, ...], notes: Sequence[Clip]) -> Sound:
         """Return a sound of the page."""
-        audio, extra = self.audio(clip), self.extras.get(clip.name, Extra())
+        audio, extra = self.audio(clip), self.extras[clip.name]
         level = _as_float(audio)
         seconds = len(audio) / SAMPLE_RATE
         size = self.size
