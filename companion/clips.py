@@ -126,10 +126,9 @@ def steps(pair: tuple[str, str], count: int) -> list[Clip]:
     for number in range(1, count + 1):
         second = (number - 1) / (count - 1)
         weights = (1 - second, second)
-        title = ", ".join(f"{100 * weight:.0f} % {name}"
-                          for name, weight in zip(pair, weights) if weight)
-        result.append(Clip(f"{pair[0]}_{pair[1]}_step{number:0{len(str(count))}d}of{count}", title,
-                           "step", pair, weights, _stream(pair, weights)))
+        result.append(Clip(f"{pair[0]}_{pair[1]}_step{number:0{len(str(count))}d}of{count}",
+                           in_percent(pair, weights), "step", pair, weights,
+                           _stream(pair, weights)))
     return result
 
 
@@ -137,6 +136,12 @@ def crossfade(pair: tuple[str, str]) -> Clip:
     """Return the clip in which one sound becomes the other over time."""
     return Clip(f"{pair[0]}_to_{pair[1]}", f"{pair[0]} to {pair[1]}", "crossfade", pair, (1.0, 1.0),
                 f"{pair[0]} becomes {pair[1]}")
+
+
+def in_percent(names: Sequence[str], weights: Sequence[float]) -> str:
+    """Return mixing weights in words: "75 % bass, 25 % flute"."""
+    return ", ".join(f"{100 * weight:.0f} % {name}"
+                     for name, weight in zip(names, weights) if weight)
 
 
 def _stream(names: Sequence[str], weights: Sequence[float]) -> str:

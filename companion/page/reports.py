@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from companion.clips import Clip
+from companion.clips import Clip, in_percent
 from companion.page import Page, Panel, Sound, clock, counted, note_name, run_title, webp
 from companion.page.pitch import pitch_of
 from companion.page.rolls import css_colour, instrument_marks, piano_roll
@@ -94,12 +94,14 @@ def page_of(folder: Path, clips: Sequence[Clip], run: Run,
     size = (480, 320) if len(shown) <= 48 else (300, 200)
     notes = sum(len(points.get(clip.title, ())) + len(more[clip.name].keys) for clip in shown)
     builder = _Builder(folder, more, size, min(4.0, max(0.8, KEYBOARD_SECONDS / max(1, notes))))
-    sounds = [builder.sound(clip, _compared(clip, shown), points.get(clip.title, ()))
-              for clip in shown]
+    ends = _ends(shown)
+    compared = [tuple(ends[name] for name in clip.sources if ends.get(name, index) != index)
+                for index, clip in enumerate(shown)]
+    sounds = [builder.sound(clip, others, points.get(clip.title, ()))
+              for clip, others in zip(shown, compared)]
     names = {clip.name for clip in made}
     missing = [clip for clip in clips if clip.name not in names]
-    gansynth = shown[0].kind in ("score", "preview") or shown[0].kind == "bank" and (
-        not shown[0].weights)
+    gansynth = not shown[0].sources
     return Page(
         run_title(clips), _introduction(shown) + _missing(missing, len(clips)), sounds,
         _panels(shown), {**run.settings, "seed": run.seed},
@@ -210,35 +212,19 @@ def _spread(notes: Sequence[Clip]) -> list[Clip]:
     return kept
 
 
-def _compared(clip: Clip, shown: Sequence[Clip]) -> tuple[int, ...]:
-    """Return the indices of a clip's source sounds, or of their reconstructions."""
-    if clip.kind in ("source", "bank"):
-        return ()
-    found = (_alone(name, shown) for name in clip.sources)
-    return tuple(index for index in found if isinstance(index, int) and shown[index] != clip)
-
-
-def _alone(name: str, shown: Sequence[Clip]) -> int | str:
-    """Return the index of a source sound or its reconstruction; if neither is shown, its name."""
-    for kind in ("source", "reconstruction"):
-        for index, clip in enumerate(shown):
-            if clip.kind == kind and clip.sources == (name,):
-                return index
-    return name
-
-
-def _percent(clip: Clip) -> str:
-    return ", ".join(f"{100 * weight:.0f} % {name}"
-                     for name, weight in zip(clip.sources, clip.weights) if weight)
+def _ends(shown: Sequence[Clip]) -> dict[str, int]:
+    """Return the index of each source sound, or of its reconstruction if it is not shown."""
+    return {clip.sources[0]: index for kind in ("reconstruction", "source")
+            for index, clip in enumerate(shown) if clip.kind == kind}
 
 
 def _description(clip: Clip) -> list[str]:
     """Return the start of the line under a title, which lists the sources of the clip."""
     if clip.kind == "crossfade":
         return [f"from {clip.sources[0]} to {clip.sources[-1]} over time"]
-    words = {"source": "source sound", "reconstruction": "encoded and decoded",
-             "mix": _percent(clip), "step": _percent(clip)}.get(clip.kind)
-    return [words] if words and words != clip.title else []
+    mixed = in_percent(clip.sources, clip.weights)
+    words = {"source": "source sound", "reconstruction": "encoded and decoded", "mix": mixed}
+    return [words[clip.kind]] if clip.kind in words else []
 
 
 def _caption(clip: Clip) -> str:
@@ -331,7 +317,7 @@ def _bank_panel(shown: Sequence[Clip]) -> Panel:
 
 def _mix_panels(shown: Sequence[Clip]) -> list[Panel]:
     names = list(dict.fromkeys(name for clip in shown for name in clip.sources))
-    ends = {name: _alone(name, shown) for name in names}
+    ends: dict[str, int | str] = {**{name: name for name in names}, **_ends(shown)}
     decoded = {clip.sources[0]: index for index, clip in enumerate(shown)
                if clip.kind == "reconstruction"}
     pairs: dict[tuple[str, ...], list[int]] = {}
@@ -339,8 +325,8 @@ def _mix_panels(shown: Sequence[Clip]) -> list[Panel]:
         if clip.kind in ("mix", "step", "crossfade"):
             pairs.setdefault(clip.sources, []).append(index)
     kind = shown[-1].kind
-    each = [[index for index in dict.fromkeys((ends[name], decoded.get(name)))
-             if isinstance(index, int)] for name in names]
+    each = [[index for index, clip in enumerate(shown) if clip.sources == (name,)]
+            for name in names]
     alone = Panel("Each sound alone", [sum(each[start:start + 3], [])
                                        for start in range(0, len(each), 3)],
                   "Each source sound is followed by its reconstruction: the same sound, encoded "
