@@ -65,7 +65,7 @@ class Plan:
         """Return what tells this run from another one, but for its seed."""
         return {"options": dict(self.settings),
                 "weights": weights_name(self.checkpoint),
-                "digests": [_digest(path) for path in (
+                "digests": [hashlib.sha256(path.read_bytes()).hexdigest() for path in (
                     self.checkpoint.with_name(f"{self.checkpoint.name}.index"), *self.files)],
                 "clips": json.loads(json.dumps([dataclasses.asdict(clip) for clip in self.clips]))}
 
@@ -125,7 +125,7 @@ class Run:
 
     def _write_page(self, made: Sequence[Clip]) -> None:
         """Draw what is made, and write the overview and the page."""
-        gansynth = made[0].kind in ("score", "preview")
+        gansynth = not made[0].sources
         draw = (audio_utils.save_spectrogram_plot if gansynth else
                 audio_utils.save_rainbowgram_plot)
         images, extras = {}, dict(self._extras())
@@ -168,15 +168,14 @@ class NSynthRun(Run):
     def encode(self, wav_data: np.ndarray, checkpoint_path=None, sample_length: int = 64000,
                ) -> np.ndarray:
         """Save the source sounds, and encode them by `fastgen.encode`."""
-        files = [path for path in self.plan.files if not inputs.is_encoding(path)]
-        names = [name for name, path in zip(self.names, self.plan.files)
-                 if not inputs.is_encoding(path)]
-        for name, audio in zip(names, wav_data):
+        files = {name: path for name, path in zip(self.names, self.plan.files)
+                 if not inputs.is_encoding(path)}
+        for name, audio in zip(files, wav_data):
             save_wav(audio, self.output_dir / f"{clips.source(name).name}.wav")
             if not audio.any():
                 print(f"{name} is silent in its first {len(audio) / SAMPLE_RATE:g} s", flush=True)
         if self._judge and checkpoints.name_of(self.checkpoint) == "nsynth_starter":
-            self._notes = unknown_notes(names, files, wav_data, self.checkpoint)
+            self._notes = unknown_notes(files, wav_data, self.checkpoint)
             print(*self._notes, sep="\n", end="\n" if self._notes else "", flush=True)
         self._audio = wav_data
         return self._fastgen.encode(wav_data, checkpoint_path, sample_length)
@@ -310,10 +309,6 @@ def weights_name(checkpoint: Path) -> str:
     return checkpoints.name_of(checkpoint) or shown(checkpoint)
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def command_line(seed: int) -> str:
     """Return the command that repeats this run."""
     script = Path(sys.argv[0])
@@ -399,9 +394,9 @@ def quiet_bars() -> bool | None:
     return bool(os.environ.get("TQDM_DISABLE")) or None
 
 
-def unknown_notes(names: Sequence[str], files: Sequence[Path], audios: np.ndarray,
-                  checkpoint: Path) -> list[str]:
+def unknown_notes(sounds: Mapping[str, Path], audios: np.ndarray, checkpoint: Path) -> list[str]:
     """Return which sounds are far from what the bundled model knows, and how to fine-tune it."""
+    names, files = list(sounds), list(sounds.values())
     bundled = {HERE / "sounds" / f"{name}.wav" for name in ("bass", "metal", "meow", "flute")}
     audible = [index for index, audio in enumerate(audios) if audio.any()]
     judged = [index for index in audible if files[index].resolve() not in bundled]

@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> None:
                                   saved=True)
     names, made = plan_clips(options, sounds)
     sounds = [path for path, name in zip(sounds, clips.short_names(sounds)) if name in names]
-    wavs = [path for path in sounds if path.suffix.lower() != ".npy"]
+    wavs = [path for path in sounds if not inputs.is_encoding(path)]
     sources = [clips.source(name) for name, path in zip(names, sounds) if path in wavs]
 
     length = options.seconds * options.stretch
