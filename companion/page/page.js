@@ -8,7 +8,6 @@ const sounds = JSON.parse($("#sounds").textContent);
 if (!sounds.length) return; // the list of runs
 const FADE = 0.008; // seconds of the crossfade between two sounds, so that nothing clicks
 const LONG = 20; // seconds of a sound whose decoding takes noticeable time
-const WORDS = {source: "source", reconstruction: "reconstruction"};
 
 let context = null, bus = null;
 let voice = null; // what plays: {layers: Map(index: {source, gain}), began, offset, duration}
@@ -166,11 +165,11 @@ function compared() {
   const group = $(".compare"), places = [home, ...sounds[home].compare];
   group.replaceChildren(...places.length < 2 ? [] : places.map((index, number) => {
     const button = document.createElement("button"), key = document.createElement("kbd");
-    button.type = "button";
+    const {title, kind} = sounds[index];
     button.dataset.clip = index;
     key.textContent = number;
-    button.append(key, " ", number ? sounds[index].title : WORDS[sounds[index].kind] ?? "mix");
-    button.title = sounds[index].title;
+    button.append(key, " ", number ? title : kind === "reconstruction" ? kind : "mix");
+    button.title = title;
     button.addEventListener("click", () => exchange(index));
     return button;
   }));
@@ -190,7 +189,6 @@ function shown() {
   const picture = $(`#picture${current}`), view = $("#view");
   $(".screen").hidden = !picture;
   if (picture && view.dataset.of !== String(current)) view.src = picture.src;
-  view.hidden = !picture;
   view.dataset.of = current;
   axis($("#seconds"), sound.seconds);
   for (const slider of $$("[data-path]")) {
@@ -491,12 +489,6 @@ function octave(step) {
     key.setAttribute("aria-label", key.getAttribute("aria-label").replace(/\d+$/, n => Number(n) + step));
   }
   for (const button of $$("[data-octave]")) button.disabled = shift === 2 * Number(button.dataset.octave);
-  named();
-}
-
-function named() { // the keys C
-  for (const key of $$("[data-pitch]"))
-    if (key.dataset.pitch % 12 === 0) key.dataset.name = key.getAttribute("aria-label");
 }
 
 // Selected instruments, and the state in the address ----------------------------------------------
@@ -570,7 +562,6 @@ addEventListener("blur", () => [...held.keys()].forEach(release));
 for (const element of $$(".axis[data-seconds]")) axis(element, Number(element.dataset.seconds));
 $(".stage").hidden = false;
 $("details").open = false;
-named();
 recall();
 shown();
 })();
