@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -79,9 +80,7 @@ def numbered(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
 
 def pairs(names: Sequence[str], both_orders: bool = True) -> list[tuple[str, str]]:
     """Return every pair of two different names, in the book's order."""
-    return [(first, second) for index, first in enumerate(names)
-            for place, second in enumerate(names)
-            if index != place and (both_orders or index < place)]
+    return list((itertools.permutations if both_orders else itertools.combinations)(names, 2))
 
 
 def chosen_pairs(words: Sequence[str], names: Sequence[str],
