@@ -95,15 +95,12 @@ def _encoded(job: Job, todo: Sequence[dict], execute: cluster.Execute) -> list[d
             bar.update(len(task["sources"]))
     for digest in missing:
         job.store.remove(f"sources/{digest}.npy")
-    left = []
     for clip in todo:
-        wrong = [source for source in clip["sources"] if source["digest"] in spoiled]
-        if wrong:
-            job.failed[clip["file"]] = (f"{wrong[0]['name']} at MIDI pitch {clip['pitch']}: "
-                                        f"{spoiled[wrong[0]['digest']]}")
-        else:
-            left.append(clip)
-    return left
+        for source in clip["sources"]:
+            if source["digest"] in spoiled:
+                job.failed[clip["file"]] = (f"{source['name']} at MIDI pitch {clip['pitch']}: "
+                                            f"{spoiled[source['digest']]}")
+    return [clip for clip in todo if clip["file"] not in job.failed]
 
 
 def _stop(result: dict) -> None:
