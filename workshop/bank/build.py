@@ -85,14 +85,14 @@ def _encoded(job: Job, todo: Sequence[dict], execute: cluster.Execute) -> list[d
     for digest in missing:
         job.store.write(f"sources/{digest}.npy", tasks.array_bytes(job.bank.sources[digest]))
     work = [{**job.common, "kind": "encode", "name": manifest.digest(" ".join(part).encode())[:20],
-             "sources": part}
+             "clips": [{"file": digest} for digest in part]}
             for part in (missing[start:start + 4] for start in range(0, len(missing), 4))]
     spoiled: dict[str, str] = {}
     with _bar("encoding", len(missing)) as bar:
         for task, result in execute(work):
             _stop(result)
             spoiled.update(result["failed"])
-            bar.update(len(task["sources"]))
+            bar.update(len(task["clips"]))
     for digest in missing:
         job.store.remove(f"sources/{digest}.npy")
     for clip in todo:

@@ -121,7 +121,7 @@ def distribute(client, work: Sequence[dict], run: Callable[[dict], dict] | None 
     for single in again:
         for task, result, error in _gathered(client, [single], run):
             yield task, result or {"name": task["name"], "done": [], "stop": None,
-                                   "failed": {tasks.name_of(task): error}}
+                                   "failed": {task["clips"][0]["file"]: error}}
 
 
 def _gathered(client, work: Sequence[dict], run: Callable[[dict], dict]

@@ -37,10 +37,11 @@ _LOCK = threading.Lock()
 
 
 def run(task: dict) -> dict:
-    """Do a task: its kind, the bank, the model, and the records of its clips or its sources.
+    """Do a task: its kind, the bank, the model, and the records of its clips.
 
-    The result has the finished records, the reasons of the failed ones by name, and why nothing
-    more can be written, if that is so.
+    The clips of an encoding task are sources, whose "file" is their digest.  The result has the
+    finished records, the reasons of the failed ones by file, and why nothing more can be written,
+    if that is so.
     """
     result: dict = {"name": task["name"], "done": [], "failed": {}, "stop": None}
     try:
@@ -53,7 +54,7 @@ def run(task: dict) -> dict:
     except Exception as error:  # one of its clips cannot be made: which?
         parts = singles(task)
         if len(parts) == 1:
-            result["failed"][name_of(parts[0])] = reason(error)
+            result["failed"][parts[0]["clips"][0]["file"]] = reason(error)
             return result
         for each in map(run, parts):
             result["done"].extend(each["done"])
@@ -63,15 +64,9 @@ def run(task: dict) -> dict:
 
 
 def singles(task: dict) -> list[dict]:
-    """Split a task into tasks of one clip, or one source, each."""
-    part = "sources" if task["kind"] == "encode" else "clips"
-    return [{**task, "name": f"{task['name']}-{place}", part: [each]}
-            for place, each in enumerate(task[part])]
-
-
-def name_of(task: dict) -> str:
-    """Return the name of the only clip or source of a task."""
-    return task["sources"][0] if task["kind"] == "encode" else task["clips"][0]["file"]
+    """Split a task into tasks of one clip each."""
+    return [{**task, "name": f"{task['name']}-{place}", "clips": [clip]}
+            for place, clip in enumerate(task["clips"])]
 
 
 def mark(store: Store) -> str:
@@ -134,14 +129,14 @@ def array_bytes(array: np.ndarray) -> bytes:
 
 
 def _encode(task: dict, store: Store, result: dict) -> None:
-    for source in task["sources"]:
+    for digest in (source["file"] for source in task["clips"]):
         # One by one, so that an encoding does not depend on its neighbours' number.
-        audio = load_array(store, f"sources/{source}.npy")
+        audio = load_array(store, f"sources/{digest}.npy")
         encoding = nsynth.encode(audio, task["checkpoint"], audio.size,
                                  threads=task["threads"])[0]
         if not np.isfinite(encoding).all():
             raise InputError("its encoding contains values that are not finite")
-        store.write(f"encodings/{source}_{task['weights'][:12]}.npy", array_bytes(encoding))
+        store.write(f"encodings/{digest}_{task['weights'][:12]}.npy", array_bytes(encoding))
 
 
 # Decoding ------------------------------------------------------------------------------------
