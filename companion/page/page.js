@@ -6,6 +6,7 @@ const $ = selector => document.querySelector(selector);
 const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 const sounds = JSON.parse($("#sounds").textContent);
 if (!sounds.length) return; // the list of runs
+const sliders = $$("[data-path]"), stepsOf = slider => slider.dataset.path.split(",").map(Number);
 const FADE = 0.008; // seconds of the crossfade between two sounds, so that nothing clicks
 const LONG = 20; // seconds of a sound whose decoding takes noticeable time
 
@@ -191,8 +192,8 @@ function shown() {
   if (picture && view.dataset.of !== String(current)) view.src = picture.src;
   view.dataset.of = current;
   axis($("#seconds"), sound.seconds);
-  for (const slider of $$("[data-path]")) {
-    const steps = slider.dataset.path.split(",").map(Number);
+  for (const slider of sliders) {
+    const steps = stepsOf(slider);
     if (!steps.includes(current)) continue;
     slider.value = moving ? steps.indexOf(blend.first) + blend.share : steps.indexOf(current);
     slider.setAttribute("aria-valuetext", $("#title").textContent);
@@ -314,9 +315,9 @@ function between(steps, value) {
   blend = share > 0.001 ? {first: steps[first], second: steps[first + 1], share} : null;
 }
 
-for (const slider of $$("[data-path]")) slider.addEventListener("input", () => {
-  if (!slider.dataset.path.split(",").includes(String(current))) stoppedAt = 0;
-  between(slider.dataset.path.split(",").map(Number), Number(slider.value));
+for (const slider of sliders) slider.addEventListener("input", () => {
+  if (!stepsOf(slider).includes(current)) stoppedAt = 0;
+  between(stepsOf(slider), Number(slider.value));
   play();
   remember();
 });
@@ -523,11 +524,9 @@ function recall() {
   chosen = words.get("select")?.split("-") ?? [];
   if ($("[data-tick]")) listed();
   select(index < 0 ? Number(firstCell(document).dataset.clip) : index);
-  const slider = $$("[data-path]").find(path => path.dataset.path.split(",").includes(String(index)));
-  if (slider && words.has("between")) {
-    const steps = slider.dataset.path.split(",").map(Number);
+  const steps = sliders.map(stepsOf).find(path => path.includes(index));
+  if (steps && words.has("between"))
     between(steps, steps.indexOf(index) + Number(words.get("between")));
-  }
   stoppedAt = Number(words.get("at")) || 0;
   for (const cell of cellsOf(home)) if (cell.closest(".board")) stand(cell.closest(".board"), cell);
 }
