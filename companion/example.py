@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -128,13 +129,13 @@ class Run:
         gansynth = not made[0].sources
         draw = (audio_utils.save_spectrogram_plot if gansynth else
                 audio_utils.save_rainbowgram_plot)
-        images, extras = {}, dict(self._extras())
+        images, extras = {}, defaultdict(Extra, self._extras())
         for clip in tqdm(made, "drawing plots", delay=2, leave=False, disable=quiet_bars()):
             plot = self.output_dir / f"{clip.name}.png"
             if not plot.is_file():
                 draw(load_audio(plot.with_suffix(".wav")), SAMPLE_RATE, plot.name, self.output_dir)
             images[clip.name] = Image.open(plot).convert("RGB")
-            extras[clip.name] = replace(extras.get(clip.name, Extra()), image=images[clip.name])
+            extras[clip.name] = replace(extras[clip.name], image=images[clip.name])
         scores = {clip.name: extras[clip.name].score for clip in made if extras[clip.name].score}
         if scores:
             sheets.scores(self.output_dir / "overview.png", made, images, scores)
