@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -23,33 +24,15 @@ _LONGEST = 80  # maximum bytes of a name, so that two names and a step fit into 
 
 @dataclass(frozen=True)
 class Clip:
-    """One audio clip of a run.
+    """One audio clip of a run."""
 
-    Parameters
-    ----------
-    name : str
-        File name without extension, such as "bass_flute".
-    title : str
-        Title for display, such as "bass, flute".
-    kind : str
-        One of "source", "reconstruction", "mix", "step", "crossfade", "score", "preview", "bank".
-    sources : tuple of str
-        Names of the source sounds.
-    weights : tuple of float
-        Mixing weight of each source.
-    stream : str
-        Random-stream key.
-    pitch : float, optional
-        MIDI pitch, if it is known.
-    """
-
-    name: str
-    title: str
-    kind: str
-    sources: tuple[str, ...] = ()
-    weights: tuple[float, ...] = ()
-    stream: str = ""
-    pitch: float | None = None
+    name: str  # file name without extension, such as "bass_flute"
+    title: str  # title for display, such as "bass, flute"
+    kind: str  # "source", "reconstruction", "mix", "step", "crossfade", "score", "preview", "bank"
+    sources: tuple[str, ...] = ()  # names of the source sounds
+    weights: tuple[float, ...] = ()  # mixing weight of each source
+    stream: str = ""  # random-stream key
+    pitch: float | None = None  # MIDI pitch, if it is known
 
 
 # Names -------------------------------------------------------------------------------------------
@@ -97,20 +80,12 @@ def numbered(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
 
 def pairs(names: Sequence[str], both_orders: bool = True) -> list[tuple[str, str]]:
     """Return every pair of two different names, in the book's order."""
-    return [(first, second) for index, first in enumerate(names)
-            for place, second in enumerate(names)
-            if index != place and (both_orders or index < place)]
+    return list((itertools.permutations if both_orders else itertools.combinations)(names, 2))
 
 
 def chosen_pairs(words: Sequence[str], names: Sequence[str],
                  filenames: Sequence[str | Path]) -> list[tuple[str, str]]:
-    """Return the pairs that the user gives as "a+b", with short names or file names.
-
-    Raises
-    ------
-    InputError
-        If a word does not name two different sounds joined by "+".
-    """
+    """Return the pairs that the user gives as "a+b", with short names or file names."""
     known = {}
     for name, path in zip(names, map(PurePath, filenames)):
         known.update({word.casefold(): name for word in (path.stem, path.name)})
@@ -150,10 +125,9 @@ def steps(pair: tuple[str, str], count: int) -> list[Clip]:
     for number in range(1, count + 1):
         second = (number - 1) / (count - 1)
         weights = (1 - second, second)
-        title = ", ".join(f"{100 * weight:.0f} % {name}"
-                          for name, weight in zip(pair, weights) if weight)
-        result.append(Clip(f"{pair[0]}_{pair[1]}_step{number:0{len(str(count))}d}of{count}", title,
-                           "step", pair, weights, _stream(pair, weights)))
+        result.append(Clip(f"{pair[0]}_{pair[1]}_step{number:0{len(str(count))}d}of{count}",
+                           in_percent(pair, weights), "step", pair, weights,
+                           _stream(pair, weights)))
     return result
 
 
@@ -161,6 +135,12 @@ def crossfade(pair: tuple[str, str]) -> Clip:
     """Return the clip in which one sound becomes the other over time."""
     return Clip(f"{pair[0]}_to_{pair[1]}", f"{pair[0]} to {pair[1]}", "crossfade", pair, (1.0, 1.0),
                 f"{pair[0]} becomes {pair[1]}")
+
+
+def in_percent(names: Sequence[str], weights: Sequence[float]) -> str:
+    """Return mixing weights in words: "75 % bass, 25 % flute"."""
+    return ", ".join(f"{100 * weight:.0f} % {name}"
+                     for name, weight in zip(names, weights) if weight)
 
 
 def _stream(names: Sequence[str], weights: Sequence[float]) -> str:

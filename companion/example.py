@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import importlib
 import json
 import math
 import os
@@ -14,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,43 +50,23 @@ _JUDGED = 4096  # samples of each sound
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan of a run, which is complete before any work starts.
+    """The plan of a run, which is complete before any work starts."""
 
-    Parameters
-    ----------
-    clips : sequence of Clip
-        All clips, including the source sounds.
-    checkpoint : Path
-    settings : mapping
-        Options that affect the clips, in the order in which they are shown.
-    files : sequence of Path
-        Files of the sounds or scores.
-    output : Path
-        Requested folder.
-    seed : int
-    folder : Path, optional
-        Folder of the stopped run that this run continues.
-    resume : str
-        Command that continues this run if it is stopped.  Empty: it cannot be continued.
-    labels : bool
-        Whether plots have axes.
-    """
-
-    clips: Sequence[Clip]
+    clips: Sequence[Clip]  # all clips, including the source sounds
     checkpoint: Path
-    settings: Mapping[str, Any]
-    files: Sequence[Path]
-    output: Path
+    settings: Mapping[str, Any]  # options that affect the clips, in order
+    files: Sequence[Path]  # the sounds or scores
+    output: Path  # requested folder
     seed: int
-    folder: Path | None = None
-    resume: str = ""
-    labels: bool = False
+    folder: Path | None = None  # of the stopped run that this run continues
+    resume: str = ""  # command that continues this run; empty: there is none
+    labels: bool = False  # whether plots have axes
 
     def record(self) -> dict[str, Any]:
         """Return everything that distinguishes this run from others, except its seed."""
         return {"options": dict(self.settings),
                 "weights": weights_name(self.checkpoint),
-                "digests": [_digest(path) for path in (
+                "digests": [hashlib.sha256(path.read_bytes()).hexdigest() for path in (
                     self.checkpoint.with_name(f"{self.checkpoint.name}.index"), *self.files)],
                 "clips": json.loads(json.dumps([dataclasses.asdict(clip) for clip in self.clips]))}
 
@@ -92,19 +74,10 @@ class Plan:
 class Run:
     """A run; `with Run(plan)` creates its folder, and at the end its results page.
 
-    Parameters
-    ----------
-    plan : Plan
-    extras : callable, optional
-        Function that returns the page's `Extra` contents of clips, without plots, by name.
-
-    Attributes
-    ----------
-    output_dir : Path
-        Folder of this run, set at the start of the `with` block.
+    `extras` returns the other contents of the page, by the name of the clip.
     """
 
-    output_dir: Path
+    output_dir: Path  # within the block, the folder of this run alone
 
     def __init__(self, plan: Plan, extras: Callable[[], Mapping[str, Extra]] = dict) -> None:
         self.plan, self._extras = plan, extras
@@ -118,7 +91,7 @@ class Run:
         self._write_record(stopped=True)  # until the run is complete
         return self
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(self, kind, *_) -> None:
         if kind is KeyboardInterrupt:
             print("\nstopping; writing the results page (press Ctrl-C again to skip it)",
                   file=sys.stderr, flush=True)
@@ -153,45 +126,33 @@ class Run:
 
     def _write_page(self, made: Sequence[Clip]) -> None:
         """Plot the finished clips, and write the overview and the page."""
-        gansynth = made[0].kind in ("score", "preview")
+        gansynth = not made[0].sources
         draw = (audio_utils.save_spectrogram_plot if gansynth else
                 audio_utils.save_rainbowgram_plot)
-        images, extras = {}, dict(self._extras())
+        images, extras = {}, defaultdict(Extra, self._extras())
         for clip in tqdm(made, "drawing plots", delay=2, leave=False, disable=quiet_bars()):
             plot = self.output_dir / f"{clip.name}.png"
             if not plot.is_file():
                 draw(load_audio(plot.with_suffix(".wav")), SAMPLE_RATE, plot.name, self.output_dir)
             images[clip.name] = Image.open(plot).convert("RGB")
-            extras[clip.name] = replace(extras.get(clip.name, Extra()), image=images[clip.name])
+            extras[clip.name] = replace(extras[clip.name], image=images[clip.name])
         scores = {clip.name: extras[clip.name].score for clip in made if extras[clip.name].score}
-        (sheets.scores if scores else sheets.overview)(
-            self.output_dir / "overview.png", made, images, scores)
-        settings = {name: ", ".join(map(str, value)) if isinstance(value, list) else value
-                    for name, value in self.plan.settings.items()}
-        content = reports.page_of(self.output_dir, self.plan.clips, reports.Run(
-            self._command, {**settings, "model": self.plan.record()["weights"]}, self.seed,
-            inputs.is_bundled(self.checkpoint), self._notes, self.plan.resume), extras)
-        page.write_page(self.output_dir, content)
+        if scores:
+            sheets.scores(self.output_dir / "overview.png", made, images, scores)
+        else:
+            sheets.overview(self.output_dir / "overview.png", made, images)
+        page.write_page(self.output_dir, reports.page_of(
+            self.output_dir, self.plan.clips, reports.Run(
+                self._command, {**self.plan.settings, "model": weights_name(self.checkpoint)},
+                self.seed, inputs.is_bundled(self.checkpoint), self._notes, self.plan.resume),
+            extras))
         if self.plan.labels:
             for name, image in images.items():
                 sheets.label(self.output_dir / f"{name}.png", image, 5 if gansynth else 6)
 
 
 class NSynthRun(Run):
-    """A run of NSynth, which replaces `fastgen` in the chapter's functions.
-
-    Parameters
-    ----------
-    plan : Plan
-    names : sequence of str
-        Short names of the sounds.
-    fastgen : module
-        This project's module, or Magenta's.
-    decoding : mapping, optional
-        Fields of `Decoding` that the chapter does not set.
-    judge : bool
-        Whether to print which sounds the bundled model hardly knows.
-    """
+    """A run of NSynth, which replaces `fastgen` in the chapter's functions."""
 
     def __init__(self, plan: Plan, names: Sequence[str], fastgen,
                  decoding: Mapping[str, Any] | None = None, judge: bool = True) -> None:
@@ -208,15 +169,14 @@ class NSynthRun(Run):
     def encode(self, wav_data: np.ndarray, checkpoint_path=None, sample_length: int = 64000,
                ) -> np.ndarray:
         """Save the source sounds, and encode them with `fastgen.encode`."""
-        files = [path for path in self.plan.files if not inputs.is_encoding(path)]
-        names = [name for name, path in zip(self.names, self.plan.files)
-                 if not inputs.is_encoding(path)]
-        for name, audio in zip(names, wav_data):
+        files = {name: path for name, path in zip(self.names, self.plan.files)
+                 if not inputs.is_encoding(path)}
+        for name, audio in zip(files, wav_data):
             save_wav(audio, self.output_dir / f"{clips.source(name).name}.wav")
             if not audio.any():
                 print(f"{name} is silent for the first {len(audio) / SAMPLE_RATE:g} s", flush=True)
         if self._judge and checkpoints.name_of(self.checkpoint) == "nsynth_starter":
-            self._notes = unknown_notes(names, files, wav_data, self.checkpoint)
+            self._notes = unknown_notes(files, wav_data, self.checkpoint)
             print(*self._notes, sep="\n", end="\n" if self._notes else "", flush=True)
         self._audio = wav_data
         return self._fastgen.encode(wav_data, checkpoint_path, sample_length)
@@ -234,16 +194,7 @@ class NSynthRun(Run):
 
 
 class Example1(NSynthRun):
-    """A run of example 1.
-
-    Parameters
-    ----------
-    options : argparse.Namespace
-    default : sequence of str
-        File names of the bundled sounds.
-    fastgen : module
-        This project's module, or Magenta's.
-    """
+    """A run of example 1."""
 
     def __init__(self, options, default: Sequence[str], fastgen) -> None:
         checkpoint = inputs.find_checkpoint(options.checkpoint, "nsynth")
@@ -265,14 +216,7 @@ class Example1(NSynthRun):
 
 
 class Example2(Run):
-    """A run of example 2.
-
-    Parameters
-    ----------
-    options : argparse.Namespace
-    notes : dict
-        The score.
-    """
+    """A run of example 2."""
 
     def __init__(self, options, notes: dict) -> None:
         checkpoint = inputs.find_checkpoint(options.checkpoint, "gansynth")
@@ -291,41 +235,21 @@ class Example2(Run):
 
 
 def use_engine(engine: str, names: dict[str, Any]) -> None:
-    """Replace the functions that a script imports with Magenta's own if `engine` is "magenta".
-
-    Parameters
-    ----------
-    engine : str
-        "fast" or "magenta".
-    names : dict
-        The script's `globals()`.
-    """
+    """Replace the functions that a script imports with Magenta's own if `engine` is "magenta"."""
     if engine == "magenta" and "fastgen" in names:
-        names["fastgen"] = nsynth_engine(engine)
+        names["fastgen"] = engine_of("nsynth", engine)
     elif engine == "magenta":
-        names["lib_model"] = gansynth_engine(engine)
+        names["lib_model"] = engine_of("gansynth", engine)
         for name in ("combine_notes", "get_random_instruments", "get_z_notes", "load_midi"):
             names[name] = getattr(names["lib_model"], name)
 
 
-def nsynth_engine(engine: str) -> ModuleType:
-    """Return the module that has `encode` and `synthesize`."""
+def engine_of(model: str, engine: str) -> ModuleType:
+    """Return the module with our functions or Magenta's, for "nsynth" or "gansynth"."""
     if engine == "fast":
-        from synths.nsynth import fastgen
-        return fastgen
+        return importlib.import_module(f"synths.{model}")
     inputs.find_magenta()
-    from synths.nsynth import magenta
-    return magenta
-
-
-def gansynth_engine(engine: str) -> ModuleType:
-    """Return the module that has `Model` and the functions of `generate_util`."""
-    if engine == "fast":
-        from synths import gansynth
-        return gansynth
-    inputs.find_magenta()
-    from synths.gansynth import magenta
-    return magenta
+    return importlib.import_module(f"synths.{model}.magenta")
 
 
 # Folders and records -----------------------------------------------------------------------------
@@ -370,13 +294,7 @@ def read_runs(output: Path) -> list[tuple[Path, dict[str, Any]]]:
 
 
 def continued(plan: Plan, seed: int | None) -> Plan:
-    """Return the plan with the folder and the seed of the stopped run that it continues.
-
-    Raises
-    ------
-    InputError
-        If no stopped run would make the same clips.
-    """
+    """Return the plan with the folder and the seed of the stopped run that it continues."""
     wanted = plan.record()
     for folder, run in read_runs(plan.output):
         if run.get("stopped") and seed in (None, run["seed"]) and all(
@@ -392,17 +310,11 @@ def weights_name(checkpoint: Path) -> str:
     return checkpoints.name_of(checkpoint) or shown(checkpoint)
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def command_line(seed: int) -> str:
     """Return the command that repeats this run."""
     script = Path(sys.argv[0])
     words = ["python", *(["-m", "workshop"] if script.name == "__main__.py" else
-                         [shown(script)]), *sys.argv[1:]]
-    if "--resume" in words:
-        words.remove("--resume")
+                         [shown(script)]), *(word for word in sys.argv[1:] if word != "--resume")]
     return quoted(words if "--seed" in words else [*words, "--seed", str(seed)])
 
 
@@ -428,12 +340,7 @@ def workshop_command(*words: str | Path) -> str:
 
 
 def same_length(encodings: Collection[np.ndarray]) -> Collection[np.ndarray]:
-    """Return the encodings, after checking that they have the same number of frames.
-
-    Raises
-    ------
-    InputError
-    """
+    """Return the encodings, after checking that they have the same number of frames."""
     shapes = sorted({encoding.shape for encoding in encodings})
     if len(shapes) > 1:
         raise InputError("Encodings to mix must have the same shape, but these have the shapes "
@@ -451,19 +358,14 @@ def chosen(options, *names: str) -> dict[str, Any]:
     """Return the named options whose values are not neutral."""
     values = {name: getattr(options, name) for name in names}
     return {name: value for name, value in values.items()
-            if value is True or not (value is None or value is False or value in (1.0, "auto"))}
+            if value is True or value is not False and value not in (None, 1.0, "auto")}
 
 
 # Sizes and words ---------------------------------------------------------------------------------
 
 
 def check_size(count: int, seconds: float, remedy: str, yes: bool = False) -> None:
-    """Refuse a job of over `MOST_CLIPS` clips or `MOST_SECONDS` seconds unless it is confirmed.
-
-    Raises
-    ------
-    InputError
-    """
+    """Refuse a job of over `MOST_CLIPS` clips or `MOST_SECONDS` seconds unless it is confirmed."""
     if not yes and (count > MOST_CLIPS or seconds > MOST_SECONDS):
         raise InputError(f"This would make {count:,} clips and take about {in_words(seconds)} "
                          f"(limits: {MOST_CLIPS} clips and one hour): {remedy}.")
@@ -493,16 +395,14 @@ def quiet_bars() -> bool | None:
     return bool(os.environ.get("TQDM_DISABLE")) or None
 
 
-def unknown_notes(names: Sequence[str], files: Sequence[Path], audios: np.ndarray,
-                  checkpoint: Path) -> list[str]:
+def unknown_notes(sounds: Mapping[str, Path], audios: np.ndarray, checkpoint: Path) -> list[str]:
     """Return notes on sounds that the bundled model hardly knows, and how to fine-tune it."""
+    names, files = list(sounds), list(sounds.values())
     bundled = {HERE / "sounds" / f"{name}.wav" for name in ("bass", "metal", "meow", "flute")}
     audible = [index for index, audio in enumerate(audios) if audio.any()]
     judged = [index for index in audible if files[index].resolve() not in bundled]
-    if not judged:
-        return []
     nats = dict(zip(judged, nsynth.nll(np.array([loudest(audios[index]) for index in judged]),
-                                       checkpoint)))
+                                       checkpoint))) if judged else {}
     unknown = sorted((index for index in judged if nats[index] > UNKNOWN),
                      key=lambda index: -nats[index])
     if not unknown:

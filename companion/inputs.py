@@ -16,20 +16,7 @@ from synths.weights import checkpoints, downloads
 
 
 def find_checkpoint(name: str | None, model: str) -> Path:
-    """Find the checkpoint to use, and print its name.
-
-    Parameters
-    ----------
-    name : str or None
-        Name or path.  None: the official model if downloaded, otherwise the bundled one.
-    model : str
-        "nsynth" or "gansynth".
-
-    Raises
-    ------
-    InputError
-        If there is no such checkpoint.
-    """
+    """Find the checkpoint of "nsynth" or "gansynth" to use, and print its name."""
     prefix = checkpoints.find(name, model)
     note = " (bundled and small; --download fetches Google's model)" if is_bundled(prefix) else ""
     print(f"Model: {checkpoints.name_of(prefix) or shown(prefix)}{note}", flush=True)
@@ -42,13 +29,7 @@ def is_bundled(checkpoint: Path) -> bool:
 
 
 def find_magenta() -> None:
-    """Check that Magenta and TensorFlow are installed, and print their versions.
-
-    Raises
-    ------
-    InputError
-        If one of them is missing.
-    """
+    """Check that Magenta and TensorFlow are installed, and print their versions."""
     if not (importlib.util.find_spec("magenta") and importlib.util.find_spec("tensorflow")):
         raise InputError("--engine magenta needs Magenta and TensorFlow, on Python 3.13 or "
                          "earlier. Type this first: pip install --no-deps -r requirements.txt")
@@ -60,23 +41,8 @@ def choose_sounds(words: Sequence[str] | None, default: Sequence[str], download:
                   saved: bool = False) -> list[Path]:
     """Return the sounds to use: the named ones, the book's if downloaded, or the bundled ones.
 
-    Unreadable files in a folder are left out, and their names are printed.
-
-    Parameters
-    ----------
-    words : sequence of str or None
-        Files, names of files in sounds/, and folders.
-    default : sequence of str
-        Names of files in sounds/.
-    download : bool
-        Whether to download the book's sounds.
-    saved : bool
-        Whether saved encodings (.npy) are allowed.
-
-    Raises
-    ------
-    InputError
-        If a file does not exist or cannot be read, or a folder contains no sounds.
+    Unreadable files in a folder are left out, and their names are printed.  `saved` allows saved
+    encodings (.npy).
     """
     folder = HERE / "sounds"
     if not words:
@@ -126,13 +92,7 @@ def is_encoding(path: Path) -> bool:
 
 
 def existing(path: Path, folder: Path) -> Path:
-    """Return a path that exists.
-
-    Raises
-    ------
-    InputError
-        If it does not exist.  The message suggests a similar name from its folder or `folder`.
-    """
+    """Return a path that exists."""
     if not os.path.exists(path):
         names = [entry.name for place in (path.parent, folder) if place.is_dir()
                  for entry in place.iterdir()]
@@ -148,13 +108,7 @@ def sound_path(filename: str | Path) -> Path:
 
 
 def score_path(filename: str | Path) -> Path:
-    """Return an existing path unchanged, or the file of that name in midi/.
-
-    Raises
-    ------
-    InputError
-        If neither file exists.
-    """
+    """Return an existing path unchanged, or the file of that name in midi/."""
     path = existing(_here_or_in(filename, HERE / "midi"), HERE / "midi")
     if not path.is_file():
         raise InputError(f"{path} is not a file: give the path of a MIDI file.")

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 
 from synths import InputError
+from synths.files import shortened
 
 FAILED, STOPPED = 1, 130  # exit codes; argparse exits with 2
 
@@ -23,7 +24,10 @@ def run(app: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPars
     options = parser.parse_args()
     catch_stops()
     try:
-        with _quiet(getattr(options, "quiet", False)):
+        with contextlib.ExitStack() as stack:
+            if options.quiet:
+                nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+                stack.enter_context(contextlib.redirect_stdout(nowhere))
             app(options)
             sys.stdout.flush()
     except BrokenPipeError:  # as in `| head`: the reader has closed the pipe
@@ -43,28 +47,12 @@ def catch_stops() -> None:
             signal.signal(which, signal.default_int_handler)
 
 
-@contextlib.contextmanager
-def _quiet(quiet: bool):
-    """Suppress printing within the block if `quiet` is true."""
-    if not quiet:
-        yield
-        return
-    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
-        yield
-
-
 def explained(error: BaseException) -> tuple[int, str]:
     """Return the exit code and the message for the error that ended a run."""
     if isinstance(error, KeyboardInterrupt):
         return STOPPED, "\nstopped; everything finished so far is kept"
     if isinstance(error, InputError):
-        return FAILED, f"error: {_one_line(error)}"
+        return FAILED, f"error: {shortened(error, 500)}"
     name = getattr(error, "filename", None)
     where = f"{os.fsdecode(name)}: " if name is not None else ""
-    return FAILED, f"error: {_one_line(where + str(getattr(error, 'strerror', '') or error))}."
-
-
-def _one_line(text: object) -> str:
-    """Return a sentence on one line, without control characters, which file names may contain."""
-    line = "".join(char if char.isprintable() else " " for char in str(text))
-    return line if len(line) <= 500 else f"{line[:250]} ... {line[-240:]}"
+    return FAILED, f"error: {shortened(where + str(getattr(error, 'strerror', '') or error), 500)}."

@@ -22,12 +22,8 @@ FRAMES = {"source": "#ff7f0e", "reconstruction": "#56b4e9"}
 _CELL, _CAPTION, _GAP = (240, 180), 18, 8  # pixels
 
 
-def overview(path: Path, made: Sequence[Clip], images: Mapping[str, Image.Image],
-             scores: Mapping | None = None) -> None:
-    """Save all plots of a run on one sheet: mixes in a square, other clips in rows.
-
-    Source sounds have orange frames, reconstructions blue ones.
-    """
+def overview(path: Path, made: Sequence[Clip], images: Mapping[str, Image.Image]) -> None:
+    """Save all plots of a run on one sheet: mixes in a square, other clips in rows."""
     rows = _square(made) or _rows(made)
     columns = max(map(len, rows))
     scale = min(1, max(8 / columns, 0.3))
@@ -62,9 +58,8 @@ def _square(made: Sequence[Clip]) -> list[list[Clip | None]]:
     """Return a square of all mixes with the sources on the diagonal, or [] if a mix is missing."""
     mixes = {clip.sources: clip for clip in made if clip.kind == "mix"}
     names = list(dict.fromkeys(name for pair in mixes for name in pair))
-    alone = {clip.sources[0]: clip for clip in made
-             if clip.kind in FRAMES and len(clip.sources) == 1}
-    alone |= {clip.sources[0]: clip for clip in made if clip.kind == "source"}
+    alone = {clip.sources[0]: clip for kind in ("reconstruction", "source") for clip in made
+             if clip.kind == kind}
     if len(mixes) < len(names) * (len(names) - 1) or len(names) < 2:
         return []
     return [[alone.get(row) if row == column else mixes[row, column] for column in names]
@@ -94,8 +89,7 @@ def scores(path: Path, made: Sequence[Clip], images: Mapping[str, Image.Image],
         roll, sound = axes[2 * index:2 * index + 2]
         _draw_roll(roll, scores[clip.name])
         roll.set_title(clip.title, loc="left")
-        with Image.open(path.with_name(f"{clip.name}.png")):
-            show(sound, images[clip.name], _seconds(path.with_name(f"{clip.name}.wav")), 5)
+        show(sound, images[clip.name], _seconds(path.with_name(f"{clip.name}.wav")), 5)
         roll.set_xlim(sound.get_xlim())
     with writing(path) as file:
         figure.savefig(file, format="png")

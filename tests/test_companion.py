@@ -182,14 +182,14 @@ def test_unknown_notes_name_a_command_for_two_to_eight_sounds(monkeypatch):
     monkeypatch.setattr(nsynth, "nll", lambda judged, _: [
         nats[index] for index in range(11) if index != 1][:len(judged)])
     checkpoint = checkpoints.find("nsynth_starter", "nsynth")
-    first, command = example.unknown_notes(names, files, audios, checkpoint)
+    first, command = example.unknown_notes(dict(zip(names, files)), audios, checkpoint)
     assert "s10 [4.6], s9 [3.3]" in first
     words = shlex.split(command.partition(": ")[2].strip("`"))
     assert words[:4] == ["python", "-m", "workshop", "finetune"]
     sounds = words[words.index("--sounds") + 1:]
     assert sounds[:2] == ["s10.wav", "s9.wav"] and len(sounds) == 8 and "s1.wav" not in sounds
     # the stand-in calls the first sound known
-    assert not example.unknown_notes(names[10:], files[10:], audios[10:], checkpoint)
+    assert not example.unknown_notes({names[10]: files[10]}, audios[10:], checkpoint)
 
 
 def test_quiet_run_does_not_judge_the_sounds(tmp_path, monkeypatch):

@@ -47,7 +47,7 @@ def decoded(monkeypatch):
                                    np.asarray(encodings))), decoding))
             for path in paths:
                 soundfile.write(path, np.full(512, 0.1), 16000)
-    monkeypatch.setattr(example, "nsynth_engine", lambda engine: Fastgen)
+    monkeypatch.setattr(example, "engine_of", lambda *_: Fastgen)
     return given
 
 

@@ -87,13 +87,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def check_packages() -> None:
-    """Check that PyTorch and TensorFlow are installed.
-
-    Raises
-    ------
-    InputError
-        If one of them is missing.
-    """
+    """Check that PyTorch and TensorFlow are installed."""
     if importlib.util.find_spec("torch") is None:
         raise InputError("Fine-tuning needs PyTorch, which is not installed. Type this first: "
                          "pip install -r training/requirements.txt")
@@ -103,13 +97,7 @@ def check_packages() -> None:
 
 
 def prepare(options: argparse.Namespace):
-    """Check the options, and return the job.
-
-    Raises
-    ------
-    InputError
-        If an option or a sound cannot be used.
-    """
+    """Check the options, and return the job."""
     import hashlib
 
     from companion import clips, example, inputs
@@ -150,13 +138,7 @@ def prepare(options: argparse.Namespace):
 
 
 def check_name(name: str) -> None:
-    """Check that this name is allowed for a new checkpoint.
-
-    Raises
-    ------
-    InputError
-        If it is not a valid folder name, or the name of a bundled or official model.
-    """
+    """Check that this name is allowed for a new checkpoint."""
     from synths.weights import checkpoints
 
     if not re.fullmatch(r"\w[\w -]{0,79}", name):

@@ -63,13 +63,13 @@ def run(options: argparse.Namespace) -> None:
 
     if options.download:
         chapter.download_checkpoint(options.checkpoint or "wavenet-ckpt")
-    fastgen = example.nsynth_engine(options.engine)
+    fastgen = example.engine_of("nsynth", options.engine)
     checkpoint = inputs.find_checkpoint(options.checkpoint, "nsynth")
     sounds = inputs.choose_sounds(options.sounds, chapter.WAV_FILENAMES, options.download,
                                   saved=True)
     names, made = plan_clips(options, sounds)
     sounds = [path for path, name in zip(sounds, clips.short_names(sounds)) if name in names]
-    wavs = [path for path in sounds if path.suffix.lower() != ".npy"]
+    wavs = [path for path in sounds if not inputs.is_encoding(path)]
     sources = [clips.source(name) for name, path in zip(names, sounds) if path in wavs]
 
     length = options.seconds * options.stretch

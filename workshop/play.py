@@ -57,8 +57,7 @@ def run(options: argparse.Namespace) -> None:
         tempo_scale,
     )
 
-    engine, checkpoint = prepare(options)
-    model = load_model(engine, checkpoint, options.threads)
+    engine, checkpoint, model = prepare(options)
     paths = [inputs.score_path(name) for name in options.midi]
     made = clips.scores(paths)
     seed = example.new_seed(preview_seed(options, checkpoint))
@@ -94,20 +93,16 @@ def run(options: argparse.Namespace) -> None:
 
 
 def prepare(options: argparse.Namespace):
-    """Download the model if requested; return the engine and the checkpoint."""
+    """Download the model if requested; return the engine, the checkpoint and the model."""
     import chapter_05_example_02 as chapter
     from companion import example, inputs
 
     if options.download:
         chapter.download_checkpoint(options.checkpoint or "acoustic_only")
-    return (example.gansynth_engine(options.engine),
-            inputs.find_checkpoint(options.checkpoint, "gansynth"))
-
-
-def load_model(engine, checkpoint, threads: int | None):
-    """Return the engine's `Model`."""
-    more = {} if threads is None else {"threads": threads}
-    return engine.Model.load_from_path(checkpoint, 16, **more)
+    engine = example.engine_of("gansynth", options.engine)
+    checkpoint = inputs.find_checkpoint(options.checkpoint, "gansynth")
+    more = {} if options.threads is None else {"threads": options.threads}
+    return engine, checkpoint, engine.Model.load_from_path(checkpoint, 16, **more)
 
 
 def preview_seed(options: argparse.Namespace, checkpoint) -> int | None:
@@ -135,9 +130,9 @@ def instruments(options: argparse.Namespace, engine, model, notes: dict, seed: i
     end, rng = float(max(notes["end_times"])), np.random.default_rng(seed)
     if options.instruments is None:
         z, times = engine.get_random_instruments(model, end, options.seconds_per_instrument, rng)
-        return z, times, [str(number + 1) for number in range(len(times))]
-    z, times = choose_instruments(model, options.instruments, end, rng)
-    if options.instruments.endswith((".npz", ".npy")):
+    else:
+        z, times = choose_instruments(model, options.instruments, end, rng)
+    if options.instruments is None or options.instruments.endswith((".npz", ".npy")):
         return z, times, [str(number + 1) for number in range(len(times))]
     numbers = [word.split("@")[0].strip() for word in options.instruments.split(",")]
     return z, times, numbers * 2 if len(numbers) == 1 else numbers  # a single one is at both ends

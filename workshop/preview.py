@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from companion.options import add_run_options, number
-from workshop.play import NOTE_SECONDS, add_model_options, load_model, prepare
+from workshop.play import NOTE_SECONDS, add_model_options, prepare
 
 EXAMPLES = """examples:
   python -m workshop preview --count 12
@@ -33,8 +33,7 @@ def run(options: argparse.Namespace) -> None:
     from companion.page.reports import Extra
     from synths.gansynth import preview_phrase
 
-    engine, checkpoint = prepare(options)
-    model = load_model(engine, checkpoint, options.threads)
+    engine, checkpoint, model = prepare(options)
     made = [Clip(f"instrument{number:02d}", f"instrument {number}", "preview")
             for number in range(1, options.count + 1)]
     phrase = preview_phrase()

@@ -14,7 +14,6 @@ import base64
 import io
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -33,123 +32,63 @@ _NAMES = ("C", "C sharp", "D", "D sharp", "E", "F", "F sharp", "G", "G sharp", "
 
 @dataclass(frozen=True)
 class Sound:
-    """A sound of the page, with its cell, its list entry and its notes on the keyboard.
+    """A sound of the page, with its cell, its list entry and its notes on the keyboard."""
 
-    Parameters
-    ----------
-    clip : Clip
-        Clip of the sound.  Every sound has a different name and title.
-    flac : bytes
-    seconds : float
-    gain : float
-        Gain in loudness-matched playback.
-    note : str
-        Line under the title.
-    caption : str
-        One or two words on the cell.
-    sources : tuple of int
-        Indices of the sounds to compare with, at most two.
-    picture : bytes
-        Plot as a WebP file, whose width spans the length of the sound.  Empty: no plot.
-    size : (int, int)
-        Width and height of the plot in pixels.
-    keys : tuple of (float or None, bytes)
-        Notes for the keyboard: MIDI pitch (None: no steady pitch) and FLAC file (empty: the sound
-        itself).
-    colour : str
-        CSS colour of a cell without a plot.
-    sfz : str
-        Name of the SFZ file that loads the sound into a sampler.
-    roll : Markup
-        Score of the sound, as SVG.
-    marks : tuple of (float, str, str, str)
-        Start of each instrument: seconds, name, CSS colour and CSS class.
-    """
-
-    clip: Clip
+    clip: Clip  # every sound has a different name and title
     flac: bytes
     seconds: float
-    gain: float = 1.0
-    note: str = ""
-    caption: str = ""
-    sources: tuple[int, ...] = ()
-    picture: bytes = b""
-    size: tuple[int, int] = (0, 0)
+    gain: float = 1.0  # in loudness-matched playback
+    note: str = ""  # line under the title
+    caption: str = ""  # one or two words on the cell
+    sources: tuple[int, ...] = ()  # indices of the sounds to compare with, at most two
+    picture: bytes = b""  # plot as a WebP file, as wide as the sound is long; empty: no plot
+    size: tuple[int, int] = (0, 0)  # of the plot, in pixels
+    # MIDI pitch (None: no steady pitch) and FLAC file (empty: the sound itself) of each note
     keys: tuple[tuple[float | None, bytes], ...] = ()
-    colour: str = ""
-    sfz: str = ""
-    roll: Markup = Markup()
+    colour: str = ""  # of a cell without a plot, in CSS notation
+    sfz: str = ""  # name of the SFZ file
+    roll: Markup = Markup()  # score as SVG
+    # Start of each instrument: seconds, name, CSS colour and CSS class
     marks: tuple[tuple[float, str, str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A panel of playable cells, in rows.
+    """A panel of playable cells, in rows of indices into `Page.sounds`, headings and gaps.
 
-    Parameters
-    ----------
-    title, text : str
-    rows : sequence of sequences of int, str or None
-        Contents of each cell: an index into `Page.sounds`, the text of a heading, or nothing.
-    layout : str
-        "matrix" (the first row and column are headings), "grid", "strip", "time" (one time axis
-        for all cells), "cells" (as many per line as fit) or "score".
-    slider : bool
-        Whether each row has a slider that selects one of its inner cells.
-    choose : bool
-        Whether each cell has a check box.
+    Layouts: "matrix" (the first row and column are headings), "grid", "strip", "time" (one time
+    axis for all cells), "cells" (as many per line as fit) and "score".
     """
 
     title: str
     rows: Sequence[Sequence[int | str | None]]
     text: str = ""
     layout: str = "strip"
-    slider: bool = False
-    choose: bool = False
+    slider: bool = False  # whether each row has a slider that selects one of its inner cells
+    choose: bool = False  # whether each cell has a check box
 
 
 @dataclass(frozen=True)
 class Page:
-    """The contents of a results page.
-
-    Parameters
-    ----------
-    title, text : str
-    sounds : sequence of Sound
-    panels : sequence of Panel
-    settings : mapping
-        Settings of the run, in the order in which they are shown.
-    command : str
-        Command that repeats or continues the run.
-    notes, hints : sequence of str
-        Sentences for the top and for the bottom, with `code` in backticks.
-    commands : sequence of (str, str)
-        Descriptions and commands, with {} for the selected instruments.
-    octaves : sequence of str
-        Names of the octaves in the plots, from the lowest.
-    stopped : bool
-        Whether `command` continues a run.
-    runs : sequence of mapping
-        Entries of the list of runs: "link", "title", "when", "folder", "options" and "stopped".
-    """
+    """The contents of a results page."""
 
     title: str
     text: str = ""
     sounds: Sequence[Sound] = ()
     panels: Sequence[Panel] = ()
-    settings: Mapping[str, object] | None = None
-    command: str = ""
-    notes: Sequence[str] = ()
-    hints: Sequence[str] = ()
-    commands: Sequence[tuple[str, str]] = ()
-    octaves: Sequence[str] = ()
+    settings: Mapping[str, object] | None = None  # in the order in which they are shown
+    command: str = ""  # repeats the run, or continues it if it was stopped
+    notes: Sequence[str] = ()  # sentences for the top, with `code` in backticks
+    hints: Sequence[str] = ()  # sentences for the bottom, too
+    commands: Sequence[tuple[str, str]] = ()  # descriptions and commands; {}: the selection
+    octaves: Sequence[str] = ()  # names of the octaves in the plots, from the lowest
     stopped: bool = False
-    runs: Sequence[Mapping[str, object]] = ()
+    runs: Sequence[Mapping[str, object]] = ()  # entries of the list of runs
 
 
 def write_page(folder: Path, page: Page) -> Path:
     """Write the page as `index.html`, atomically; return its path."""
-    path = Path(folder) / "index.html"
+    path = folder / "index.html"
     with files.writing(path) as file:
         for part in render(page):
             file.write(part)
@@ -158,10 +97,8 @@ def write_page(folder: Path, page: Page) -> Path:
 
 def write_index(output_root: Path) -> Path | None:
     """Write `index.html`, the list of the runs under a folder, newest first; return its path."""
-    runs = []
-    for file in Path(output_root).rglob("run.json"):
-        if (file.parent / "index.html").is_file():
-            runs.append((json.loads(file.read_bytes()), file.parent))
+    runs = [(json.loads(file.read_bytes()), file.parent) for file in output_root.rglob("run.json")
+            if (file.parent / "index.html").is_file()]
     runs.sort(key=lambda run: _moment(run[0].get("started")), reverse=True)
     if not runs:
         return None
@@ -185,10 +122,9 @@ def clips_of(run: Mapping[str, Any]) -> list[Clip]:
 
 def run_title(clips: Sequence[Clip]) -> str:
     """Describe the clips of a run: "bass, flute: 5 steps"; "" if there are none."""
-    count = Counter(clip.kind for clip in clips)
-    words = {"step": "step", "crossfade": "crossfade", "mix": "mix", "score": "score",
-             "preview": "instrument", "bank": "bank", "reconstruction": "reconstruction"}
-    kind = next((kind for kind in words if count[kind]), None)
+    kinds = [clip.kind for clip in clips]
+    kind = next((kind for kind in ("step", "crossfade", "mix", "score", "preview", "bank",
+                                   "reconstruction") if kind in kinds), None)
     if kind is None:
         return ""
     made = [clip for clip in clips if clip.kind == kind]
@@ -196,9 +132,10 @@ def run_title(clips: Sequence[Clip]) -> str:
         "preview" if kind == "preview" else clip.title]))
     if len(names) > 5:
         names[4:] = [f"{len(names) - 4} more"]
-    what = words[kind] if count[kind] == 1 else (
-        f"bank of {count[kind]} clips" if kind == "bank" else counted(count[kind], words[kind]))
-    return ": ".join(filter(None, [", ".join(names), what]))
+    word = "instrument" if kind == "preview" else kind
+    what = word if len(made) == 1 else (
+        f"bank of {len(made)} clips" if kind == "bank" else counted(len(made), word))
+    return f"{', '.join(names)}: {what}"
 
 
 def counted(number: int, what: str) -> str:

@@ -6,9 +6,9 @@ const $ = selector => document.querySelector(selector);
 const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 const sounds = JSON.parse($("#sounds").textContent);
 if (!sounds.length) return; // the list of runs
+const sliders = $$("[data-path]"), stepsOf = slider => slider.dataset.path.split(",").map(Number);
 const FADE = 0.008; // seconds of the crossfade between two sounds, so that nothing clicks
 const LONG = 20; // seconds of a sound whose decoding takes noticeable time
-const WORDS = {source: "source", reconstruction: "reconstruction"};
 
 let context = null, bus = null;
 let voice = null; // what is playing: {layers: Map(index: {source, gain}), began, offset, duration}
@@ -166,11 +166,11 @@ function compared() {
   const group = $(".compare"), places = [home, ...sounds[home].compare];
   group.replaceChildren(...places.length < 2 ? [] : places.map((index, number) => {
     const button = document.createElement("button"), key = document.createElement("kbd");
-    button.type = "button";
+    const {title, kind} = sounds[index];
     button.dataset.clip = index;
     key.textContent = number;
-    button.append(key, " ", number ? sounds[index].title : WORDS[sounds[index].kind] ?? "mix");
-    button.title = sounds[index].title;
+    button.append(key, " ", number ? title : kind === "reconstruction" ? kind : "mix");
+    button.title = title;
     button.addEventListener("click", () => exchange(index));
     return button;
   }));
@@ -190,11 +190,10 @@ function shown() {
   const picture = $(`#picture${current}`), view = $("#view");
   $(".screen").hidden = !picture;
   if (picture && view.dataset.of !== String(current)) view.src = picture.src;
-  view.hidden = !picture;
   view.dataset.of = current;
   axis($("#seconds"), sound.seconds);
-  for (const slider of $$("[data-path]")) {
-    const steps = slider.dataset.path.split(",").map(Number);
+  for (const slider of sliders) {
+    const steps = stepsOf(slider);
     if (!steps.includes(current)) continue;
     slider.value = moving ? steps.indexOf(blend.first) + blend.share : steps.indexOf(current);
     slider.setAttribute("aria-valuetext", $("#title").textContent);
@@ -316,9 +315,9 @@ function between(steps, value) {
   blend = share > 0.001 ? {first: steps[first], second: steps[first + 1], share} : null;
 }
 
-for (const slider of $$("[data-path]")) slider.addEventListener("input", () => {
-  if (!slider.dataset.path.split(",").includes(String(current))) stoppedAt = 0;
-  between(slider.dataset.path.split(",").map(Number), Number(slider.value));
+for (const slider of sliders) slider.addEventListener("input", () => {
+  if (!stepsOf(slider).includes(current)) stoppedAt = 0;
+  between(stepsOf(slider), Number(slider.value));
   play();
   remember();
 });
@@ -491,12 +490,6 @@ function octave(step) {
     key.setAttribute("aria-label", key.getAttribute("aria-label").replace(/\d+$/, n => Number(n) + step));
   }
   for (const button of $$("[data-octave]")) button.disabled = shift === 2 * Number(button.dataset.octave);
-  named();
-}
-
-function named() { // label the C keys
-  for (const key of $$("[data-pitch]"))
-    if (key.dataset.pitch % 12 === 0) key.dataset.name = key.getAttribute("aria-label");
 }
 
 // Selected instruments, and the state in the address ----------------------------------------------
@@ -531,11 +524,9 @@ function recall() {
   chosen = words.get("select")?.split("-") ?? [];
   if ($("[data-tick]")) listed();
   select(index < 0 ? Number(firstCell(document).dataset.clip) : index);
-  const slider = $$("[data-path]").find(path => path.dataset.path.split(",").includes(String(index)));
-  if (slider && words.has("between")) {
-    const steps = slider.dataset.path.split(",").map(Number);
+  const steps = sliders.map(stepsOf).find(path => path.includes(index));
+  if (steps && words.has("between"))
     between(steps, steps.indexOf(index) + Number(words.get("between")));
-  }
   stoppedAt = Number(words.get("at")) || 0;
   for (const cell of cellsOf(home)) if (cell.closest(".board")) stand(cell.closest(".board"), cell);
 }
@@ -570,7 +561,6 @@ addEventListener("blur", () => [...held.keys()].forEach(release));
 for (const element of $$(".axis[data-seconds]")) axis(element, Number(element.dataset.seconds));
 $(".stage").hidden = false;
 $("details").open = false;
-named();
 recall();
 shown();
 })();

@@ -8,23 +8,12 @@ _FRAME, _HOP = 2048, 512  # samples
 
 
 def pitch_of(audio: np.ndarray, sample_rate: int = 16000) -> float | None:
-    """Estimate the pitch of a sound.
+    """Estimate the MIDI pitch of a sound, float32 [samples], from its first four seconds.
 
     `librosa.yin` (de Cheveigne and Kawahara, "YIN, a fundamental frequency estimator", 2002) gives
     a frequency for every frame, even for noise.  Only frames within 20 dB of the loudest and with a
-    normalised autocorrelation over 0.8 at one period are used.
-
-    Parameters
-    ----------
-    audio : float32 [samples]
-        The first four seconds are used.
-    sample_rate : int
-        Sample rate in Hz.
-
-    Returns
-    -------
-    float or None
-        MIDI pitch.  None if fewer than half of the loud frames are periodic, or the pitch glides.
+    normalised autocorrelation over 0.8 at one period are used.  The result is None if fewer than
+    half of the loud frames are periodic, or the pitch glides.
     """
     import librosa
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from companion.clips import Clip
+from companion.clips import Clip, in_percent
 from companion.page import Page, Panel, Sound, clock, counted, note_name, run_title, webp
 from companion.page.pitch import pitch_of
 from companion.page.rolls import css_colour, instrument_marks, piano_roll
@@ -45,44 +46,19 @@ _SAMPLER = ("To play an instrument in a music program, load its SFZ file into a 
 
 @dataclass(frozen=True)
 class Run:
-    """The information about a run that its page shows.
+    """The information about a run that its page shows."""
 
-    Parameters
-    ----------
-    command : str
-        Command that repeats the run.
-    settings : mapping
-        Settings of the run, in the order in which they are shown.
-    seed : int
-    bundled : bool
-        Whether the small bundled model made the sounds.
-    notes : sequence of str
-        Sentences for the top of the page, with `code` in backticks.
-    resume : str
-        Command that continues the run if clips are missing.  Empty: the run cannot be continued.
-    """
-
-    command: str
-    settings: Mapping[str, object]
+    command: str  # repeats the run
+    settings: Mapping[str, object]  # in the order in which they are shown
     seed: int
-    bundled: bool = False
-    notes: Sequence[str] = ()
-    resume: str = ""
+    bundled: bool = False  # whether the small bundled model made the sounds
+    notes: Sequence[str] = ()  # sentences for the top of the page, with `code` in backticks
+    resume: str = ""  # the command that continues the run if clips are missing; "": none can
 
 
 @dataclass(frozen=True)
 class Score:
-    """The score that a clip plays.
-
-    Parameters
-    ----------
-    notes : mapping
-        "pitches" and "velocities" (MIDI), "start_times" and "end_times" (seconds).
-    names : sequence of str
-        Numbers of the instruments.
-    times : sequence of float
-        Start of each instrument in seconds.
-    """
+    """The score that a clip plays, and the number and the start in seconds of each instrument."""
 
     notes: Mapping[str, Any]
     names: Sequence[str]
@@ -91,60 +67,41 @@ class Score:
 
 @dataclass(frozen=True)
 class Extra:
-    """The contents of a clip on the page, in addition to its title and WAV file.
+    """The contents of a clip on the page, in addition to its title and WAV file."""
 
-    Parameters
-    ----------
-    image : PIL.Image.Image, optional
-        Plot without axes, whose width spans the length of the sound.
-    audio : float32 [samples], optional
-        Audio of the clip.  None: the WAV file in the folder.
-    keys : sequence of (int, float32 [samples])
-        Notes for the keyboard of a preview: MIDI pitch and audio.
-    score : Score, optional
-    """
-
-    image: Any = None
-    audio: np.ndarray | None = None
-    keys: Sequence[tuple[int, np.ndarray]] = ()
+    image: Any = None  # Pillow image of the plot without axes
+    audio: np.ndarray | None = None  # float32 [samples]; None: the WAV file in the folder
+    keys: Sequence[tuple[int, np.ndarray]] = ()  # MIDI pitch and audio of a preview's notes
     score: Score | None = None
 
 
 def page_of(folder: Path, clips: Sequence[Clip], run: Run,
             extras: Mapping[str, Extra] | None = None) -> Page:
-    """Build the page of a run that has at least one finished clip.
+    """Build the page of a run with at least one finished clip; it names the unfinished ones.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder with a file `<name>.wav` for each clip whose `Extra` has no audio.
-    clips : sequence of Clip
-        All planned clips, including the sources.  The page reports clips without audio as missing.
-        All clips of an instrument in a bank have the same title, and a weight for each corner.
-    run : Run
-    extras : mapping, optional
-        Further contents of clips, by clip name.
+    All clips of an instrument in a bank have the same title, and a weight for each corner.
     """
-    extras = extras or {}
-    made = [clip for clip in clips if (folder / f"{clip.name}.wav").is_file()
-            or clip.name in extras and extras[clip.name].audio is not None]
-    banks: dict[str, list[Clip]] = {}
+    more = defaultdict(Extra, extras or {})
+    made = [clip for clip in clips if more[clip.name].audio is not None
+            or (folder / f"{clip.name}.wav").is_file()]
+    banks = defaultdict(list)
     for clip in made:
         if clip.kind == "bank":
-            banks.setdefault(clip.title, []).append(clip)
+            banks[clip.title].append(clip)
     points = {title: _spread(notes) for title, notes in banks.items()}
     shown = [clip for clip in made if clip.kind != "bank"] + [
         min(notes, key=lambda clip: abs(_pitch(clip) - 60)) for notes in points.values()]
     size = (480, 320) if len(shown) <= 48 else (300, 200)
-    notes_each = max(1, sum(len(points.get(clip.title, ())) + len(
-        extras.get(clip.name, Extra()).keys) for clip in shown))
-    builder = _Builder(folder, extras, size, min(4.0, max(0.8, KEYBOARD_SECONDS / notes_each)))
-    sounds = [builder.sound(clip, _compared(clip, shown), points.get(clip.title, ()))
-              for clip in shown]
+    notes = sum(len(points.get(clip.title, ())) + len(more[clip.name].keys) for clip in shown)
+    builder = _Builder(folder, more, size, min(4.0, max(0.8, KEYBOARD_SECONDS / max(1, notes))))
+    ends = _ends(shown)
+    compared = [tuple(ends[name] for name in clip.sources if ends.get(name, index) != index)
+                for index, clip in enumerate(shown)]
+    sounds = [builder.sound(clip, others, points.get(clip.title, ()))
+              for clip, others in zip(shown, compared)]
     names = {clip.name for clip in made}
     missing = [clip for clip in clips if clip.name not in names]
-    gansynth = shown[0].kind in ("score", "preview") or shown[0].kind == "bank" and (
-        not shown[0].weights)
+    gansynth = not shown[0].sources
     return Page(
         run_title(clips), _introduction(shown) + _missing(missing, len(clips)), sounds,
         _panels(shown), {**run.settings, "seed": run.seed},
@@ -183,13 +140,13 @@ class _Builder:
     def audio(self, clip: Clip) -> np.ndarray:
         import soundfile
 
-        audio = self.extras.get(clip.name, Extra()).audio
+        audio = self.extras[clip.name].audio
         return audio if audio is not None else soundfile.read(
             self.folder / f"{clip.name}.wav", dtype="int16")[0]
 
     def sound(self, clip: Clip, compared: tuple[int, ...], notes: Sequence[Clip]) -> Sound:
         """Return the page's sound for a clip."""
-        audio, extra = self.audio(clip), self.extras.get(clip.name, Extra())
+        audio, extra = self.audio(clip), self.extras[clip.name]
         level = _as_float(audio)
         seconds = len(audio) / SAMPLE_RATE
         size = self.size
@@ -255,35 +212,19 @@ def _spread(notes: Sequence[Clip]) -> list[Clip]:
     return kept
 
 
-def _compared(clip: Clip, shown: Sequence[Clip]) -> tuple[int, ...]:
-    """Return the indices of a clip's source sounds, or of their reconstructions."""
-    if clip.kind in ("source", "bank"):
-        return ()
-    found = (_alone(name, shown) for name in clip.sources)
-    return tuple(index for index in found if isinstance(index, int) and shown[index] != clip)
-
-
-def _alone(name: str, shown: Sequence[Clip]) -> int | str:
-    """Return the index of a source sound or its reconstruction; if neither is shown, its name."""
-    for kind in ("source", "reconstruction"):
-        for index, clip in enumerate(shown):
-            if clip.kind == kind and clip.sources == (name,):
-                return index
-    return name
-
-
-def _percent(clip: Clip) -> str:
-    return ", ".join(f"{100 * weight:.0f} % {name}"
-                     for name, weight in zip(clip.sources, clip.weights) if weight)
+def _ends(shown: Sequence[Clip]) -> dict[str, int]:
+    """Return the index of each source sound, or of its reconstruction if it is not shown."""
+    return {clip.sources[0]: index for kind in ("reconstruction", "source")
+            for index, clip in enumerate(shown) if clip.kind == kind}
 
 
 def _description(clip: Clip) -> list[str]:
     """Return the start of the line under a title, which lists the sources of the clip."""
     if clip.kind == "crossfade":
         return [f"from {clip.sources[0]} to {clip.sources[-1]} over time"]
-    words = {"source": "source sound", "reconstruction": "encoded and decoded",
-             "mix": _percent(clip), "step": _percent(clip)}.get(clip.kind)
-    return [words] if words and words != clip.title else []
+    mixed = in_percent(clip.sources, clip.weights)
+    words = {"source": "source sound", "reconstruction": "encoded and decoded", "mix": mixed}
+    return [words[clip.kind]] if clip.kind in words else []
 
 
 def _caption(clip: Clip) -> str:
@@ -376,7 +317,7 @@ def _bank_panel(shown: Sequence[Clip]) -> Panel:
 
 def _mix_panels(shown: Sequence[Clip]) -> list[Panel]:
     names = list(dict.fromkeys(name for clip in shown for name in clip.sources))
-    ends = {name: _alone(name, shown) for name in names}
+    ends: dict[str, int | str] = {**{name: name for name in names}, **_ends(shown)}
     decoded = {clip.sources[0]: index for index, clip in enumerate(shown)
                if clip.kind == "reconstruction"}
     pairs: dict[tuple[str, ...], list[int]] = {}
@@ -384,8 +325,8 @@ def _mix_panels(shown: Sequence[Clip]) -> list[Panel]:
         if clip.kind in ("mix", "step", "crossfade"):
             pairs.setdefault(clip.sources, []).append(index)
     kind = shown[-1].kind
-    each = [[index for index in dict.fromkeys((ends[name], decoded.get(name)))
-             if isinstance(index, int)] for name in names]
+    each = [[index for index, clip in enumerate(shown) if clip.sources == (name,)]
+            for name in names]
     alone = Panel("Each sound alone", [sum(each[start:start + 3], [])
                                        for start in range(0, len(each), 3)],
                   "Each source sound is followed by its reconstruction: the same sound, encoded "

@@ -49,18 +49,7 @@ def instrument_marks(times: Sequence[float], names: Sequence[str], seconds: floa
 
 def piano_roll(notes: Mapping, times: Sequence[float], names: Sequence[str], seconds: float,
                ) -> Markup:
-    """Draw the notes of a score as SVG; softer notes are paler.
-
-    Parameters
-    ----------
-    notes : mapping
-        "pitches" and "velocities" (MIDI), "start_times" and "end_times" (seconds).
-    times : sequence of float
-        Start of each instrument in seconds, in ascending order.
-    names : sequence of str
-    seconds : float
-        Length of the clip.
-    """
+    """Draw the notes of a score as SVG, by the start of each instrument; softer notes are paler."""
     pitches = np.asarray(notes["pitches"], int)
     low, high = int(pitches.min()) - 1, int(pitches.max()) + 1
     rows = high - low + 1

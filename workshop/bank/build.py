@@ -21,47 +21,23 @@ from workshop.bank.store import Store
 
 @dataclass
 class Job:
-    """A bank to build, its location and its progress.
-
-    Parameters
-    ----------
-    bank : plan.Bank
-    store : Store
-    common : dict
-        Entries that all tasks share.
-    started : float
-        Start time in seconds since the epoch.
-    records : dict
-        Records of the finished clips, by file.
-    failed : dict
-        Reasons why clips could not be made, by file.
-    replaced : bool
-        Whether the store has another bank, which will be overwritten.
-    keep_all : bool
-        Whether the instruments include clips that are out of tune.
-    """
+    """A bank to build, its location and its progress."""
 
     bank: plan.Bank
     store: Store
-    common: dict
-    started: float = field(default_factory=time.time)
-    records: dict[str, dict] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    replaced: bool = False
-    keep_all: bool = False
+    common: dict  # entries that all tasks share
+    started: float = field(default_factory=time.time)  # seconds since the epoch
+    records: dict[str, dict] = field(default_factory=dict)  # of the finished clips, by file
+    failed: dict[str, str] = field(default_factory=dict)  # reasons, by file
+    replaced: bool = False  # whether another bank in the store will be overwritten
+    keep_all: bool = False  # whether the instruments include clips that are out of tune
 
 
 # Existing clips -------------------------------------------------------------------------------
 
 
 def resume(job: Job, overwrite: bool) -> list[dict]:
-    """Return the clips that are not finished; put the finished ones into `job.records`.
-
-    Raises
-    ------
-    InputError
-        If the bank has other clips with these names, and may not be overwritten.
-    """
+    """Return the clips that are not finished; put the finished ones into `job.records`."""
     wanted = {clip["file"]: clip for clip in job.bank.clips}
     found = {file: record for file, record in manifest.read(job.store).items() if file in wanted}
     other = [file for file, record in found.items()
@@ -86,14 +62,8 @@ def resume(job: Job, overwrite: bool) -> list[dict]:
 
 
 def make(job: Job, todo: Sequence[dict], execute: cluster.Execute) -> None:
-    """Encode the sources that are not encoded yet, then make the clips that `resume` returned.
-
-    Raises
-    ------
-    InputError
-        If nothing more can be written, or the scheduler does not answer.  Finished clips are kept.
-    """
-    if job.bank.kind == "nsynth":
+    """Encode the sources that are not encoded yet, then make the clips that `resume` returned."""
+    if job.common["kind"] == "nsynth":
         todo = _encoded(job, todo, execute)
     with _bar("making clips", len(todo)) as bar:
         for task, result in execute(plan.batches(todo, job.common)):
@@ -113,27 +83,24 @@ def _encoded(job: Job, todo: Sequence[dict], execute: cluster.Execute) -> list[d
     missing = sorted(digest for digest, name in needed.items()
                      if not tasks.is_encoding(job.store, name))
     for digest in missing:
-        tasks.save_array(job.store, f"sources/{digest}.npy", job.bank.sources[digest])
+        job.store.write(f"sources/{digest}.npy", tasks.array_bytes(job.bank.sources[digest]))
     work = [{**job.common, "kind": "encode", "name": manifest.digest(" ".join(part).encode())[:20],
-             "sources": part}
+             "clips": [{"file": digest} for digest in part]}
             for part in (missing[start:start + 4] for start in range(0, len(missing), 4))]
     spoiled: dict[str, str] = {}
     with _bar("encoding", len(missing)) as bar:
         for task, result in execute(work):
             _stop(result)
             spoiled.update(result["failed"])
-            bar.update(len(task["sources"]))
+            bar.update(len(task["clips"]))
     for digest in missing:
         job.store.remove(f"sources/{digest}.npy")
-    left = []
     for clip in todo:
-        wrong = [source for source in clip["sources"] if source["digest"] in spoiled]
-        if wrong:
-            job.failed[clip["file"]] = (f"{wrong[0]['name']} at MIDI pitch {clip['pitch']}: "
-                                        f"{spoiled[wrong[0]['digest']]}")
-        else:
-            left.append(clip)
-    return left
+        for source in clip["sources"]:
+            if source["digest"] in spoiled:
+                job.failed[clip["file"]] = (f"{source['name']} at MIDI pitch {clip['pitch']}: "
+                                            f"{spoiled[source['digest']]}")
+    return [clip for clip in todo if clip["file"] not in job.failed]
 
 
 def _stop(result: dict) -> None:
@@ -147,40 +114,41 @@ def in_tune(record: dict) -> bool:
     return record["cents"] is not None and abs(record["cents"]) <= 50
 
 
+def _in_instrument(job: Job, name: str) -> dict[int, dict]:
+    """Return the records of an instrument's clips by pitch: those in tune, or else all."""
+    made = {pitch: job.records[file] for pitch in job.bank.pitches
+            if (file := job.bank.files[name, pitch]) in job.records}
+    tuned = {pitch: record for pitch, record in made.items() if in_tune(record)}
+    return made if job.keep_all else tuned or made
+
+
 def print_tuning(job: Job) -> None:
     """Print how many clips are in tune, and which pitches of which instruments are left out."""
-    off = {(name, pitch) for name, _, _ in job.bank.points for pitch in job.bank.pitches
-           if (file := job.bank.files[name, pitch]) in job.records
-           and not in_tune(job.records[file])}
-    print("In tune (within 50 cents): "
-          f"{len(job.records) - len({job.bank.files[each] for each in off})} of "
+    print(f"In tune (within 50 cents): {sum(map(in_tune, job.records.values()))} of "
           f"{len(job.records)} clips", flush=True)
-    for name, _, shares in job.bank.points:
-        pitches = sorted(pitch for each, pitch in off if each == name)
-        if pitches and not job.keep_all:
-            what = ("so these clips are left out" if len(pitches) < len(job.bank.pitches) else
-                    "but kept, because this instrument has no other clips")
-            print(f"  {name} ({shares}): out of tune at {plan.pitch_list(pitches)}, {what}",
-                  flush=True)
+    for name, shares, _ in job.bank.points:
+        kept = _in_instrument(job, name)
+        off = [pitch for pitch in job.bank.pitches
+               if (record := job.records.get(job.bank.files[name, pitch])) and not in_tune(record)]
+        if off and not job.keep_all:
+            what = ("but kept, because this instrument has no other clips" if off[0] in kept
+                    else "so these clips are left out")
+            print(f"  {name} ({shares}): out of tune at {plan.pitch_list(off)}, {what}", flush=True)
 
 
 def finish(job: Job, title: str, about: dict[str, str], stopped: bool = False) -> str:
     """Write the manifest, the SFZ files, run.json and the page; return the path of the page."""
     files = {clip["file"] for clip in job.bank.clips}
-    for name, _, shares in job.bank.points:
-        clips = {pitch: job.records[job.bank.files[name, pitch]] for pitch in job.bank.pitches
-                 if job.bank.files[name, pitch] in job.records}
-        clips = {pitch: record for pitch, record in clips.items()
-                 if job.keep_all or in_tune(record)} or clips
-        if clips:
+    for name, shares, _ in job.bank.points:
+        if clips := _in_instrument(job, name):
             text = sfz.instrument(f"{title}: {shares}", clips)
             job.store.write(f"{name}.sfz", text.encode())
     where = job.store.address
-    if not job.store.remote:
+    if job.records and not job.store.remote:
         where = inputs.shown(_write_page(job, about, stopped))
     if job.replaced:
         old = [file for file in manifest.read(job.store) if file not in files]
-        names = {name for name, _, _ in job.bank.points}
+        names = {name for name, *_ in job.bank.points}
         for file in old:
             job.store.remove(file)
             name = file.removeprefix("clips/").rpartition("_p")[0]
@@ -199,7 +167,7 @@ def _write_page(job: Job, about: dict[str, str], stopped: bool) -> Path:
     folder, seed = Path(job.store.address), int(about["seed"])
     clips = [Clip(job.bank.files[name, pitch].removesuffix(".wav"), title, "bank",
                   tuple(job.bank.corners), weights, pitch=float(pitch))
-             for (name, _, title), weights in zip(job.bank.points, job.bank.weights)
+             for name, title, weights in job.bank.points
              for pitch in job.bank.pitches]
     command = example.command_line(seed)
     record = {"command": command, "seed": seed, "weights": about["weights"], "options": {
@@ -208,10 +176,7 @@ def _write_page(job: Job, about: dict[str, str], stopped: bool) -> Path:
     job.store.write(example.RUN_FILE, json.dumps(record, indent=1).encode("ascii"))
     run = reports.Run(command, about, seed, bundled="_starter" in about["weights"],
                       resume=command if stopped else "")
-    content = reports.page_of(folder, clips, run)
-    if content is None:  # no clip could be made
-        return folder
-    page = write_page(folder, content)
+    page = write_page(folder, reports.page_of(folder, clips, run))
     if folder.parent == OUTPUT:
         write_index(OUTPUT)
     return page
@@ -228,23 +193,16 @@ def print_plan(job: Job, todo: Sequence[dict], execute: cluster.Execute, workers
           "sound")
     if not todo:
         return
-    rate = _probe(job, execute, workers)
+    rate = 0.0  # seconds of sound that all workers together make per second
+    for _, result in execute([{**job.common, "kind": "probe", "clips": todo[:1],
+                               "name": f"{time.time_ns()}-{place}"} for place in range(workers)]):
+        _stop(result)
+        for clip, reason in result["failed"].items():
+            raise InputError(f"The time cannot be estimated, because {clip} failed: {reason}")
+        rate += result["done"][0]
     print(f"Estimated time with {workers} worker{'s' * (workers != 1)}: "
           f"{example.in_words(seconds / rate)} ({rate:.2f} s of sound per second)")
     each = rate / workers
     print("Estimated time by number of workers: " + ", ".join(
         f"{count}: {example.in_words(seconds / (each * min(count, len(todo) / tasks.CLIPS)))}"
         for count in (1, 10, 100, 1000)))
-
-
-def _probe(job: Job, execute: cluster.Execute, workers: int) -> float:
-    """Return the seconds of audio that all workers together generate per second."""
-    work = [{**job.common, "kind": "probe", "name": f"{time.time_ns()}-{place}",
-             "clips": [{"file": "a clip"}]} for place in range(workers)]
-    rate = 0.0
-    for _, result in execute(work):
-        _stop(result)
-        for clip, reason in result["failed"].items():
-            raise InputError(f"The time cannot be estimated, because {clip} failed: {reason}")
-        rate += result["done"][0]
-    return rate

@@ -25,20 +25,7 @@ Execute = Callable[[Sequence[dict]], Iterator[tuple[dict, dict]]]
 
 @contextlib.contextmanager
 def engine(workers: int, scheduler: str | None) -> Iterator[tuple[Execute, int]]:
-    """Yield a function that runs tasks, and the number of workers.
-
-    Parameters
-    ----------
-    workers : int
-        Number of single-threaded processes on this machine.  0: only this process, without Dask.
-    scheduler : str, optional
-        Address of a Dask scheduler, whose workers are used instead.
-
-    Raises
-    ------
-    InputError
-        If Dask is not installed, or the scheduler or its workers do not answer.
-    """
+    """Yield a function that runs tasks, and the number of workers; 0 workers: this process."""
     if workers == 0 and not scheduler:
         yield in_process, 1
         return
@@ -123,13 +110,7 @@ def distribute(client, work: Sequence[dict], run: Callable[[dict], dict] | None 
                ) -> Iterator[tuple[dict, dict]]:
     """Run tasks on a client's workers; yield (task, result) as they finish.
 
-    If a worker fails during a task, the task is repeated clip by clip.  A faulty clip then does
-    not affect the others.
-
-    Raises
-    ------
-    InputError
-        If the scheduler is gone, or a worker cannot run this project's code.
+    If a worker fails during a task, the task is repeated clip by clip.
     """
     run, again = run or remote(), []
     for task, result, _ in _gathered(client, work, run):
@@ -140,7 +121,7 @@ def distribute(client, work: Sequence[dict], run: Callable[[dict], dict] | None 
     for single in again:
         for task, result, error in _gathered(client, [single], run):
             yield task, result or {"name": task["name"], "done": [], "stop": None,
-                                   "failed": {tasks.name_of(task): error}}
+                                   "failed": {task["clips"][0]["file"]: error}}
 
 
 def _gathered(client, work: Sequence[dict], run: Callable[[dict], dict]

@@ -19,7 +19,7 @@ def run(options: argparse.Namespace) -> None:
     from workshop.bank import build, cluster, tasks
 
     title = {"nsynth": "NSynth bank", "gansynth": "GANSynth bank"}[options.kind]
-    job = (prepare_nsynth if options.kind == "nsynth" else prepare_gansynth)(options)
+    job = prepare(options)
     todo = build.resume(job, options.overwrite)
     if options.plan:
         with cluster.engine(options.workers, options.scheduler) as (execute, workers):
@@ -50,87 +50,82 @@ def run(options: argparse.Namespace) -> None:
         sys.exit(1)
 
 
-def prepare_nsynth(options: argparse.Namespace):
-    """Check the options, and return the job of a bank of mixes."""
-    from workshop.bank import plan
+def prepare(options: argparse.Namespace):
+    """Check the options, and return the job."""
+    from workshop.bank import build, manifest
+    from workshop.bank.store import Store
 
-    checkpoint, weights = _weights(options, "nsynth")
-    pitches = None if options.pitches is None else plan.parse_pitches(options.pitches)
-    corners = plan.load_corners(options.corners)
-    pitches = plan.common_pitches(corners, pitches)
-    samples = round(options.seconds * 16000)
-    settings = {"weights": weights, "seed": options.seed, "temperature": options.temperature,
-                "precision": options.precision}
-    bank = plan.plan_nsynth(corners, options.grid, pitches, samples, settings)
-    precision = options.precision
-    if precision == "auto":
-        precision = _precision(options, bank, checkpoint)
-        plan.set_precision(bank, precision)
-    return _job(options, bank, checkpoint, weights, precision=precision,
-                temperature=options.temperature)
-
-
-def _precision(options: argparse.Namespace, bank, checkpoint: Path) -> str:
-    """Return the precision of existing clips; if there are none, choose one for the sounds."""
-    import numpy as np
-
-    from synths import nsynth
-    from workshop.bank import manifest
-
-    there = {} if options.overwrite else manifest.read(_store(options))
+    checkpoint, weights = _weights(options)
+    output = options.output or str(HERE / "output" / f"bank_{options.kind}")
+    store = Store(output if "://" in output else str(Path(output).absolute()))
+    settings = {"weights": weights, "seed": options.seed}
+    if options.kind == "nsynth":
+        bank = _mixes(options, settings)
+        if options.precision == "auto":
+            there = {} if options.overwrite else manifest.read(store)
+            precision = _precision(bank, checkpoint, there)
+            for clip in bank.clips:
+                clip["precision"] = precision
+    else:
+        bank = _whole_notes(options, checkpoint, settings)
     for clip in bank.clips:
-        record = there.get(clip["file"], {})
-        if record.get("identity") == clip["identity"]:
-            return record["precision"]
-    choice = nsynth.choose_precision(np.stack(list(bank.sources.values())[:4]), checkpoint)
-    return choice.precision
+        clip["recipe"] = manifest.recipe(clip)
+    return build.Job(bank, store, {
+        "kind": options.kind, "bank": store.address, "checkpoint": str(checkpoint),
+        "weights": weights["digest"], "threads": options.threads}, keep_all=options.keep_all)
 
 
-def prepare_gansynth(options: argparse.Namespace):
-    """Return the job of a bank of whole notes."""
-    from synths import gansynth
-    from workshop.bank import plan
-
-    checkpoint, weights = _weights(options, "gansynth")
-    model = gansynth.Model.load_from_path(checkpoint)
-    settings = {"weights": weights, "seed": options.seed,
-                "seconds": model.audio_length / model.sample_rate}
-    bank = plan.plan_gansynth(plan.parse_instruments(options.instruments),
-                              plan.parse_pitches(options.pitches), model.pitches, settings)
-    return _job(options, bank, checkpoint, weights)
-
-
-def _weights(options: argparse.Namespace, model: str) -> tuple[Path, dict]:
+def _weights(options: argparse.Namespace) -> tuple[Path, dict]:
+    """Return the path of the checkpoint, and its name and digest."""
     import chapter_05_example_01
     import chapter_05_example_02
     from synths.weights import checkpoints
     from workshop.bank import tasks
 
-    if options.download and model == "nsynth":
+    if options.download and options.kind == "nsynth":
         chapter_05_example_01.download_checkpoint(options.checkpoint or "wavenet-ckpt")
     elif options.download:
         chapter_05_example_02.download_checkpoint(options.checkpoint or "acoustic_only")
-    prefix = checkpoints.find(options.checkpoint, model).absolute()
-    name = checkpoints.describe(prefix, model)
+    prefix = checkpoints.find(options.checkpoint, options.kind).absolute()
+    name = checkpoints.describe(prefix, options.kind)
     print(f"Model: {name}", flush=True)
     return prefix, {"name": name, "digest": tasks.weights_digest(prefix)}
 
 
-def _store(options: argparse.Namespace):
-    from workshop.bank.store import Store
+def _mixes(options: argparse.Namespace, settings: dict):
+    """Return the plan of a bank of mixes."""
+    from workshop.bank import plan
 
-    output = options.output or str(HERE / "output" / f"bank_{options.kind}")
-    return Store(output if "://" in output else str(Path(output).absolute()))
+    pitches = None if options.pitches is None else plan.parse_pitches(options.pitches)
+    corners = plan.load_corners(options.corners)
+    return plan.plan_nsynth(
+        corners, options.grid, plan.common_pitches(corners, pitches),
+        round(options.seconds * 16000),
+        {**settings, "temperature": options.temperature, "precision": options.precision})
 
 
-def _job(options: argparse.Namespace, bank, checkpoint: Path, weights: dict, **common):
-    from workshop.bank import build
+def _precision(bank, checkpoint: Path, there: dict[str, dict]) -> str:
+    """Return the precision of existing clips; if there are none, choose one for the sounds."""
+    import numpy as np
 
-    store = _store(options)
-    return build.Job(bank, store, {
-        **common, "kind": options.kind, "of": options.kind, "bank": store.address,
-        "checkpoint": str(checkpoint), "weights": weights["digest"], "threads": options.threads},
-        keep_all=options.keep_all)
+    from synths import nsynth
+
+    for clip in bank.clips:
+        record = there.get(clip["file"], {})
+        if record.get("identity") == clip["identity"]:
+            return record["precision"]
+    return nsynth.choose_precision(np.stack(list(bank.sources.values())[:4]), checkpoint).precision
+
+
+def _whole_notes(options: argparse.Namespace, checkpoint: Path, settings: dict):
+    """Return the plan of a bank of GANSynth's notes."""
+    from synths import gansynth
+    from workshop.bank import plan
+
+    model = gansynth.Model.load_from_path(checkpoint)
+    return plan.plan_gansynth(
+        plan.parse_instruments(options.instruments), plan.parse_pitches(options.pitches),
+        model.pitches, {**settings, "seconds": model.audio_length / model.sample_rate})
 
 
 def describe(options: argparse.Namespace, job) -> dict[str, str]:

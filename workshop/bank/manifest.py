@@ -53,14 +53,7 @@ def from_lines(data: bytes | None) -> list[dict]:
 
 
 def read(store: Store, names: Sequence[str] | None = None) -> dict[str, dict]:
-    """Read the latest record of each file.
-
-    Parameters
-    ----------
-    store : Store
-    names : sequence of str, optional
-        Names of the tasks whose lines are read.  None: all.
-    """
+    """Read the latest record of each file, from all tasks or from the named ones."""
     records = from_lines(store.read(NAME))
     for name in store.names(FOLDER) if names is None else names:
         records.extend(from_lines(store.read(name)))
@@ -68,14 +61,7 @@ def read(store: Store, names: Sequence[str] | None = None) -> dict[str, dict]:
 
 
 def confirmed(store: Store, records: dict[str, dict]) -> dict[str, dict]:
-    """Return the records whose files exist and have the recorded digest.
-
-    Parameters
-    ----------
-    store : Store
-    records : dict
-        Records by file.
-    """
+    """Return the records, by file, whose files exist and have the recorded digest."""
     def right(record: dict) -> bool:
         data = store.read(record["file"])
         return data is not None and digest(data) == record["digest"]
@@ -88,14 +74,7 @@ def confirmed(store: Store, records: dict[str, dict]) -> dict[str, dict]:
 def gather(store: Store, records: dict[str, dict], wanted: Collection[str]) -> None:
     """Merge the lines of all tasks into one manifest, and remove their files.
 
-    Parameters
-    ----------
-    store : Store
-    records : dict
-        Records of the valid clips, by file.
-    wanted : collection of str
-        Files of the bank.  Lines about other files are kept.  Lines about these files are removed
-        if they have no record.
+    Lines about files that are not wanted are kept; other lines come from the valid records.
     """
     names = store.names(FOLDER)  # not those that another run adds meanwhile
     kept = {file: record for file, record in read(store, names).items() if file not in wanted}

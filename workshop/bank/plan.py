@@ -7,7 +7,6 @@ open-nsynth-super (`workdir/settings.json`: a resolution of 9).
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from collections.abc import Sequence
@@ -24,67 +23,33 @@ from synths import InputError
 from synths.sounds import load_audio
 from workshop.bank import manifest, tasks
 
-_STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _UNPITCHED = 60  # the key that plays an unpitched sound at its original speed
 _PITCH = r"(?:[A-Ga-g][#♯b♭]?-?[0-9]|[0-9]{1,3})"
 
 
 @dataclass(frozen=True)
 class Corner:
-    """One instrument of the grid.
-
-    Parameters
-    ----------
-    name : str
-    notes : dict
-        Files by MIDI pitch.
-    single : bool
-        Whether one sound is played faster or slower for every pitch.
-    tuning : float
-        MIDI pitch, with its fraction, at which a single sound has its original speed.
-    """
+    """A corner of the grid: a folder of notes, or a single sound played faster or slower."""
 
     name: str
-    notes: dict[int, Path]
-    single: bool
-    tuning: float = 0.0
+    notes: dict[int, Path]  # files by MIDI pitch
+    tuning: float | None = None  # MIDI pitch at which a single sound has its original speed
 
     def file(self, pitch: int) -> Path:
         """Return the file of a note."""
-        return next(iter(self.notes.values())) if self.single else self.notes[pitch]
+        return self.notes[pitch if self.tuning is None else round(self.tuning)]
 
 
 @dataclass
 class Bank:
-    """The plan of a bank.
+    """The plan of a bank, without anything that is already made."""
 
-    Parameters
-    ----------
-    kind : str
-        "nsynth" or "gansynth".
-    points : list
-        Points of the grid: name, coordinates and mixing weights (in words) of each instrument.  The
-        coordinates are whole numbers, one for each direction of the grid.
-    pitches : list of int
-    files : dict
-        File of each clip, by point name and pitch.  Points with the same sound share a file.
-    clips : list of dict
-        Records of all clips, without duplicates, with the fields that are known before the work.
-    sources : dict
-        Prepared sounds, float32 [samples], by digest.
-    corners : list of str
-    weights : list of tuple
-        Mixing weight of each corner, for each point; empty for GANSynth.
-    """
-
-    kind: str
-    points: list[tuple[str, tuple[int, ...], str]]
+    points: list[tuple[str, str, tuple[float, ...]]]  # name, title, weights of the corners
     pitches: list[int]
-    files: dict[tuple[str, int], str] = field(default_factory=dict)
-    clips: list[dict] = field(default_factory=list)
-    sources: dict[str, np.ndarray] = field(default_factory=dict)
     corners: list[str] = field(default_factory=list)
-    weights: list[tuple[float, ...]] = field(default_factory=list)
+    files: dict[tuple[str, int], str] = field(default_factory=dict)  # by point name and pitch
+    clips: list[dict] = field(default_factory=list)  # records; points of the same sound share one
+    sources: dict[str, np.ndarray] = field(default_factory=dict)  # float32 [samples], by digest
 
 
 # Pitches -------------------------------------------------------------------------------------
@@ -96,27 +61,17 @@ def parse_pitch(word: str) -> int | None:
     >>> [parse_pitch(word) for word in ("60", "C4", "bb3", "f#-1", "H2", "128")]
     [60, 60, 58, 6, None, None]
     """
-    if re.fullmatch(r"[0-9]{1,3}", word):
-        pitch = int(word)
-    else:
-        match = re.fullmatch(r"([A-Ga-g])([#♯b♭s]?)(-?[0-9])", word)
-        if not match:
-            return None
-        pitch = (_STEPS[match[1].upper()] + {"": 0, "#": 1, "♯": 1, "s": 1}.get(match[2], -1)
-                 + 12 * (int(match[3]) + 1))
+    import librosa
+
+    if not re.fullmatch(r"[0-9]{1,3}|[A-Ga-g][#♯b♭s]?-?[0-9]", word):
+        return None
+    pitch = int(word) if word[0].isdigit() else int(librosa.note_to_midi(word.replace("s", "#")))
     return pitch if 0 <= pitch <= 127 else None
 
 
 def parse_pitches(text: str) -> list[int]:
     """Parse a list of pitches and ranges: "48,60", "C2-C5", "24-84:3".
 
-    Raises
-    ------
-    InputError
-        If a part of the list is neither a pitch nor a range.
-
-    Examples
-    --------
     >>> parse_pitches("24-33:3,C4"), parse_pitches("Bb3 - C4")
     ([24, 27, 30, 33, 60], [58, 59, 60])
     """
@@ -196,14 +151,7 @@ def note_pitch(path: Path, stated: int | None) -> float | None:
 
 
 def load_corners(paths: Sequence[str]) -> list[Corner]:
-    """Return the corners and their notes; print their pitches.
-
-    Raises
-    ------
-    InputError
-        If the number of corners is not two to four, if a corner does not exist or has no notes, if
-        a note has no pitch, or if two notes of a folder have the same pitch.
-    """
+    """Return the corners and their notes; print their pitches."""
     if not 2 <= len(paths) <= 4:
         raise InputError(f"A bank of mixes must have two, three or four corners, not {len(paths)}.")
     found = [inputs.sound_path(path) for path in paths]
@@ -229,7 +177,7 @@ def _folder(sounds: Sequence[Path], name: str) -> Corner:
             raise InputError(f"{notes[round(pitch)].name} and {file.name} in {file.parent} both "
                              f"have the pitch {note_name(round(pitch))}: remove one of them.")
         notes[round(pitch)] = file
-    return Corner(name, notes, single=False)
+    return Corner(name, notes)
 
 
 def _rise_together(numbers: Sequence[int | None], pitches: Sequence[float | None]) -> bool:
@@ -244,7 +192,7 @@ def _single(path: Path, name: str) -> Corner:
     if pitch is None:
         pitch = _UNPITCHED
         print(f"{path.name} is played at its original speed on {in_words(pitch)}", flush=True)
-    return Corner(name, {round(pitch): path}, single=True, tuning=pitch)
+    return Corner(name, {round(pitch): path}, pitch)
 
 
 def in_words(pitch: float) -> str:
@@ -261,20 +209,15 @@ def in_words(pitch: float) -> str:
 def common_pitches(corners: Sequence[Corner], wanted: Sequence[int] | None) -> list[int]:
     """Return the pitches of the bank: the wanted or available ones that every corner has.
 
-    A single sound has every pitch, because it is played faster or slower.  If all corners are
-    single sounds, the default is their own pitches, because the bundled model knows few others.
-
-    Raises
-    ------
-    InputError
-        If there are no such pitches.
+    A single sound has every pitch.  If all corners are single sounds, the default is their own
+    pitches, because the bundled model knows few others.
     """
-    folders = [corner for corner in corners if not corner.single]
+    folders = [corner for corner in corners if corner.tuning is None]
     if not folders and not wanted:
-        wanted = sorted({round(corner.tuning) for corner in corners})
+        wanted = sorted({pitch for corner in corners for pitch in corner.notes})
         print(f"Making only the sounds' own pitches: {pitch_list(wanted)} (use --pitches to choose "
               "others)", flush=True)
-    every = set(wanted or ()) or {pitch for corner in folders for pitch in corner.notes}
+    every = set(wanted or (pitch for corner in folders for pitch in corner.notes))
     common = {pitch for pitch in every if all(pitch in corner.notes for corner in folders)}
     if not common:
         raise InputError("The corners have no pitch in common ("
@@ -298,12 +241,11 @@ def pitch_list(pitches) -> str:
 
 def load_note(corner: Corner, pitch: int, samples: int) -> np.ndarray:
     """Load a note of a corner: float32 [samples], 16 kHz, mono, cut or padded with silence."""
-    if not corner.single:
-        return load_audio(corner.notes[pitch], samples)
-    path = corner.file(pitch)
-    if pitch == corner.tuning:
-        return load_audio(path, samples)
     import soxr
+
+    path = corner.file(pitch)
+    if corner.tuning in (None, pitch):
+        return load_audio(path, samples)
 
     rate = 2 ** ((pitch - corner.tuning) / 12)
     # Read a thousand more samples than needed, for the edges of the filter.
@@ -316,155 +258,89 @@ def load_note(corner: Corner, pitch: int, samples: int) -> np.ndarray:
 # The grid ------------------------------------------------------------------------------------
 
 
-def grid(corners: int, size: int) -> list[tuple[str, tuple[int, ...], tuple[float, ...]]]:
-    """Return the points of a grid: name, coordinates, and corner weights, which sum to 1.
+def grid(corners: int, size: int) -> list[tuple[str, tuple[float, ...]]]:
+    """Return the names of a grid's points, and the weights of their corners, which sum to 1.
 
-    Parameters
-    ----------
-    corners : int
-        Number of corners: 2 for a line, 3 for a triangle, 4 for a square.  The corners of a square
-        are ordered top left, top right, bottom left, bottom right.
-    size : int
-        Number of points along a side, at least 2.
+    The corners of a square are ordered top left, top right, bottom left, bottom right.
 
-    Examples
-    --------
     >>> grid(4, 2)[1]
-    ('x1y0', (1, 0), (0.0, 1.0, 0.0, 0.0))
+    ('x1y0', (0.0, 1.0, 0.0, 0.0))
     """
     last = size - 1
     digits = len(str(last))
-    if corners == 2:
-        return [(f"x{x:0{digits}}", (x, 0), ((last - x) / last, x / last)) for x in range(size)]
     if corners == 3:
-        return [(f"x{x:0{digits}}y{y:0{digits}}", (x, y),
-                 ((last - x - y) / last, x / last, y / last))
-                for y in range(size) for x in range(size - y)]
-    return [(f"x{x:0{digits}}y{y:0{digits}}", (x, y),
-             tuple(a * b / last ** 2 for b in (last - y, y) for a in (last - x, x)))
-            for y in range(size) for x in range(size)]
+        whole = {(x, y): [last - x - y, x, y] for y in range(size) for x in range(size - y)}
+    else:  # a line is the first row of a square
+        whole = {(x, y): [a * b for b in (last - y, y) for a in (last - x, x)][:corners]
+                 for y in range(size if corners == 4 else 1) for x in range(size)}
+    return [(f"x{x:0{digits}}" + (f"y{y:0{digits}}" if corners > 2 else ""),
+             tuple(part / sum(parts) for part in parts)) for (x, y), parts in whole.items()]
 
 
 def plan_nsynth(corners: Sequence[Corner], size: int, pitches: Sequence[int], samples: int,
                 settings: dict) -> Bank:
-    """Plan a bank of mixes.
-
-    Parameters
-    ----------
-    corners : sequence of Corner
-    size : int
-        Number of points along a side of the grid.
-    pitches : sequence of int
-    samples : int
-        Length of a clip in samples, rounded down to a multiple of 512.
-    settings : dict
-        Settings that all clips share: ``weights`` (name and digest), ``seed``, ``precision``,
-        ``temperature``.
-
-    """
-    points = grid(len(corners), size)
-    bank = Bank("nsynth", [], list(pitches), corners=[corner.name for corner in corners])
-    for name, place, shares in points:
-        bank.points.append((name, place, " + ".join(
-            f"{100 * share:.3g} % {corner.name}" for corner, share in zip(corners, shares)
-            if share)))
-        bank.weights.append(tuple(shares))
+    """Plan mixes of the corners' notes, with `size` points along a side of the grid."""
+    bank = Bank([(name, " + ".join(f"{100 * share:.3g} % {corner.name}" for corner, share in zip(
+                     corners, shares) if share), shares) for name, shares in grid(
+                         len(corners), size)],
+                list(pitches), [corner.name for corner in corners])
     made: dict[str, str] = {}
     for pitch in pitches:
-        notes = [_prepared(corner, pitch, samples, bank) for corner in corners]
-        for name, _, shares in points:
-            file = f"clips/{name}_p{pitch:03d}.wav"
-            used = [(digest, corner, share) for digest, corner, share
-                    in zip(notes, corners, shares) if share]
-            record = _nsynth_record(file, used, pitch, samples, settings)
-            record["recipe"] = manifest.recipe(record)
-            bank.files[name, pitch] = made.setdefault(record["identity"], file)
-            if bank.files[name, pitch] == file:
+        notes = []
+        for corner in corners:
+            audio = load_note(corner, pitch, samples)
+            notes.append(manifest.digest(tasks.array_bytes(audio)))
+            bank.sources[notes[-1]] = audio
+        for name, _, shares in bank.points:
+            record = {**settings, **_file_of(name, pitch),
+                      "seconds": samples // 512 * 512 / tasks.SAMPLE_RATE,
+                      **_mixed(corners, notes, shares, pitch, settings["weights"]["digest"])}
+            bank.files[name, pitch] = made.setdefault(record["identity"], record["file"])
+            if bank.files[name, pitch] == record["file"]:
                 bank.clips.append(record)
     return bank
 
 
-def set_precision(bank: Bank, precision: str) -> None:
-    """Set the precision, "float32" or "int8", in which all clips of a bank are decoded."""
-    for clip in bank.clips:
-        clip["precision"] = precision
-        clip["recipe"] = manifest.recipe(clip)
+def _file_of(name: str, pitch: int) -> dict:
+    return {"file": f"clips/{name}_p{pitch:03d}.wav", "pitch": pitch}
 
 
-def _prepared(corner: Corner, pitch: int, samples: int, bank: Bank) -> str:
+def _mixed(corners: Sequence[Corner], notes: Sequence[str], shares: Sequence[float], pitch: int,
+           weights: str) -> dict:
     """Load a note, add it to the bank's sources and return its digest."""
-    audio = load_note(corner, pitch, samples)
-    file = io.BytesIO()
-    np.save(file, audio, allow_pickle=False)
-    digest = manifest.digest(file.getvalue())
-    bank.sources[digest] = audio
-    return digest
-
-
-def _nsynth_record(file: str, used: Sequence[tuple[str, Corner, float]], pitch: int, samples: int,
-                   settings: dict) -> dict:
-    weights = settings["weights"]["digest"]
-    shares: dict[str, float] = {}
-    for digest, _, share in used:  # a sound that corners share counts once
-        shares[digest] = shares.get(digest, 0) + share
-    identity = " ".join([weights, *(f"{digest}:{share:.9f}" for digest, share
-                                    in sorted(shares.items())), f"p{pitch}"])
-    names = {digest: {"name": corner.name, "sound": corner.file(pitch).name}
-             for digest, corner, _ in used}
-    return {**settings, "file": file, "identity": identity, "pitch": pitch,
-            "seconds": samples // 512 * 512 / tasks.SAMPLE_RATE,
-            "sources": [{**names[digest], "digest": digest, "share": share,
-                         "encoding": f"encodings/{digest}_{weights[:12]}.npy"}
-                        for digest, share in sorted(shares.items())]}
+    sources: dict[str, dict] = {}
+    for corner, digest, share in zip(corners, notes, shares):
+        if share:  # a sound of two corners counts once
+            sources[digest] = {
+                "name": corner.name, "sound": corner.file(pitch).name, "digest": digest,
+                "share": sources.get(digest, {}).get("share", 0) + share,
+                "encoding": f"encodings/{digest}_{weights[:12]}.npy"}
+    ordered = [sources[digest] for digest in sorted(sources)]
+    return {"sources": ordered, "identity": " ".join([weights, *(
+        f"{source['digest']}:{source['share']:.9f}" for source in ordered), f"p{pitch}"])}
 
 
 def plan_gansynth(instruments: Sequence[int], pitches: Sequence[int], known: range,
                   settings: dict) -> Bank:
-    """Plan a bank of whole notes, with every instrument at every pitch.
-
-    Parameters
-    ----------
-    instruments : sequence of int
-        Instrument numbers, counted from 1; the seed determines the instruments.
-    pitches : sequence of int
-    known : range
-        Pitches that the model can play.
-    settings : dict
-        Settings that all clips share.
-
-    Raises
-    ------
-    InputError
-        If the model cannot play a pitch.
-    """
+    """Plan a bank of whole notes, with every instrument at every pitch."""
     unknown = [pitch for pitch in pitches if pitch not in known]
     if unknown:
         raise InputError(f"The model plays MIDI pitches {known[0]} to {known[-1]}, not "
                          f"{unknown[0]}: choose --pitches in this range.")
-    bank = Bank("gansynth", [(f"instrument{number:03d}", (place, 0), f"instrument {number}")
-                             for place, number in enumerate(instruments)], list(pitches))
-    bank.weights = [()] * len(bank.points)
-    for number, (name, _, _) in zip(instruments, bank.points):
+    bank = Bank([(f"instrument{number:03d}", f"instrument {number}", ())
+                 for number in instruments], list(pitches))
+    for number, (name, title, _) in zip(instruments, bank.points):
         for pitch in pitches:
-            file = f"clips/{name}_p{pitch:03d}.wav"
-            bank.files[name, pitch] = file
-            record = {**settings, "file": file, "pitch": pitch, "instrument": number,
-                      "sources": [], "identity": " ".join(
-                          [settings["weights"]["digest"], f"instrument {number}", f"p{pitch}"])}
-            bank.clips.append(record | {"recipe": manifest.recipe(record)})
+            record = {**settings, **_file_of(name, pitch), "instrument": number, "sources": [],
+                      "identity": f"{settings['weights']['digest']} {title} p{pitch}"}
+            bank.files[name, pitch] = record["file"]
+            bank.clips.append(record)
     return bank
 
 
 def parse_instruments(text: str) -> list[int]:
     """Parse a list of instrument numbers: "3,7" or "1-8".
 
-    Raises
-    ------
-    InputError
-        If the text is not such a list.
-
-    Examples
-    --------
     >>> parse_instruments("3,7,1-2")
     [3, 7, 1, 2]
     """

@@ -23,20 +23,9 @@ def key_ranges(pitches: list[int]) -> list[tuple[int, int, int]]:
 
 
 def instrument(title: str, clips: Mapping[int, dict]) -> str:
-    """Return the SFZ text of an instrument.
+    """Return the SFZ text of an instrument, from the records of its clips by MIDI pitch.
 
-    Parameters
-    ----------
-    title : str
-        Title for the first line.
-    clips : mapping
-        Records of the clips by MIDI pitch, with ``file`` and ``level`` (dB).
-
-    Returns
-    -------
-    str
-        SFZ text.  Clips are attenuated to the level of the quietest one, by at most `DEPTH`.
-        Clips are never amplified, so none exceeds full scale.
+    Clips are attenuated to the level of the quietest one, by at most `DEPTH`; none is amplified.
     """
     levels = {pitch: record["level"] for pitch, record in clips.items()}
     wanted = max(min(levels.values()), max(levels.values()) - DEPTH)

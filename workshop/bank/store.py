@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import posixpath
 import secrets
-import shutil
 from pathlib import Path
 
 from synths import InputError, files
@@ -16,13 +15,7 @@ class StoreError(InputError):
 
 
 class Store:
-    """A store of complete files, by name, below one address.
-
-    Parameters
-    ----------
-    address : str
-        Folder, or fsspec address with "://".
-    """
+    """A store of complete files, by name, below a folder or an fsspec address."""
 
     def __init__(self, address: str) -> None:
         self.address = str(address)
@@ -41,13 +34,7 @@ class Store:
                 else str(Path(self.address, *name.split("/"))))
 
     def read(self, name: str) -> bytes | None:
-        """Return the bytes of a file, or None if there is no such file.
-
-        Raises
-        ------
-        StoreError
-            If the file cannot be read.
-        """
+        """Return the bytes of a file, or None if there is no such file."""
         try:
             if self.remote:
                 return self._system.cat_file(self.path(name))
@@ -59,13 +46,7 @@ class Store:
                              "its permissions, or choose another --output.") from error
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file atomically.
-
-        Raises
-        ------
-        StoreError
-            If the file cannot be written.
-        """
+        """Write a file atomically."""
         path = self.path(name)
         try:
             if not self.remote:
@@ -77,9 +58,8 @@ class Store:
             self._system.makedirs(posixpath.dirname(path), exist_ok=True)
             self._system.pipe_file(part, data)
             self._system.mv(part, path)
-        except (OSError, InputError) as error:
-            raise StoreError(str(error) if isinstance(error, InputError) else
-                             f"{path} cannot be written ({error.strerror or error}): free some "
+        except OSError as error:
+            raise StoreError(f"{path} cannot be written ({error.strerror or error}): free some "
                              "disk space, or choose another --output.") from error
 
     def names(self, folder: str) -> list[str]:
@@ -103,20 +83,8 @@ class Store:
         else:
             Path(self.path(name)).unlink(missing_ok=True)
 
-    def free(self) -> int | None:
-        """Return the number of free bytes, or None if the system does not report it."""
-        if self.remote:
-            return None
-        place = Path(self.address).absolute()
-        while not place.exists():
-            place = place.parent
-        return shutil.disk_usage(place).free
-
     def sweep(self) -> None:
-        """Remove the half-written files of killed runs, and empty folders.
-
-        Call this only while no other run is writing.
-        """
+        """Remove the half-written files of killed runs, and empty folders, if no run is writing."""
         if not self.remote:
             for folder in ("", "clips", "encodings", "sources", "finished"):
                 files.sweep(Path(self.address, folder))

@@ -12,6 +12,7 @@ import io
 import secrets
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -38,18 +39,9 @@ _LOCK = threading.Lock()
 def run(task: dict) -> dict:
     """Carry out a task.
 
-    Parameters
-    ----------
-    task : dict
-        ``kind`` ("encode", "nsynth", "gansynth" or "probe"), ``bank`` (address), ``mark`` (from
-        `mark`), ``checkpoint`` (prefix), ``weights`` (their digest), ``threads``, ``name``, and
-        ``sources`` or ``clips``, records as in the manifest.
-
-    Returns
-    -------
-    dict
-        ``done``: the finished records (of sources, their names); ``failed``: name -> reason;
-        ``stop``: why nothing more can be written, or None.
+    The clips of an encoding task are sources, whose "file" is their digest.  The result has the
+    finished records, the reasons of the failed ones by file, and why nothing more can be written,
+    if that is so.
     """
     result: dict = {"name": task["name"], "done": [], "failed": {}, "stop": None}
     try:
@@ -62,7 +54,7 @@ def run(task: dict) -> dict:
     except Exception as error:  # one of its clips cannot be made: find out which
         parts = singles(task)
         if len(parts) == 1:
-            result["failed"][name_of(parts[0])] = reason(error)
+            result["failed"][parts[0]["clips"][0]["file"]] = reason(error)
             return result
         for each in map(run, parts):
             result["done"].extend(each["done"])
@@ -72,15 +64,9 @@ def run(task: dict) -> dict:
 
 
 def singles(task: dict) -> list[dict]:
-    """Split a task into tasks of one clip or one source each."""
-    part = "sources" if task["kind"] == "encode" else "clips"
-    return [{**task, "name": f"{task['name']}-{place}", part: [each]}
-            for place, each in enumerate(task[part])]
-
-
-def name_of(task: dict) -> str:
-    """Return the name of the first clip or source of a task."""
-    return task["sources"][0] if task["kind"] == "encode" else task["clips"][0]["file"]
+    """Split a task into tasks of one clip each."""
+    return [{**task, "name": f"{task['name']}-{place}", "clips": [clip]}
+            for place, clip in enumerate(task["clips"])]
 
 
 def mark(store: Store) -> str:
@@ -115,13 +101,7 @@ def weights_digest(prefix: str | Path) -> str:
 
 
 def load_array(store: Store, name: str) -> np.ndarray:
-    """Load an array that is stored in the bank.
-
-    Raises
-    ------
-    InputError
-        If it is missing or damaged.
-    """
+    """Load an array that is stored in the bank."""
     data = store.read(name)
     if data is None:
         raise InputError(f"{name} is missing from the bank: run the same command again.")
@@ -136,61 +116,42 @@ def is_encoding(store: Store, name: str) -> bool:
     """Return whether the bank has a complete encoding of finite numbers with this name."""
     try:
         array = load_array(store, name)
-    except StoreError:
-        raise
-    except InputError:  # none, or a damaged one
+    except InputError:
         return False
     return array.ndim == 2 and array.size > 0 and bool(np.isfinite(array).all())
 
 
-def save_array(store: Store, name: str, array: np.ndarray) -> None:
+def array_bytes(array: np.ndarray) -> bytes:
     """Save an array in the bank."""
     file = io.BytesIO()
     np.save(file, array, allow_pickle=False)
-    store.write(name, file.getvalue())
+    return file.getvalue()
 
 
 def _encode(task: dict, store: Store, result: dict) -> None:
-    for source in task["sources"]:
-        try:
-            # One by one, so that an encoding does not depend on the number of sounds.
-            audio = load_array(store, f"sources/{source}.npy")
-            encoding = nsynth.encode(audio, task["checkpoint"], audio.size,
-                                     threads=task["threads"])[0]
-            if not np.isfinite(encoding).all():
-                raise InputError("its encoding contains values that are not finite")
-            save_array(store, f"encodings/{source}_{task['weights'][:12]}.npy", encoding)
-            result["done"].append(source)
-        except StoreError:
-            raise
-        except Exception as error:  # one corrupt sound must not stop the others
-            result["failed"][source] = reason(error)
+    for digest in (source["file"] for source in task["clips"]):
+        # One by one, so that an encoding does not depend on the number of sounds.
+        audio = load_array(store, f"sources/{digest}.npy")
+        encoding = nsynth.encode(audio, task["checkpoint"], audio.size,
+                                 threads=task["threads"])[0]
+        if not np.isfinite(encoding).all():
+            raise InputError("its encoding contains values that are not finite")
+        store.write(f"encodings/{digest}_{task['weights'][:12]}.npy", array_bytes(encoding))
 
 
 # Decoding ------------------------------------------------------------------------------------
 
 
 def _nsynth(task: dict, store: Store, result: dict) -> None:
-    clips, encodings = [], []
-    for clip in task["clips"]:
-        try:
-            mixed: np.ndarray = np.sum(
-                [np.float32(source["share"]) * load_array(store, source["encoding"])
-                 for source in clip["sources"]], axis=0, dtype=np.float32)
-            encodings.append(mixed)
-            clips.append(clip)
-        except StoreError:
-            raise
-        except Exception as error:
-            result["failed"][clip["file"]] = reason(error)
-    if not clips:
-        return
-    samples = len(encodings[0]) * nsynth.HOP_LENGTH
+    clips = task["clips"]
+    encodings = np.array([np.sum(
+        [np.float32(source["share"]) * load_array(store, source["encoding"])
+         for source in clip["sources"]], axis=0, dtype=np.float32) for clip in clips])
     uniforms = nsynth.draw_uniforms(clips[0]["seed"], [clip["identity"] for clip in clips],
-                                    samples)
-    audio = nsynth.decode(np.stack(encodings), task["checkpoint"], uniforms, task["precision"],
-                          temperature=task["temperature"], threads=task["threads"])
-    _save(task, store, result, clips, list(audio))
+                                    encodings.shape[1] * nsynth.HOP_LENGTH)
+    _save(task, store, result, nsynth.decode(
+        encodings, task["checkpoint"], uniforms, clips[0]["precision"],
+        temperature=clips[0]["temperature"], threads=task["threads"]))
 
 
 @functools.lru_cache(maxsize=1)
@@ -200,15 +161,9 @@ def _model(prefix: str, threads: int):
 
 def _gansynth(task: dict, store: Store, result: dict) -> None:
     model = _model(task["checkpoint"], task["threads"])
-    clips, sounds = [], []
-    for clip in task["clips"]:
-        try:
-            z = model.generate_z(clip["instrument"], clip["seed"])[-1:]
-            sounds.append(model.generate_samples_from_z(z, [clip["pitch"]])[0])
-            clips.append(clip)
-        except Exception as error:
-            result["failed"][clip["file"]] = reason(error)
-    _save(task, store, result, clips, sounds)
+    _save(task, store, result, [model.generate_samples_from_z(
+        model.generate_z(clip["instrument"], clip["seed"])[-1:], [clip["pitch"]])[0]
+        for clip in task["clips"]])
 
 
 # Sounds to files -----------------------------------------------------------------------------
@@ -244,12 +199,11 @@ def level(audio: np.ndarray) -> float:
     return round(10 * float(np.log10(max(np.square(spans).mean(axis=1).max(), 1e-12))), 2)
 
 
-def _save(task: dict, store: Store, result: dict, clips: list[dict], sounds: list) -> None:
+def _save(task: dict, store: Store, result: dict, sounds: Iterable[np.ndarray]) -> None:
     try:
-        for clip, audio in zip(clips, sounds):
+        for clip, audio in zip(task["clips"], sounds):
             if not np.isfinite(audio).all():
-                result["failed"][clip["file"]] = "its samples are not finite numbers"
-                continue
+                raise InputError("its samples are not finite numbers")
             data = wav_bytes(audio)
             store.write(clip["file"], data)
             loudest = float(np.abs(audio).max()) or 1.0
@@ -272,7 +226,8 @@ def reason(error: Exception) -> str:
 
 def _probe(task: dict, _: Store, result: dict) -> None:
     """Measure the seconds of sound generated per second, over at least two seconds."""
-    if task["of"] == "gansynth":
+    clip = task["clips"][0]
+    if "instrument" in clip:
         model = _model(task["checkpoint"], task["threads"])
         z = model.generate_z(1, 0)
         made = model.audio_length / SAMPLE_RATE
@@ -286,7 +241,7 @@ def _probe(task: dict, _: Store, result: dict) -> None:
         uniforms = nsynth.draw_uniforms(0, CLIPS, nsynth.HOP_LENGTH)
 
         def once() -> None:
-            nsynth.decode(encodings, task["checkpoint"], uniforms, task["precision"],
+            nsynth.decode(encodings, task["checkpoint"], uniforms, clip["precision"],
                           threads=task["threads"])
 
     once()  # loads the weights
@@ -297,5 +252,4 @@ def _probe(task: dict, _: Store, result: dict) -> None:
     result["done"].append(turns * made / (time.perf_counter() - began))
 
 
-_WORK = {"encode": _encode, "nsynth": _nsynth, "gansynth": _gansynth,
-         "probe": _probe}
+_WORK = {"encode": _encode, "nsynth": _nsynth, "gansynth": _gansynth, "probe": _probe}
