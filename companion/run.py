@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 
 from synths import InputError
-from synths.files import shortened
 
 FAILED, STOPPED = 1, 130  # exit codes; argparse exits with 2
 
@@ -52,7 +51,13 @@ def explained(error: BaseException) -> tuple[int, str]:
     if isinstance(error, KeyboardInterrupt):
         return STOPPED, "\nstopped; everything finished so far is kept"
     if isinstance(error, InputError):
-        return FAILED, f"error: {shortened(error, 500)}"
+        return FAILED, f"error: {_one_line(error)}"
     name = getattr(error, "filename", None)
     where = f"{os.fsdecode(name)}: " if name is not None else ""
-    return FAILED, f"error: {shortened(where + str(getattr(error, 'strerror', '') or error), 500)}."
+    return FAILED, f"error: {_one_line(where + str(getattr(error, 'strerror', '') or error))}."
+
+
+def _one_line(text: object) -> str:
+    """Return a sentence on one line, without control characters, which file names may contain."""
+    line = "".join(char if char.isprintable() else " " for char in str(text))
+    return line if len(line) <= 500 else f"{line[:250]} ... {line[-240:]}"
