@@ -280,10 +280,12 @@ def grid(corners: int, size: int) -> list[tuple[str, tuple[float, ...]]]:
 def plan_nsynth(corners: Sequence[Corner], size: int, pitches: Sequence[int], samples: int,
                 settings: dict) -> Bank:
     """Plan mixes of the corners' notes, with `size` points along a side of the grid."""
-    bank = Bank([(name, " + ".join(f"{100 * share:.3g} % {corner.name}" for corner, share in zip(
-                     corners, shares) if share), shares) for name, shares in grid(
-                         len(corners), size)],
-                list(pitches), [corner.name for corner in corners])
+    points = []
+    for name, shares in grid(len(corners), size):
+        points.append((name, " + ".join(
+            f"{100 * share:.3g} % {corner.name}" for corner, share in zip(corners, shares)
+            if share), shares))
+    bank = Bank(points, list(pitches), [corner.name for corner in corners])
     made: dict[str, str] = {}
     for pitch in pitches:
         notes = []
@@ -329,10 +331,10 @@ def plan_gansynth(instruments: Sequence[int], pitches: Sequence[int], known: ran
                          f"{unknown[0]}: choose --pitches in this range.")
     bank = Bank([(f"instrument{number:03d}", f"instrument {number}", ())
                  for number in instruments], list(pitches))
-    for number, (name, title, _) in zip(instruments, bank.points):
+    for number, (name, *_) in zip(instruments, bank.points):
         for pitch in pitches:
             record = {**settings, **_file_of(name, pitch), "instrument": number, "sources": [],
-                      "identity": f"{settings['weights']['digest']} {title} p{pitch}"}
+                      "identity": f"{settings['weights']['digest']} instrument {number} p{pitch}"}
             bank.files[name, pitch] = record["file"]
             bank.clips.append(record)
     return bank
