@@ -169,9 +169,9 @@ def save_spectrogram_plot(audio: np.ndarray, sample_rate: int = 16000, filename:
 
 def save_rainbowgram_plot(audio: np.ndarray, sample_rate: int = 16000, filename: str | None = None,
                           output_dir: str | Path = "output") -> Path:
-    """Plot the rainbowgram of a sound: a spectrogram whose colour is the motion of the phase.
+    """Plot the rainbowgram of a sound: a spectrogram whose colour is the change of phase.
 
-    Brightness is the loudness.  Colour is the derivative of the phase: a steady tone keeps its
+    Brightness is the level.  Colour is the derivative of the phase: a steady tone keeps its
     colour, a gliding tone runs through the rainbow, and noise is speckled.  The numbers are from
     arXiv 1704.01279 and J. Engel's published script.
 

@@ -80,8 +80,8 @@ def add_seconds_per_instrument(parser: argparse._ActionsContainer) -> None:
     """Add --seconds-per-instrument."""
     parser.add_argument("--seconds-per-instrument", type=number(float, 0.1, 3600, "seconds"),
                         default=5.0, metavar="S",
-                        help="approximate time in seconds from one random instrument to the next "
-                             "(default: 5)")
+                        help="one random instrument for every S seconds of the score, but at "
+                             "least two (default: 5)")
 
 
 def _script(description: str | None) -> Parser:

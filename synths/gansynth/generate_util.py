@@ -128,7 +128,7 @@ def get_random_instruments(model, total_time: float, secs_per_instrument: float 
     total_time : float
         Length of the piece in seconds, up to the end of its last note.
     secs_per_instrument : float
-        Approximate time in seconds from one instrument to the next.
+        One instrument is drawn for every `secs_per_instrument` seconds, but at least two.
     rng : numpy.random.Generator, optional
         Random number generator.  None: that of the model.
 
