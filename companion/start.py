@@ -43,7 +43,8 @@ def start() -> None:
         atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        sys.exit(f"Packages are missing: {', '.join(missing)}. Type this in {HERE}: {INSTALL}")
+        sys.exit(f"Packages are missing: {', '.join(missing)}. "
+                 f"Run this command in {HERE}: {INSTALL}")
 
 
 def _end(number: int, frame: FrameType | None) -> None:

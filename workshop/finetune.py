@@ -15,7 +15,7 @@ from synths import InputError
 EXAMPLES = """examples:
   python -m workshop finetune --sounds kick.wav bell.wav --name mine
   python -m workshop finetune --sounds samples/ --name mine --minutes 30
-Ctrl-C keeps the best weights so far, and the same command continues the training.
+Ctrl-C keeps the best weights so far, and the same command resumes the training.
 Fine-tuning needs PyTorch:
   pip install -r training/requirements.txt"""
 FEWEST, MOST = 2, 8  # sounds
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
                                  zip(job.sounds, progress.before))
           + " (NLL in nats per sample, lower is better)", flush=True)
     if progress.finished and job.minutes <= progress.minutes:
-        print(f"Finished already: to train further, raise --minutes above {progress.minutes:g}",
+        print(f"Already finished: to train further, raise --minutes above {progress.minutes:g}",
               flush=True)
     else:
         if progress.passed:
@@ -77,13 +77,13 @@ def run(options: argparse.Namespace) -> None:
             work.run(48 if work.trainer.device.type == "cuda" else max(2, threads))
         except KeyboardInterrupt:
             adapt.export(job, progress)
-            print("The same command continues the training. To play the model as it is now:\n"
+            print("Run the same command again to continue. To try the model as it is now:\n"
                   f"{job.play}", flush=True)
             raise
     adapt.export(job, progress)
     print("After training: " + ", ".join(f"{name} {adapt.in_words(nats)}" for name, nats in
                                          zip(job.sounds, progress.best))
-          + f"\nTo play the model: {job.play}", flush=True)
+          + f"\nTo try the model: {job.play}", flush=True)
 
 
 def check_packages() -> None:

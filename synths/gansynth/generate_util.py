@@ -40,7 +40,7 @@ def load_midi(midi_path: str | Path, min_pitch: int = MIN_PITCH, max_pitch: int 
               pedal: bool = True) -> dict:
     """Read the notes of a MIDI file, in seconds.
 
-    For files without pedals, drums or damage, the result is that of Magenta's
+    For undamaged files without pedals or drums, the result is the same as that of Magenta's
     ``generate_util.load_midi``.  `synths.gansynth.midi` describes how other files are read.
     Unlike Magenta, this function keeps GANSynth's lowest octave (24 to 35).
 
@@ -241,7 +241,7 @@ def combine_notes(audio_notes: np.ndarray | Iterable[np.ndarray], start_times: n
     sample is 0.5.  Its length is the latest end plus 3 s, rounded down to whole seconds.
 
     Levels are measured by the highest sample, or by half the lowest sample if that is larger in
-    absolute value.  This keeps the clip within -1 to 1.  Silent notes stay silent, although
+    absolute value.  This keeps the clip within -1 to 1.  Silent notes stay silent, whereas
     Magenta divides by zero in this case.
 
     Parameters

@@ -1,8 +1,8 @@
 """Read real-world MIDI files, which may have pedals, drums, damage, and notes that never end.
 
 note_seq (through pretty_midi and mido) reads only the notes, and refuses files that players accept.
-This parser returns note_seq's ``NoteSequence``.  In files without the cases below, its notes and
-their order are the same as note_seq's.  Otherwise, it follows these rules:
+This parser returns note_seq's ``NoteSequence``.  Where none of the following
+rules applies, the notes and their order are the same as note_seq's:
 
 * The sustain and sostenuto pedals hold a note until they are released or its key is struck again.
   If a note-off and a pedal event are at the same tick, they take effect in the order of the file.

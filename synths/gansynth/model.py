@@ -99,7 +99,7 @@ def _keys(z: np.ndarray, pitches: np.ndarray) -> list[tuple[bytes, int]]:
 
 
 def count_distinct(z: np.ndarray, pitches: Sequence[int] | np.ndarray) -> int:
-    """Count the notes that differ in instrument or pitch, each of which the model must generate.
+    """Count the notes that the model must generate: the pairs of instrument and pitch.
 
     Parameters
     ----------

@@ -36,7 +36,7 @@ def rows(weights: Weights, frames: int) -> dict[int, int]:
 
 
 def build(weights: Weights, batch: int, frames: int) -> bytes:
-    """Build the LiteRT model from latent vectors and pitches to the first spectrogram frames."""
+    """Build the LiteRT model of the first frames; its inputs are latent vectors and pitches."""
     graph = Graph()
     needed_rows = rows(weights, frames)
     x = _pixel_norm(graph, graph.input([batch, weights.latent_size + len(weights.pitches)]))

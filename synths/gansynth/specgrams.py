@@ -57,7 +57,7 @@ def mel_to_linear_matrix(bins: int, sample_rate: int) -> np.ndarray:
 
 
 class SpecgramInverter:
-    """A converter from spectrograms, or only their first frames, to audio.
+    """A converter that turns spectrograms, or only their first frames, into audio.
 
     `spec_shape` is the number of frames and frequency bins of a whole spectrogram.  The two
     channels are log mel power and instantaneous frequency of mel bands ("mel"), log magnitude and

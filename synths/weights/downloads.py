@@ -75,8 +75,8 @@ def fetch(url: str, target: str | Path, sha256: str | None = None, timeout: floa
             pause = next(pauses, None)
             if pause is None or 400 <= code < 500 and code not in _TRY_AGAIN:
                 reason = getattr(error, "reason", None) or error
-                raise InputError(f"{url} cannot be downloaded ({reason}): check your network. The "
-                                 "same command continues the download.") from None
+                raise InputError(f"{url} cannot be downloaded ({reason}): check your network, "
+                                 "and run the same command again to resume.") from None
             time.sleep(pause)
     wrong = _mismatch(part, sha256, hashes)
     if wrong:
@@ -172,7 +172,7 @@ def _complete(folder: Path, model: str) -> Path:
 
 
 def unpack(archive: Path, folder: Path, check: Callable[[Path], object]) -> None:
-    """Unpack a tar, tar.gz or zip archive into a folder, and replace an existing one.
+    """Unpack a tar, tar.gz or zip archive into a folder, which is replaced if it exists.
 
     Paths outside the folder, and contents that `check` refuses, raise a CheckpointError.
     """

@@ -42,5 +42,5 @@ def of_model(model: str) -> list[Checkpoint]:
 
 
 def listed(model: str) -> str:
-    """Return the names of these models, for a message."""
+    """Return the names of the known checkpoints of a model, for a message."""
     return ", ".join(known.name for known in of_model(model))

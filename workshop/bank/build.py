@@ -105,8 +105,8 @@ def _encoded(job: Job, todo: Sequence[dict], execute: cluster.Execute) -> list[d
 
 def _stop(result: dict) -> None:
     if result["stop"]:
-        raise InputError(f"{result['stop'].rstrip('.')}. Finished clips are kept, and the same "
-                         "command continues the bank.")
+        raise InputError(f"{result['stop'].rstrip('.')}. Finished clips are kept. Run the same "
+                         "command again to continue.")
 
 
 def in_tune(record: dict) -> bool:

@@ -33,7 +33,7 @@ def engine(workers: int, scheduler: str | None) -> Iterator[tuple[Execute, int]]
         import dask
         import distributed
     except ImportError as error:
-        raise InputError(f"Several worker processes need dask.distributed ({error}): type "
+        raise InputError(f"Worker processes need dask.distributed ({error}): run "
                          f"{INSTALL}, or use --workers 0 to work in this process.") from error
     dask.config.set({"distributed.comm.timeouts.connect": f"{PATIENCE}s",
                      "distributed.scheduler.worker-saturation": 1.0})  # no task waits at a worker

@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> None:
         build.resume(job, options.overwrite)
         if job.records:
             build.finish(job, title, describe(options, job), stopped=True)
-        print("The same command continues the bank.", flush=True)
+        print("Run the same command again to continue.", flush=True)
         raise
     page = build.finish(job, title, describe(options, job))
     build.print_tuning(job)
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
           f"{counted(len(job.bank.points), 'instrument')} (SFZ)\n"
           f"Results: {page}", flush=True)
     for file, reason in sorted(job.failed.items()):
-        print(f"not made: {file}: {reason}", file=sys.stderr)
+        print(f"Could not make {file}: {reason}", file=sys.stderr)
     if job.failed:
         sys.exit(1)
 
@@ -194,8 +194,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         each.add_argument("--overwrite", action="store_true",
                           help="replace a different bank in the same folder")
         each.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=0, metavar="N",
-                          help="random seed (default: 0, so that the same command "
-                               "continues the bank)")
+                          help="random seed (default: 0; to continue a bank, use its "
+                               "seed again)")
         each.add_argument("--plan", action="store_true",
                           help="print how long the bank would take, without making it")
         where = each.add_mutually_exclusive_group()

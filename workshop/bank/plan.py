@@ -191,7 +191,8 @@ def _single(path: Path, name: str) -> Corner:
     pitch = note_pitch(path, pitch_in_name(path.stem))
     if pitch is None:
         pitch = _UNPITCHED
-        print(f"{path.name} is played at its original speed on {in_words(pitch)}", flush=True)
+        print(f"{path.name} has no steady pitch: the key {in_words(pitch)} plays it at its "
+              "original speed", flush=True)
     return Corner(name, {round(pitch): path}, pitch)
 
 
@@ -215,8 +216,8 @@ def common_pitches(corners: Sequence[Corner], wanted: Sequence[int] | None) -> l
     folders = [corner for corner in corners if corner.tuning is None]
     if not folders and not wanted:
         wanted = sorted({pitch for corner in corners for pitch in corner.notes})
-        print(f"Making only the sounds' own pitches: {pitch_list(wanted)} (use --pitches to choose "
-              "others)", flush=True)
+        print(f"Making clips only at the sounds' own pitches: {pitch_list(wanted)} (use --pitches "
+              "to choose others)", flush=True)
     every = set(wanted or (pitch for corner in folders for pitch in corner.notes))
     common = {pitch for pitch in every if all(pitch in corner.notes for corner in folders)}
     if not common:
@@ -230,7 +231,8 @@ def common_pitches(corners: Sequence[Corner], wanted: Sequence[int] | None) -> l
         if lacking:
             print(f"{corner.name} lacks {pitch_list(lacking)}", flush=True)
     if every - common:
-        print(f"Making only the pitches that all corners have: {pitch_list(common)}", flush=True)
+        print(f"Making clips only at the pitches that all corners have: {pitch_list(common)}",
+              flush=True)
     return sorted(common)
 
 
