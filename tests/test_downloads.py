@@ -109,7 +109,7 @@ def test_fetch_cut_connection_is_continued(server, tmp_path):
 
 def test_fetch_server_that_hangs_up_keeps_the_part_for_the_next_run(server, tmp_path):
     server.cuts = [700_000] + [0] * 5
-    with pytest.raises(InputError, match="continues"):
+    with pytest.raises(InputError, match="resume"):
         downloads.fetch(server.url, tmp_path / "file", SHA256)
     assert (tmp_path / "file.part").stat().st_size == 700_000
     downloads.fetch(server.url, tmp_path / "file", SHA256)
