@@ -105,7 +105,7 @@ def table(found: dict) -> str:
         f"| measure | {' | '.join(found)} |", "|---" * (len(found) + 1) + "|",
         line("training time; samples", lambda run: f"{run['minutes']:.0f} min; "
                                                    f"{run['samples'] / 1e6:.0f} million"),
-        line("NLL before, at the level of the files (mean)", before),
+        line("NLL before fine-tuning, at the original level (mean)", before),
         *(line(title, figure(*what)) for title, what in ROWS.items()),
         line("each sound: NLL after; voiced frames within 50 cents", each)]) + "\n"
 

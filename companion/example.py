@@ -343,9 +343,9 @@ def same_length(encodings: Collection[np.ndarray]) -> Collection[np.ndarray]:
     """Return the encodings, after checking that they have the same number of frames."""
     shapes = sorted({encoding.shape for encoding in encodings})
     if len(shapes) > 1:
-        raise InputError("Encodings to mix must have the same shape, but these have the shapes "
-                         f"{shapes} (frames of 32 ms, channels): use the --seconds and "
-                         "--checkpoint with which you saved the encodings.")
+        raise InputError("Only encodings of the same shape can be mixed, but these have the "
+                         f"shapes {shapes} (32 ms frames, channels): use the same --seconds and "
+                         "--checkpoint as when you saved them.")
     return encodings
 
 

@@ -92,7 +92,7 @@ def check_packages() -> None:
         raise InputError("Fine-tuning needs PyTorch, which is not installed. Type this first: "
                          "pip install -r training/requirements.txt")
     if importlib.util.find_spec("tensorflow") is None:
-        raise InputError("Fine-tuning writes a TensorFlow checkpoint, and TensorFlow is not "
+        raise InputError("Fine-tuning writes a TensorFlow checkpoint, but TensorFlow is not "
                          "installed. Type this first: pip install --no-deps -r requirements.txt")
 
 

@@ -24,9 +24,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         help="ignore pedal events in the MIDI file, as Magenta does")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--instruments", metavar="LIST|FILE",
-                       help="instruments of the last preview or of --seed, by number, with "
-                            "optional start times in seconds (3,7,1@8.0), or a .npz file that a "
-                            "run has saved (default: random instruments)")
+                       help="numbers of instruments, from the last preview or generated from "
+                            "--seed, with optional start times in seconds (3,7,1@8.0), or a .npz "
+                            "file that a run has saved (default: random instruments)")
     add_seconds_per_instrument(which)
     add_model_options(parser)
     add_run_options(parser, "gansynth", "acoustic_only, all_instruments")

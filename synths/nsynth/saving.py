@@ -77,8 +77,8 @@ def synthesize(encodings: np.ndarray, save_paths: Iterable[str | Path],
     keys: Sequence[int | str] = (range(len(paths)) if decoding.streams is None
                                 else decoding.streams)
     if len(keys) != len(paths):
-        raise InputError(f"There are {len(paths)} clips and {len(keys)} streams: give one stream "
-                         "for each clip.")
+        raise InputError(f"There are {len(paths)} clips but {len(keys)} random-number streams: "
+                         "give one stream for each clip.")
     length = encodings.shape[1] * HOP_LENGTH
     prefix = checkpoints.find(checkpoint_path, "nsynth")
     todo = [i for i, path in enumerate(paths) if not (decoding.resume and path.is_file())]

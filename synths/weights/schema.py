@@ -119,5 +119,5 @@ def experiment_file(prefix: str | Path) -> Path:
         if file.exists():
             return file
     raise CheckpointError(f"The GANSynth checkpoint {prefix} lacks "
-                          f"{folder.parent / 'experiment.json'}, which has the network's settings: "
-                          "copy this file there, too.")
+                          f"{folder.parent / 'experiment.json'}, which contains the settings: "
+                          "copy that file as well.")

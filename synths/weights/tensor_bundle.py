@@ -118,8 +118,8 @@ def _explained(prefix: Path) -> Iterator[None]:
                               "again.") from None
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         reason = f" ({error})" if type(error) is ValueError else ""
-        raise CheckpointError(f"The checkpoint {prefix} is damaged, or not a TensorFlow checkpoint "
-                              f"of version 2{reason}: download or copy it again.") from None
+        raise CheckpointError(f"The checkpoint {prefix} is damaged, or is not a TensorFlow "
+                              f"version 2 checkpoint{reason}: download or copy it again.") from None
 
 
 def _data_file(prefix: Path, shard: int, shards: int) -> Path:

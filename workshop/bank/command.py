@@ -164,8 +164,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     one.add_argument("--grid", type=number(int, 2, 99), default=9, metavar="N",
                      help="number of grid points along a side, 2 to 99 (default: 9)")
     one.add_argument("--pitches", metavar="LIST",
-                     help="pitches of the clips, such as 48,60, C2-C5 or 24-84:3 (default: those "
-                          "that all folders share, or those of the single sounds)")
+                     help="pitches of the clips, such as 48,60, C2-C5 or 24-84:3 (default: the "
+                          "pitches that all folders have in common or, without folders, those of "
+                          "the sounds)")
     one.add_argument("--seconds", type=number(float, 0.1, 60), default=4.0, metavar="S",
                      help="length of each clip in seconds, 0.1 to 60 (default: 4)")
     one.add_argument("--precision", choices=["auto", "float32", "int8"], default="auto",
