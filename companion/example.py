@@ -355,7 +355,7 @@ def quoted(words: Sequence[str], system: str = os.name) -> str:
 
 
 def chosen(options, *names: str) -> dict[str, Any]:
-    """Return the named options whose values are not neutral."""
+    """Return the named options, except those that are None, False, 1 or "auto"."""
     values = {name: getattr(options, name) for name in names}
     return {name: value for name, value in values.items()
             if value is True or value is not False and value not in (None, 1.0, "auto")}
