@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from companion.example import UNKNOWN
 from companion.page import clock
 from companion.start import HERE
 from synths import InputError, files
@@ -37,8 +38,8 @@ DECAY, NOISE, CLEAN_NOISE = 0.6, 0.06, 0.02
 # It has converged if so many evaluations in a row gain less than this, in nats.
 LEAST_GAIN, PATIENCE = 0.01, 5
 EVALUATIONS, PRINTED = 20, 5  # in the whole time; every fifth is printed
-# Nats per sample below which a sound is known well, and above which it is unknown.
-WELL, UNKNOWN = 2.0, 2.8
+# NLL in nats per sample below which the model knows a sound well.
+WELL = 2.0
 
 
 @dataclass(frozen=True)
