@@ -92,7 +92,7 @@ def is_encoding(path: Path) -> bool:
 
 
 def existing(path: Path, folder: Path) -> Path:
-    """Return a path that exists."""
+    """Return a path that exists; otherwise, suggest the most similar name."""
     if not os.path.exists(path):
         names = [entry.name for place in (path.parent, folder) if place.is_dir()
                  for entry in place.iterdir()]

@@ -136,12 +136,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=train.RUN / "state.npz", metavar="FILE",
                         help="state of the larger network (default: %(default)s)")
     options = parser.parse_args(arguments)
-    started, taught = (train.read_state(path) for path in (options.start, options.encoder))
+    started, trained = (train.read_state(path) for path in (options.start, options.encoder))
     data = train.data_set(options.data)
     crops = train.Crops(data, train.STAGES["near"], 6144, np.random.default_rng(0))
     signals = torch.cat([train.batch(crops, 8).signals for _ in range(32)])
-    probe = taught["head/weight"][:-train.BANDS].T
-    old, new = averages(started), averages(taught)
+    probe = trained["head/weight"][:-train.BANDS].T
+    old, new = averages(started), averages(trained)
     found = np.concatenate([encodings(old, signals), encodings(new, signals)], axis=1)
     values, lost = joined(widened(old), side_by_side(old, new), probe, found)
     state = {f"{kind}/{name}": value for kind in ("raw", "ema")

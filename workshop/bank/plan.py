@@ -311,7 +311,7 @@ def _file_of(name: str, pitch: int) -> dict:
 
 def _mixed(corners: Sequence[Corner], notes: Sequence[str], shares: Sequence[float], pitch: int,
            weights: str) -> dict:
-    """Load a note, add it to the bank's sources and return its digest."""
+    """Return the sources and the identity of a mix."""
     sources: dict[str, dict] = {}
     for corner, digest, share in zip(corners, notes, shares):
         if share:  # a sound of two corners counts once

@@ -122,7 +122,7 @@ def is_encoding(store: Store, name: str) -> bool:
 
 
 def array_bytes(array: np.ndarray) -> bytes:
-    """Save an array in the bank."""
+    """Return the contents of an NPY file with the array."""
     file = io.BytesIO()
     np.save(file, array, allow_pickle=False)
     return file.getvalue()
