@@ -276,14 +276,16 @@ def small_data():
 
 
 @pytest.mark.torch
-def test_fused_passes_equal_pytorchs():
+@pytest.mark.parametrize("exact, close", [(True, 1e-3), (False, 0.05)], ids=["exact", "any"])
+def test_fused_passes_equal_pytorchs(exact, close):
+    """To `close`, which leaves room for float16 where the processor has it."""
     import torch
 
     from training.nsynth.fused import Fused
     from training.nsynth.model import Autoencoder, Size
 
     model = Autoencoder(Size(32, 64, 12, 32, 11))
-    fused = Fused.build(model, threads=2)
+    fused = Fused.build(model, threads=2, exact=exact)
     if fused is None:
         pytest.skip("no C compiler")
     generator = torch.Generator().manual_seed(0)
@@ -303,15 +305,15 @@ def test_fused_passes_equal_pytorchs():
         results.append((float(loss.detach()), {n: p.grad.clone() for n, p in
                                                model.named_parameters()}))
     (plain, wanted), (fast, found) = results
-    assert abs(plain - fast) < 1e-4
-    assert abs(fused.nats(signal[:2], codes[:2], encoding.detach()) - plain) < 1e-4
+    assert abs(plain - fast) < close / 10
+    assert abs(fused.nats(signal[:2], codes[:2], encoding.detach()) - plain) < close / 10
     assert abs(model.nats(signal[:2], codes[:2], encoding.detach()) - plain) < 1e-4
     for name, grad in wanted.items():
-        assert (grad - found[name]).norm() < 1e-3 * grad.norm(), name
+        assert (grad - found[name]).norm() < close * grad.norm(), name
     uniforms = torch.rand(2, 2560, generator=generator)
     drawn = [network.sample_once(signal[:2], encoding.detach(), uniforms)
              for network in (model, fused)]
-    assert (drawn[0] != drawn[1]).float().mean() < 1e-3
+    assert (drawn[0] != drawn[1]).float().mean() < close
 
 
 @pytest.mark.torch

@@ -1,4 +1,6 @@
-/* One WaveNet autoencoder clip at a time: forward and hand-written backward pass, float32.
+/* One WaveNet autoencoder clip at a time: forward and hand-written backward pass.  Processors with
+ * AVX-512 FP16 work in float16, twice as fast, and add up gradients in float32; all others, and
+ * -DEXACT, work in float32.
  *
  * Compiled on the training machine by fused.py with -DWIDTH, -DSKIP, -DENC_WIDTH (multiples
  * of 32) and called through ctypes.  Clips are rows of channels in time order, so that a dilated
@@ -7,6 +9,10 @@
  */
 #include <math.h>
 #include <string.h>
+#if defined(__AVX512FP16__) && !defined(EXACT)
+#include <immintrin.h>
+#define HALF
+#endif
 
 #define W WIDTH
 #define W2 (2 * WIDTH)
@@ -18,10 +24,22 @@
 #define B 64 /* rows worked on at a time: they and the weights stay in the nearest cache */
 #define PAD 1024 /* rows of silence before (after, for gradients) a clip: twice the widest dilation */
 
-/* VL floats are one register.  A tile of TR rows and TN registers stays in registers while a
+#ifdef HALF
+typedef _Float16 number;
+typedef short integer;
+#define UNIT 16.f /* the loss's gradients are this many times as large, so that few vanish */
+#else
+typedef float number;
+typedef int integer;
+#define UNIT 1.f
+#endif
+
+/* VL numbers are one register.  A tile of TR rows and TN registers stays in registers while a
  * product runs along its depth, and has sums enough to hide how long one takes; wider ones would
  * spill. */
-#if defined(__AVX512F__)
+#if defined(HALF)
+enum { VL = 32, TR = 16, TN = 1 };
+#elif defined(__AVX512F__)
 enum { VL = 16, TR = 8, TN = 2 };
 #elif defined(__AVX__)
 enum { VL = 8, TR = 6, TN = 2 };
@@ -29,11 +47,43 @@ enum { VL = 8, TR = 6, TN = 2 };
 enum { VL = 4, TR = 6, TN = 2 };
 #endif
 enum { TC = VL * TN }; /* columns of a tile */
-typedef float vf __attribute__((vector_size(4 * VL), aligned(4)));
+enum { SIZE = sizeof(number) };
+typedef number vf __attribute__((vector_size(SIZE * VL), aligned(SIZE)));
+typedef integer mask __attribute__((vector_size(SIZE * VL), aligned(SIZE)));
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE vf load(const float *p) { return *(const vf *)p; }
-INLINE void store(float *p, vf v) { *(vf *)p = v; }
+INLINE vf load(const number *p) { return *(const vf *)p; }
+INLINE void store(number *p, vf v) { *(vf *)p = v; }
+
+/* n numbers as floats, and the other way round; n a multiple of 16 */
+INLINE void widen(const number *a, float *to, int n)
+{
+#ifdef HALF
+    for (int c = 0; c < n; c += 16)
+        _mm512_storeu_ps(to + c, _mm512_cvtxph_ps(_mm256_loadu_ph(a + c)));
+#else
+    memcpy(to, a, sizeof(float) * n);
+#endif
+}
+
+INLINE void narrow(const float *a, number *to, int n)
+{
+#ifdef HALF
+    for (int c = 0; c < n; c += 16)
+        _mm256_storeu_ph(to + c, _mm512_cvtxps_ph(_mm512_loadu_ps(a + c)));
+#else
+    memcpy(to, a, sizeof(float) * n);
+#endif
+}
+
+/* a [n] becomes 0 where v is not above 0 */
+INLINE void gated(number *a, const number *v, long n)
+{
+    for (long c = 0; c < n; c += VL) {
+        vf x = load(v + c);
+        store(a + c, (vf)((mask)load(a + c) & (x > 0)));
+    }
+}
 
 INLINE float fast_exp(float x)
 {
@@ -64,43 +114,43 @@ INLINE float fast_exp(float x)
     } while (0)
 
 /* acc [R][TC] += a [R][k] (row stride lda) times b [k][TC] */
-INLINE void multiply(vf acc[][TN], int R, const float *a, long lda, const float *b, int k)
+INLINE void multiply(vf acc[][TN], int R, const number *a, long lda, const number *b, int k)
 {
 #pragma GCC unroll 1
     for (int i = 0; i < k; i++) {
         vf w[TN];
         for (int j = 0; j < TN; j++) w[j] = load(b + i * TC + VL * j);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
         for (int r = 0; r < R; r++) {
-            float x = a[r * lda + i];
+            number x = a[r * lda + i];
             for (int j = 0; j < TN; j++) acc[r][j] += x * w[j];
         }
     }
 }
 
-INLINE void load_tile(vf acc[][TN], int R, const float *c, long ldc)
+INLINE void load_tile(vf acc[][TN], int R, const number *c, long ldc)
 {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int r = 0; r < R; r++)
         for (int j = 0; j < TN; j++) acc[r][j] = load(c + r * ldc + VL * j);
 }
 
-INLINE void store_tile(vf acc[][TN], int R, float *c, long ldc)
+INLINE void store_tile(vf acc[][TN], int R, number *c, long ldc)
 {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int r = 0; r < R; r++)
         for (int j = 0; j < TN; j++) store(c + r * ldc + VL * j, acc[r][j]);
 }
 
 /* b [k][n] -> panels [n / TC][k][TC], which a product runs along. */
-static void pack(const float *b, float *to, int k, int n)
+static void pack(const float *b, number *to, int k, int n)
 {
     for (int j = 0; j < n; j += TC)
-        for (int i = 0; i < k; i++) memcpy(to + j * k + i * TC, b + i * n + j, sizeof(float) * TC);
+        for (int i = 0; i < k; i++, to += TC) narrow(b + i * n + j, to, TC);
 }
 
 /* a [taps][rows][columns], each tap transposed: panels [rows / TC][taps * columns][TC] */
-static void pack_transposed(const float *a, float *to, int taps, int rows, int columns)
+static void pack_transposed(const float *a, number *to, int taps, int rows, int columns)
 {
     int k = taps * columns;
     for (int tap = 0; tap < taps; tap++)
@@ -110,8 +160,8 @@ static void pack_transposed(const float *a, float *to, int taps, int rows, int c
 }
 
 /* c [rows][n] (=, or += where add) a [rows][k] times b, [k][n] in panels; n a multiple of TC */
-INLINE void matmul(const float *a, long lda, const float *b, float *c, long ldc, long rows, int k,
-                   int n, int add)
+INLINE void matmul(const number *a, long lda, const number *b, number *c, long ldc, long rows,
+                   int k, int n, int add)
 {
     for (int j = 0; j < n; j += TC)
         TILES(rows, {
@@ -125,8 +175,8 @@ INLINE void matmul(const float *a, long lda, const float *b, float *c, long ldc,
 
 /* One dilated layer of three taps: c [B][n] = from [B][n] (row stride ldf; zeros where NULL) plus,
  * for each tap, rows of a [..][k], the next tap's `step` rows on, times b, [3 * k][n] in panels */
-INLINE void dilated(const float *a, long step, const float *b, const float *from, long ldf,
-                    float *c, int k, int n)
+INLINE void dilated(const number *a, long step, const number *b, const number *from, long ldf,
+                    number *c, int k, int n)
 {
     for (int j = 0; j < n; j += TC)
         TILES(B, {
@@ -140,125 +190,147 @@ INLINE void dilated(const float *a, long step, const float *b, const float *from
 }
 
 /* acc [R][TC] += sum over rows of a [rows][R] outer d [rows][TC] */
-INLINE void multiply_rows(vf acc[][TN], int R, const float *a, long lda, const float *d, long ldd,
-                          long rows)
+INLINE void multiply_rows(vf acc[][TN], int R, const number *a, long lda, const number *d,
+                          long ldd, long rows)
 {
 #pragma GCC unroll 1
     for (long t = 0; t < rows; t++) {
         vf v[TN];
         for (int j = 0; j < TN; j++) v[j] = load(d + t * ldd + VL * j);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
         for (int r = 0; r < R; r++) {
-            float x = a[t * lda + r];
+            number x = a[t * lda + r];
             for (int j = 0; j < TN; j++) acc[r][j] += x * v[j];
         }
     }
 }
 
-/* dw [k][n] += sum over rows of a [rows][k] outer d [rows][n]; k a multiple of 4, n of TC */
-INLINE void outer(const float *a, long lda, const float *d, long ldd, float *dw, long rows, int k,
-                  int n)
+/* dw [k][n] += scale times the sum over rows of a [rows][k] outer d [rows][n]; k a multiple of 4,
+ * n of TC */
+INLINE void outer(const number *a, long lda, const number *d, long ldd, float *dw, long rows, int k,
+                  int n, float scale)
 {
     for (int j = 0; j < n; j += TC)
         TILES(k, {
             vf acc[R][TN];
-            load_tile(acc, R, dw + r * n + j, n);
+            memset(acc, 0, sizeof acc);
             multiply_rows(acc, R, a + r, lda, d + j, ldd, rows);
-            store_tile(acc, R, dw + r * n + j, n);
+            number sum[R * TC];
+            float wide[R * TC];
+            store_tile(acc, R, sum, TC);
+            widen(sum, wide, R * TC);
+            for (int q = 0; q < R; q++)
+                for (int c = 0; c < TC; c++) dw[(r + q) * n + j + c] += scale * wide[q * TC + c];
         });
 }
 
-INLINE void add_rows(const float *a, long lda, float *sum, long rows, int n)
+/* sum [n] += scale times the sum of the rows of a */
+INLINE void add_rows(const number *a, long lda, float *sum, long rows, int n, float scale)
 {
-    for (int c = 0; c < n; c += VL) {
-        vf total = load(sum + c);
-        for (long t = 0; t < rows; t++) total += load(a + t * lda + c);
-        store(sum + c, total);
+    float row[n];
+    for (long t = 0; t < rows; t++) {
+        widen(a + t * lda, row, n);
+        for (int c = 0; c < n; c++) sum[c] += scale * row[c];
     }
 }
 
 /* ---- encoder ------------------------------------------------------------------------------ */
 #define EPAD 512
 
-/* Floats of working memory encoder_* need for a clip of T samples. */
-long encoder_memory(long T, long L)
+/* Bytes of working memory encoder_* need for a clip of T samples, `kept` for the backward pass. */
+long encoder_memory(long T, long L, int kept)
 {
-    return L * (T + 2 * EPAD) * E + L * T * E + T * E + (T + 2 * EPAD) * E;
+    long layers = kept ? L : 1;
+    return SIZE * E * (layers * (2 * T + 2 * EPAD) + T + T + 2 * EPAD);
 }
 
 /* signal [T] -> pooled [T/HOP][E], means over each hop of the network before its bottleneck. */
 void encoder_forward(const float *start_w, const float *start_b, const float *dil_w,
                      const float *dil_b, const float *res_w, const float *res_b,
-                     const float *signal, long T, long L, float *memory, float *pooled)
+                     const float *signal, long T, long L, int kept, number *memory, float *pooled)
 {
-    float *u_all = memory, *v_all = u_all + L * (T + 2 * EPAD) * E, *x = v_all + L * T * E;
-    float wd[3 * E * E], wr[E * E];
+    long layers = kept ? L : 1;
+    number *u_all = memory, *v_all = u_all + layers * (T + 2 * EPAD) * E;
+    number *x = v_all + layers * T * E;
+    number wd[3 * E * E], wr[E * E], bias[E], res_bias[E];
+    float row[E];
     for (long t = 0; t < T; t++) {
         float a = t ? signal[t - 1] : 0.f, b = signal[t], c = t + 1 < T ? signal[t + 1] : 0.f;
         for (int e = 0; e < E; e++)
-            x[t * E + e] = start_b[e] + a * start_w[e] + b * start_w[E + e] + c * start_w[2 * E + e];
+            row[e] = start_b[e] + a * start_w[e] + b * start_w[E + e] + c * start_w[2 * E + e];
+        narrow(row, x + t * E, E);
     }
     for (long i = 0; i < L; i++) {
         long d = 1L << (i % STAGES);
-        float *u = u_all + i * (T + 2 * EPAD) * E + EPAD * E, *v = v_all + i * T * E;
-        memset(u - d * E, 0, sizeof(float) * d * E);
-        memset(u + T * E, 0, sizeof(float) * d * E);
-        for (long n = 0; n < T * E; n++) u[n] = x[n] > 0.f ? x[n] : 0.f;
+        long at = kept ? i : 0;
+        number *u = u_all + at * (T + 2 * EPAD) * E + EPAD * E, *v = v_all + at * T * E;
+        memset(u - d * E, 0, SIZE * d * E);
+        memset(u + T * E, 0, SIZE * d * E);
+        for (long n = 0; n < T * E; n++) u[n] = x[n] > 0 ? x[n] : 0;
+        narrow(dil_b + i * E, bias, E);
+        narrow(res_b + i * E, res_bias, E);
         pack(dil_w + i * 3 * E * E, wd, 3 * E, E);
         pack(res_w + i * E * E, wr, E, E);
         for (long t = 0; t < T; t += B) {
-            dilated(u + (t - d) * E, d, wd, dil_b + i * E, 0, v + t * E, E, E);
-            for (long n = t * E; n < (t + B) * E; n++) v[n] = v[n] > 0.f ? v[n] : 0.f;
+            dilated(u + (t - d) * E, d, wd, bias, 0, v + t * E, E, E);
+            for (long n = t * E; n < (t + B) * E; n++) v[n] = v[n] > 0 ? v[n] : 0;
             for (long r = t; r < t + B; r++)
-                for (int e = 0; e < E; e++) x[r * E + e] += res_b[i * E + e];
+                for (int e = 0; e < E; e++) x[r * E + e] += res_bias[e];
             matmul(v + t * E, E, wr, x + t * E, E, B, E, E, 1);
         }
     }
     for (long f = 0; f < T / HOP; f++) {
-        float sum[E];
-        memset(sum, 0, sizeof sum);
-        add_rows(x + f * HOP * E, E, sum, HOP, E);
-        for (int e = 0; e < E; e++) pooled[f * E + e] = sum[e] / HOP;
+        memset(pooled + f * E, 0, sizeof(float) * E);
+        add_rows(x + f * HOP * E, E, pooled + f * E, HOP, E, 1.f / HOP);
     }
 }
 
 /* d_pooled [T/HOP][E] -> gradients, added to g_*; memory as encoder_forward left it. */
 void encoder_backward(const float *dil_w, const float *res_w, const float *signal, long T, long L,
-                      float *memory, const float *d_pooled, float *g_start_w, float *g_start_b,
+                      number *memory, const float *d_pooled, float *g_start_w, float *g_start_b,
                       float *g_dil_w, float *g_dil_b, float *g_res_w, float *g_res_b)
 {
-    float *u_all = memory, *v_all = u_all + L * (T + 2 * EPAD) * E, *g = v_all + L * T * E;
-    float *dz = g + T * E + EPAD * E;
-    float wdt[3 * E * E], wrt[E * E];
-    memset(dz - EPAD * E, 0, sizeof(float) * EPAD * E);
-    memset(dz + T * E, 0, sizeof(float) * EPAD * E);
-    for (long t = 0; t < T; t++)
-        for (int e = 0; e < E; e++) g[t * E + e] = d_pooled[t / HOP * E + e] / HOP;
+    number *u_all = memory, *v_all = u_all + L * (T + 2 * EPAD) * E, *g = v_all + L * T * E;
+    number *dz = g + T * E + EPAD * E;
+    number wdt[3 * E * E], wrt[E * E];
+    float row[E];
+    memset(dz - EPAD * E, 0, SIZE * EPAD * E);
+    memset(dz + T * E, 0, SIZE * EPAD * E);
+    float top = 1e-30f; /* gradients are worked on as shares of the largest */
+    for (long n = 0; n < T / HOP * E; n++) top = fmaxf(top, fabsf(d_pooled[n]));
+    float scale = top / HOP;
+    for (long t = 0; t < T; t++) {
+        for (int e = 0; e < E; e++) row[e] = d_pooled[t / HOP * E + e] / top;
+        narrow(row, g + t * E, E);
+    }
     for (long i = L - 1; i >= 0; i--) {
         long d = 1L << (i % STAGES);
-        float *u = u_all + i * (T + 2 * EPAD) * E + EPAD * E, *v = v_all + i * T * E;
+        number *u = u_all + i * (T + 2 * EPAD) * E + EPAD * E, *v = v_all + i * T * E;
         pack_transposed(dil_w + i * 3 * E * E, wdt, 3, E, E);
         pack_transposed(res_w + i * E * E, wrt, 1, E, E);
         for (long b = 0; b < T; b += B) {
             matmul(g + b * E, E, wrt, dz + b * E, E, B, E, E, 0);
-            for (long n = b * E; n < (b + B) * E; n++) dz[n] = v[n] > 0.f ? dz[n] : 0.f;
-            outer(v + b * E, E, g + b * E, E, g_res_w + i * E * E, B, E, E);
+            gated(dz + b * E, v + b * E, B * E);
+            outer(v + b * E, E, g + b * E, E, g_res_w + i * E * E, B, E, E,
+                  scale);
             for (int k = 0; k < 3; k++)
                 outer(u + (b + (k - 1) * d) * E, E, dz + b * E, E, g_dil_w + (i * 3 + k) * E * E, B,
-                      E, E);
-            add_rows(g + b * E, E, g_res_b + i * E, B, E);
-            add_rows(dz + b * E, E, g_dil_b + i * E, B, E);
+                      E, E, scale);
+            add_rows(g + b * E, E, g_res_b + i * E, B, E, scale);
+            add_rows(dz + b * E, E, g_dil_b + i * E, B, E, scale);
         }
         for (long t = 0; t < T; t += B) {
-            float du[B * E];
+            number du[B * E];
             dilated(dz + (t + d) * E, -d, wdt, NULL, 0, du, E, E);
-            for (int n = 0; n < B * E; n++) g[t * E + n] += u[t * E + n] > 0.f ? du[n] : 0.f;
+            gated(du, u + t * E, B * E);
+            for (int n = 0; n < B * E; n++) g[t * E + n] += du[n];
         }
     }
     for (long t = 0; t < T; t++) {
         float a = t ? signal[t - 1] : 0.f, b = signal[t], c = t + 1 < T ? signal[t + 1] : 0.f;
+        widen(g + t * E, row, E);
         for (int e = 0; e < E; e++) {
-            float v = g[t * E + e];
+            float v = scale * row[e];
             g_start_b[e] += v;
             g_start_w[e] += a * v;
             g_start_w[E + e] += b * v;
@@ -268,9 +340,10 @@ void encoder_backward(const float *dil_w, const float *res_w, const float *signa
 }
 
 /* ---- decoder ------------------------------------------------------------------------------ */
+/* Bytes of working memory that the decoder needs for a clip of T samples. */
 long decoder_memory(long T, long L)
 {
-    return (L + 1) * (T + PAD) * W + (L + 1) * (T + PAD) * W2 + T * S + T * W;
+    return SIZE * ((L + 1) * (T + PAD) * W + (L + 1) * (T + PAD) * W2 + T * S + T * W);
 }
 
 /* Sum of the negative log likelihood of targets [T] (0..255), and its gradients.
@@ -284,57 +357,65 @@ double decoder(const float *start_w, const float *start_b, const float *skip0_w,
                const float *out_w, const float *logits_w, const float *logits_b,
                const float *history, int *targets, const float *uniforms, const float *cond,
                const float *cond_out,
-               long T, long L, float scale, float *memory, float *g_start_w, float *g_start_b,
+               long T, long L, float scale, number *memory, float *g_start_w, float *g_start_b,
                float *g_skip0_w, float *g_skip_b, float *g_dil_w, float *g_res_w, float *g_res_b,
                float *g_skip_w, float *g_out_w, float *g_logits_w, float *g_logits_b, float *g_cond,
                float *g_cond_out)
 {
-    float *x_all = memory, *z_all = x_all + (L + 1) * (T + PAD) * W;
-    float *s = z_all + (L + 1) * (T + PAD) * W2, *g = s + T * S;
+    number *x_all = memory, *z_all = x_all + (L + 1) * (T + PAD) * W;
+    number *s = z_all + (L + 1) * (T + PAD) * W2, *g = s + T * S;
     long F = T / HOP;
-    float h[B * W];
-    float *x0 = x_all + PAD * W;
+    number h[B * W], skip_bias[S], res_bias[W];
+    float row[W2];
+    number *x0 = x_all + PAD * W;
+    scale /= UNIT;
+    narrow(skip_b, skip_bias, S);
     for (long t = 0; t < T; t++) {
         float a = t > 2 ? history[t - 3] : 0.f, b = t > 1 ? history[t - 2] : 0.f;
         float c = t > 0 ? history[t - 1] : 0.f;
         for (int e = 0; e < W; e++)
-            x0[t * W + e] = start_b[e] + a * start_w[e] + b * start_w[W + e] + c * start_w[2 * W + e];
-        memcpy(s + t * S, skip_b, sizeof(float) * S);
+            row[e] = start_b[e] + a * start_w[e] + b * start_w[W + e] + c * start_w[2 * W + e];
+        narrow(row, x0 + t * W, W);
+        memcpy(s + t * S, skip_bias, SIZE * S);
     }
-    float wd[3 * W * W2], wr[W * W], ws[W * S];
+    number wd[3 * W * W2], wr[W * W], ws[W * S], from[W2];
     pack(skip0_w, ws, W, S);
     for (long t = 0; t < T; t += B) matmul(x0 + t * W, W, ws, s + t * S, S, B, W, S, 1);
     for (long i = 0; i < L; i++) {
         long d = 1L << (i % STAGES);
-        float *x = x_all + i * (T + PAD) * W + PAD * W, *y = x + (T + PAD) * W;
-        float *z = z_all + i * (T + PAD) * W2;
+        number *x = x_all + i * (T + PAD) * W + PAD * W, *y = x + (T + PAD) * W;
+        number *z = z_all + i * (T + PAD) * W2;
         pack(dil_w + i * 3 * W * W2, wd, 3 * W, W2);
         pack(res_w + i * W * W, wr, W, W);
         pack(skip_w + i * W * S, ws, W, S);
-        memset(x - 2 * d * W, 0, sizeof(float) * 2 * d * W);
+        narrow(res_b + i * W, res_bias, W);
+        memset(x - 2 * d * W, 0, SIZE * 2 * d * W);
         for (long t = 0; t < T; t += B) {
-            const float *c = cond + (i * F + t / HOP) * W2;
-            float *zb = z + t * W2;
-            dilated(x + (t - 2 * d) * W, d, wd, c, 0, zb, W, W2);
+            number *zb = z + t * W2;
+            narrow(cond + (i * F + t / HOP) * W2, from, W2);
+            dilated(x + (t - 2 * d) * W, d, wd, from, 0, zb, W, W2);
             for (long r = 0; r < B; r++) {
-                float *restrict a = zb + r * W2, *restrict b = a + W, *restrict o = h + r * W;
+                float gate[W], value[W], both[W];
+                widen(zb + r * W2, gate, W);
+                widen(zb + r * W2 + W, value, W);
                 for (int e = 0; e < W; e++) {
-                    float gate = 1.f / (1.f + fast_exp(-a[e]));
-                    float value = 2.f / (1.f + fast_exp(-2.f * b[e])) - 1.f;
-                    a[e] = gate;
-                    b[e] = value;
-                    o[e] = gate * value;
+                    gate[e] = 1.f / (1.f + fast_exp(-gate[e]));
+                    value[e] = 2.f / (1.f + fast_exp(-2.f * value[e])) - 1.f;
+                    both[e] = gate[e] * value[e];
                 }
-                for (int e = 0; e < W; e++)
-                    y[(t + r) * W + e] = x[(t + r) * W + e] + res_b[i * W + e];
+                narrow(gate, zb + r * W2, W);
+                narrow(value, zb + r * W2 + W, W);
+                narrow(both, h + r * W, W);
+                for (int e = 0; e < W; e++) y[(t + r) * W + e] = x[(t + r) * W + e] + res_bias[e];
             }
             matmul(h, W, wr, y + t * W, W, B, W, W, 1);
             matmul(h, W, ws, s + t * S, S, B, W, S, 1);
         }
     }
     /* Output layers, loss and their gradients, a block of rows at a time; s becomes its gradient. */
-    float s0[B * S], t1[B * S], lg[B * Q], dt[B * S], out_t[S * S], logits_t[Q * S];
-    float out_p[S * S], logits_p[S * Q];
+    number s0[B * S], t1[B * S], lg[B * Q], dt[B * S], out_t[S * S], logits_t[Q * S];
+    number out_p[S * S], logits_p[S * Q], logits_bias[Q], out_bias[S];
+    narrow(logits_b, logits_bias, Q);
     pack(out_w, out_p, S, S);
     pack(logits_w, logits_p, S, Q);
     pack_transposed(out_w, out_t, 1, S, S);
@@ -343,14 +424,17 @@ double decoder(const float *start_w, const float *start_b, const float *skip0_w,
     if (g_start_w) memset(g_cond_out, 0, sizeof(float) * F * S);
     for (long b = 0; b < T; b += B) {
         long f = b / HOP;
-        for (long n = 0; n < B * S; n++) s0[n] = s[b * S + n] > 0.f ? s[b * S + n] : 0.f;
-        for (long t = 0; t < B; t++) memcpy(t1 + t * S, cond_out + f * S, sizeof(float) * S);
+        for (long n = 0; n < B * S; n++) s0[n] = s[b * S + n] > 0 ? s[b * S + n] : 0;
+        narrow(cond_out + f * S, out_bias, S);
+        for (long t = 0; t < B; t++) memcpy(t1 + t * S, out_bias, SIZE * S);
         matmul(s0, S, out_p, t1, S, B, S, S, 1);
-        for (long n = 0; n < B * S; n++) t1[n] = t1[n] > 0.f ? t1[n] : 0.f;
-        for (long t = 0; t < B; t++) memcpy(lg + t * Q, logits_b, sizeof(float) * Q);
+        for (long n = 0; n < B * S; n++) t1[n] = t1[n] > 0 ? t1[n] : 0;
+        for (long t = 0; t < B; t++) memcpy(lg + t * Q, logits_bias, SIZE * Q);
         matmul(t1, S, logits_p, lg, Q, B, S, Q, 1);
         for (long t = 0; t < B; t++) {
-            float *q = lg + t * Q, top = q[0], sum = 0.f;
+            float q[Q], sum = 0.f;
+            widen(lg + t * Q, q, Q);
+            float top = q[0];
             for (int c = 1; c < Q; c++) top = q[c] > top ? q[c] : top;
             float own = uniforms ? 0.f : q[targets[b + t]] - top;
             for (int c = 0; c < Q; c++) {
@@ -365,49 +449,50 @@ double decoder(const float *start_w, const float *start_b, const float *skip0_w,
                 continue;
             }
             loss += log(sum) - own;
-            float k = scale / sum;
-            for (int c = 0; c < Q; c++) q[c] *= k;
-            q[targets[b + t]] -= scale;
+            q[targets[b + t]] -= sum;
+            for (int c = 0; c < Q; c++) q[c] *= UNIT / sum;
+            narrow(q, lg + t * Q, Q);
         }
         if (!g_start_w) continue;
-        add_rows(lg, Q, g_logits_b, B, Q);
-        outer(t1, S, lg, Q, g_logits_w, B, S, Q);
+        add_rows(lg, Q, g_logits_b, B, Q, scale);
+        outer(t1, S, lg, Q, g_logits_w, B, S, Q, scale);
         matmul(lg, Q, logits_t, dt, S, B, Q, S, 0);
-        for (long n = 0; n < B * S; n++) dt[n] = t1[n] > 0.f ? dt[n] : 0.f;
-        add_rows(dt, S, g_cond_out + f * S, B, S);
-        outer(s0, S, dt, S, g_out_w, B, S, S);
+        gated(dt, t1, B * S);
+        add_rows(dt, S, g_cond_out + f * S, B, S, scale);
+        outer(s0, S, dt, S, g_out_w, B, S, S, scale);
         matmul(dt, S, out_t, s + b * S, S, B, S, S, 0);
-        for (long n = 0; n < B * S; n++) s[b * S + n] = s0[n] > 0.f ? s[b * S + n] : 0.f;
-        add_rows(s + b * S, S, g_skip_b, B, S);
+        gated(s + b * S, s0, B * S);
+        add_rows(s + b * S, S, g_skip_b, B, S, scale);
     }
     if (!g_start_w) return loss;
-    memset(g, 0, sizeof(float) * T * W);
+    memset(g, 0, SIZE * T * W);
     memset(g_cond, 0, sizeof(float) * L * F * W2);
-    float wdt[3 * W * W2], wrt[W * W], wst[W * S], hb[B * W], dh[B * W];
+    number wdt[3 * W * W2], wrt[W * W], wst[W * S], hb[B * W], dh[B * W];
     for (long i = L - 1; i >= 0; i--) {
         long d = 1L << (i % STAGES);
-        float *x = x_all + i * (T + PAD) * W + PAD * W, *z = z_all + i * (T + PAD) * W2;
+        number *x = x_all + i * (T + PAD) * W + PAD * W, *z = z_all + i * (T + PAD) * W2;
         pack_transposed(dil_w + i * 3 * W * W2, wdt, 3, W, W2);
         pack_transposed(res_w + i * W * W, wrt, 1, W, W);
         pack_transposed(skip_w + i * W * S, wst, 1, W, S);
-        memset(z + T * W2, 0, sizeof(float) * 2 * d * W2);
+        memset(z + T * W2, 0, SIZE * 2 * d * W2);
         for (long b = 0; b < T; b += B) {
-            float *zb = z + b * W2;
+            number *zb = z + b * W2;
             matmul(g + b * W, W, wrt, dh, W, B, W, W, 0);
             matmul(s + b * S, S, wst, dh, W, B, S, W, 1);
             for (long t = 0; t < B; t++)
                 for (int e = 0; e < W; e++) {
-                    float a = zb[t * W2 + e], c = zb[t * W2 + W + e], v = dh[t * W + e];
+                    number a = zb[t * W2 + e], c = zb[t * W2 + W + e], v = dh[t * W + e];
                     hb[t * W + e] = a * c;
-                    zb[t * W2 + e] = v * c * a * (1.f - a);
-                    zb[t * W2 + W + e] = v * a * (1.f - c * c);
+                    zb[t * W2 + e] = v * c * a * (1 - a);
+                    zb[t * W2 + W + e] = v * a * (1 - c * c);
                 }
-            outer(hb, W, g + b * W, W, g_res_w + i * W * W, B, W, W);
-            outer(hb, W, s + b * S, S, g_skip_w + i * W * S, B, W, S);
+            outer(hb, W, g + b * W, W, g_res_w + i * W * W, B, W, W, scale);
+            outer(hb, W, s + b * S, S, g_skip_w + i * W * S, B, W, S, scale);
             for (int k = 0; k < 3; k++)
-                outer(x + (b - (2 - k) * d) * W, W, zb, W2, g_dil_w + (i * 3 + k) * W * W2, B, W, W2);
-            add_rows(g + b * W, W, g_res_b + i * W, B, W);
-            add_rows(zb, W2, g_cond + (i * F + b / HOP) * W2, B, W2);
+                outer(x + (b - (2 - k) * d) * W, W, zb, W2, g_dil_w + (i * 3 + k) * W * W2, B, W, W2,
+                      scale);
+            add_rows(g + b * W, W, g_res_b + i * W, B, W, scale);
+            add_rows(zb, W2, g_cond + (i * F + b / HOP) * W2, B, W2, scale);
         }
         for (long t = 0; t < T; t += B)
             dilated(z + (t + 2 * d) * W2, -d, wdt, g + t * W, W, g + t * W, W2, W);
@@ -415,13 +500,14 @@ double decoder(const float *start_w, const float *start_b, const float *skip0_w,
     pack_transposed(skip0_w, wst, 1, W, S);
     for (long t = 0; t < T; t += B) {
         matmul(s + t * S, S, wst, g + t * W, W, B, S, W, 1);
-        outer(x0 + t * W, W, s + t * S, S, g_skip0_w, B, W, S);
+        outer(x0 + t * W, W, s + t * S, S, g_skip0_w, B, W, S, scale);
     }
     for (long t = 0; t < T; t++) {
         float a = t > 2 ? history[t - 3] : 0.f, b = t > 1 ? history[t - 2] : 0.f;
         float c = t > 0 ? history[t - 1] : 0.f;
+        widen(g + t * W, row, W);
         for (int e = 0; e < W; e++) {
-            float v = g[t * W + e];
+            float v = scale * row[e];
             g_start_b[e] += v;
             g_start_w[e] += a * v;
             g_start_w[W + e] += b * v;

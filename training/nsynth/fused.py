@@ -28,13 +28,14 @@ _DECODER = ("startconv_w", "startconv_b", "skip_start_w", "skip_sum_b", "dilated
             "res_b", "skip_w", "out1_w", "logits_w", "logits_b")
 
 
-def _compile(size: Size) -> ctypes.CDLL | None:
+def _compile(size: Size, exact: bool) -> ctypes.CDLL | None:
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which(
         "clang")
     if not compiler or size.width % 32 or size.encoder_width % 32 or size.skip % 32:
         return None
     flags = [*_FLAGS, f"-DWIDTH={size.width}", f"-DSKIP={size.skip}",
              f"-DENC_WIDTH={size.encoder_width}"]
+    flags += ["-DEXACT"] if exact else []
     if "gcc" in Path(compiler).name or Path(compiler).name == "cc":
         flags.append("-mprefer-vector-width=512")
     # Windows does not delete a library that is loaded.
@@ -63,24 +64,24 @@ class Fused:
         library.decoder_memory.restype = library.encoder_memory.restype = ctypes.c_long
 
     @classmethod
-    def build(cls, model: Autoencoder, threads: int = 1) -> Fused | None:
+    def build(cls, model: Autoencoder, threads: int = 1, exact: bool = False) -> Fused | None:
         """The fused network, or None where it cannot be had (see the module's head)."""
-        library = _compile(model.size)
+        library = _compile(model.size, exact)
         return cls(model, library, threads) if library else None
 
-    def _memory(self, kind: str, samples: int) -> Tensor:
-        key = f"{kind} {samples}"
+    def _memory(self, kind: str, samples: int, kept: bool = False) -> Tensor:
+        key = f"{kind} {samples} {kept}"
         if key not in self.memory:
             layers = self.model.size.layers if kind[0] == "d" else self.model.size.encoder_layers
             need = getattr(self.library, f"{kind.split()[0]}_memory")(
-                ctypes.c_long(samples), ctypes.c_long(layers))
+                ctypes.c_long(samples), ctypes.c_long(layers), ctypes.c_int(kept))
             # NumPy asks for huge pages, PyTorch does not.
-            self.memory[key] = torch.from_numpy(np.empty(need, np.float32))
+            self.memory[key] = torch.from_numpy(np.empty(need, np.uint8))
         return self.memory[key]
 
     def pooled(self, signal: Tensor) -> Tensor:
         """As `Autoencoder.pooled`, with gradients."""
-        return _Encoder.apply(self, signal.contiguous(),
+        return _Encoder.apply(self, torch.is_grad_enabled(), signal.contiguous(),
                               *(getattr(self.model, n) for n in _ENCODER))
 
     def _decoder_weights(self) -> list[Tensor]:
@@ -142,15 +143,16 @@ class Fused:
 
 class _Encoder(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, fused: Fused, signal: Tensor, *weights: Tensor) -> Tensor:
+    def forward(ctx, fused: Fused, kept: bool, signal: Tensor, *weights: Tensor) -> Tensor:
         clips, samples = signal.shape
         weights = [w.detach().contiguous() for w in weights]
         pooled = torch.empty(clips, samples // HOP, fused.model.size.encoder_width)
         sizes = ctypes.c_long(samples), ctypes.c_long(fused.model.size.encoder_layers)
-        # Each clip's working memory is kept for the backward pass.
-        memory = [fused._memory(f"encoder {b}", samples) for b in range(clips)]
+        # Each clip's working memory is kept for the backward pass, if there will be one.
+        memory = [fused._memory(f"encoder {b}", samples, True) for b in range(kept * clips)]
         fused._each(clips, lambda b, slot: fused.library.encoder_forward(
-            *map(_pointer, weights), _pointer(signal[b]), *sizes, _pointer(memory[b]),
+            *map(_pointer, weights), _pointer(signal[b]), *sizes, ctypes.c_int(kept),
+            _pointer(memory[b] if kept else fused._memory(f"encoder {slot}", samples)),
             _pointer(pooled[b])))
         ctx.saved = fused, signal, weights, sizes, memory
         return pooled
@@ -163,7 +165,7 @@ class _Encoder(torch.autograd.Function):
         fused._each(len(signal), lambda b, slot: fused.library.encoder_backward(
             _pointer(weights[2]), _pointer(weights[4]), _pointer(signal[b]), *sizes,
             _pointer(memory[b]), _pointer(grad[b]), *map(_pointer, grads[slot])))
-        return (None, None, *(torch.stack(g).sum(0) for g in zip(*grads)))
+        return (None, None, None, *(torch.stack(g).sum(0) for g in zip(*grads)))
 
 
 class _Decoder(torch.autograd.Function):
