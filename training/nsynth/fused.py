@@ -2,6 +2,7 @@
 
 Needs a C compiler (cc, gcc or clang; the CC environment variable wins) and layers of widths that
 are multiples of 32.  Otherwise `Fused.build` returns None, and training uses the model itself.
+A processor with AVX-512 FP16 computes in float16, unless the build is `exact`.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ STAGES = {
     "encoder": Stage(0.95, 0.0, 0.05, 0.0, 2.0, 2.0, 3e-3, 0.998, effects=0.5, decoder=False),
     "broad": Stage(0.63, 0.25, 0.06, 0.06, 1.5, 0.5, 1.5e-3, 0.999, effects=0.3, encoder=False),
     "near": Stage(0.40, 0.20, 0.20, 0.20, 1.5, 0.35, 1.5e-3, 0.999, effects=0.2, encoder=False),
-    "fine": Stage(0.30, 0.15, 0.25, 0.30, 1.5, 0.15, 1.5e-3, 0.999, exact=0.5, quietest=0.7,
+    "fine": Stage(0.30, 0.15, 0.25, 0.30, 1.5, 0.15, 1.5e-3, 0.997, exact=0.5, quietest=0.7,
                   encoder=False),
 }
 # On a GPU: half precision keeps the likelihood to 0.0001 nats, where bfloat16 loses 0.01; gradients
