@@ -502,6 +502,8 @@ class Trainer:
             self.model.load({n: state[f"raw/{n}"] for n in dict(self.model.named_parameters())})
         fused = Fused.build(self.model, threads) if self.device.type == "cpu" else None
         self.network = fused or self.model
+        # What is measured is measured in float32.
+        self.exact = (fused and Fused.build(self.model, threads, exact=True)) or self.model
         self.loss = self.network.loss
         if self.device.type == "cuda" and shutil.which("cc") and find_spec("triton"):
             self.loss = torch.compile(self.loss, dynamic=False)
@@ -607,7 +609,7 @@ class Trainer:
         """Return the mu-law codes, the signal and the encodings of a sound, each [1, ...]."""
         codes = torch.from_numpy(mu_law(audio[:len(audio) // HOP * HOP]))[None].to(self.device)
         signal = signal_of(codes)
-        return codes, signal, self.model.encode(signal, self.network.pooled)
+        return codes, signal, self.model.encode(signal, self.exact.pooled)
 
     def nll(self, sounds: Iterable[np.ndarray]) -> list[float]:
         """Return the NLL of each sound [samples] with the averaged weights, in nats per sample."""
@@ -615,7 +617,7 @@ class Trainer:
         with averaged(self):
             for audio in sounds:
                 codes, signal, encoding = self._encoded(audio)
-                nats.append(float(self.network.nats(signal, codes, encoding)))
+                nats.append(float(self.exact.nats(signal, codes, encoding)))
         return nats
 
     def validate(self, split: int, length: int) -> float:
