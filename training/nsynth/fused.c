@@ -26,11 +26,9 @@
 
 #ifdef HALF
 typedef _Float16 number;
-typedef short integer;
 #define UNIT 16.f /* the loss's gradients are this many times as large, so that few vanish */
 #else
 typedef float number;
-typedef int integer;
 #define UNIT 1.f
 #endif
 
@@ -48,8 +46,8 @@ enum { VL = 4, TR = 6, TN = 2 };
 #endif
 enum { TC = VL * TN }; /* columns of a tile */
 enum { SIZE = sizeof(number) };
+const int half = SIZE == 2; /* fused.py asks */
 typedef number vf __attribute__((vector_size(SIZE * VL), aligned(SIZE)));
-typedef integer mask __attribute__((vector_size(SIZE * VL), aligned(SIZE)));
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE vf load(const number *p) { return *(const vf *)p; }
@@ -81,7 +79,7 @@ INLINE void gated(number *a, const number *v, long n)
 {
     for (long c = 0; c < n; c += VL) {
         vf x = load(v + c);
-        store(a + c, (vf)((mask)load(a + c) & (x > 0)));
+        store(a + c, (vf)((__typeof__(x > 0))load(a + c) & (x > 0)));
     }
 }
 

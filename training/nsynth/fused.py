@@ -70,12 +70,17 @@ class Fused:
         library = _compile(model.size, exact)
         return cls(model, library, threads) if library else None
 
-    def _memory(self, kind: str, samples: int, kept: bool = False) -> Tensor:
+    def exact(self) -> Fused:
+        """The same in float32, to measure with: a second build only where this one has float16."""
+        half = ctypes.c_int.in_dll(self.library, "half").value
+        return (half and Fused.build(self.model, self.threads, exact=True)) or self
+
+    def _memory(self, kind: str, samples: int, *kept: bool) -> Tensor:
         key = f"{kind} {samples} {kept}"
         if key not in self.memory:
             layers = self.model.size.layers if kind[0] == "d" else self.model.size.encoder_layers
             need = getattr(self.library, f"{kind.split()[0]}_memory")(
-                ctypes.c_long(samples), ctypes.c_long(layers), ctypes.c_int(kept))
+                ctypes.c_long(samples), ctypes.c_long(layers), *map(ctypes.c_int, kept))
             # NumPy asks for huge pages, PyTorch does not.
             self.memory[key] = torch.from_numpy(np.empty(need, np.uint8))
         return self.memory[key]
@@ -153,7 +158,7 @@ class _Encoder(torch.autograd.Function):
         memory = [fused._memory(f"encoder {b}", samples, True) for b in range(kept * clips)]
         fused._each(clips, lambda b, slot: fused.library.encoder_forward(
             *map(_pointer, weights), _pointer(signal[b]), *sizes, ctypes.c_int(kept),
-            _pointer(memory[b] if kept else fused._memory(f"encoder {slot}", samples)),
+            _pointer(memory[b] if kept else fused._memory(f"encoder {slot}", samples, False)),
             _pointer(pooled[b])))
         ctx.saved = fused, signal, weights, sizes, memory
         return pooled

@@ -51,7 +51,7 @@ def encodings(values: Mapping[str, np.ndarray], signals: torch.Tensor) -> np.nda
     size = train.size_of({f"ema/{name}": value for name, value in values.items()})
     model = Autoencoder(size)
     model.load(values)
-    pooled = (Fused.build(model) or model).pooled
+    pooled = (Fused.build(model, exact=True) or model).pooled
     return torch.cat([model.encode(signal[None], pooled)[0] for signal in signals]).double().numpy()
 
 

@@ -503,7 +503,7 @@ class Trainer:
         fused = Fused.build(self.model, threads) if self.device.type == "cpu" else None
         self.network = fused or self.model
         # What is measured is measured in float32.
-        self.exact = (fused and Fused.build(self.model, threads, exact=True)) or self.model
+        self.exact = fused.exact() if fused else self.model
         self.loss = self.network.loss
         if self.device.type == "cuda" and shutil.which("cc") and find_spec("triton"):
             self.loss = torch.compile(self.loss, dynamic=False)
