@@ -87,8 +87,8 @@ class Stage:
 STAGES = {
     "encoder": Stage(0.95, 0.0, 0.05, 0.0, 2.0, 2.0, 3e-3, 0.998, effects=0.5, decoder=False),
     "broad": Stage(0.63, 0.25, 0.06, 0.06, 1.5, 0.5, 1.5e-3, 0.999, effects=0.3, encoder=False),
-    "near": Stage(0.40, 0.20, 0.20, 0.20, 1.5, 0.35, 1.5e-3, 0.999, effects=0.2, encoder=False),
-    "fine": Stage(0.30, 0.15, 0.25, 0.30, 1.5, 0.15, 1.5e-3, 0.997, exact=0.5, quietest=0.7,
+    "near": Stage(0.40, 0.20, 0.20, 0.20, 1.5, 0.35, 1.2e-3, 0.999, effects=0.2, encoder=False),
+    "fine": Stage(0.30, 0.15, 0.25, 0.30, 1.5, 0.15, 1e-3, 0.997, exact=0.5, quietest=0.7,
                   encoder=False),
 }
 # On a GPU: half precision keeps the likelihood to 0.0001 nats, where bfloat16 loses 0.01; gradients
@@ -749,7 +749,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N",
                         help="number of processor threads (default: %(default)s)")
     parser.add_argument("--clips", type=int, metavar="N",
-                        help="number of crops per step (default: 4, on a GPU 32)")
+                        help="number of crops per step (default: 8, on a GPU 32)")
     parser.add_argument("--length", type=int, default=6144,
                         help="number of samples per crop (default: %(default)s)")
     parser.add_argument("--rate", type=float,
@@ -776,7 +776,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     trainer.watched = watched_sounds(options.watch) if options.watch else ()
     # What is left beside the fused passes is small: more threads would only wait for it, busily.
     torch.set_num_threads(1 if trainer.network is not trainer.model else options.threads)
-    clips = options.clips or (32 if trainer.device.type == "cuda" else 4)
+    clips = options.clips or (32 if trainer.device.type == "cuda" else 8)
     fused = " (fused)" if trainer.network is not trainer.model else ""
     print(f"{asdict(trainer.model.size)} on {trainer.device}{fused}, from step {trainer.steps}",
           flush=True)
