@@ -146,7 +146,7 @@ def test_export_writes_what_tensorflow_reads(tmp_path):
 
     state = {f"ema/{name}": value for name, value in values(4, 8, 2, 4, 2, 16).items()}
     np.savez(tmp_path / "state.npz", steps=7, **state)
-    prefix = export.export(tmp_path / "state.npz", tmp_path / "out", temperature=0.5)
+    prefix = export.export([tmp_path / "state.npz"], tmp_path / "out", temperature=0.5)
     assert prefix.name == "model.ckpt-7"
     reader = tf.train.load_checkpoint(str(prefix))
     assert np.array_equal(reader.get_tensor("dilatedconv_2/W")[0], state["ema/dilatedconv_w"][1])
@@ -154,21 +154,22 @@ def test_export_writes_what_tensorflow_reads(tmp_path):
     assert np.array_equal(reader.get_tensor("logits/biases"), 2 * state["ema/logits_b"])
     state["steps"] = 9
     np.savez(tmp_path / "state.npz", **state)
-    export.export(tmp_path / "state.npz", tmp_path / "out")
+    export.export([tmp_path / "state.npz"], tmp_path / "out")
     assert {p.name.split(".")[1] for p in (tmp_path / "out").iterdir()} == {"ckpt-9"}
 
 
-def test_export_with_an_origin_moves_the_encodings_and_nothing_else(tmp_path):
-    pytest.importorskip("tensorflow")
+def test_export_of_several_states_is_their_mean(tmp_path):
+    tf = pytest.importorskip("tensorflow")
     from training.nsynth import export
 
-    prefix = export.export(ROOT / "checkpoints" / "nsynth_starter", tmp_path, origin=-0.5)
-    audio = np.stack([*evaluate.shipped_sounds(ROOT / "sounds").values()])
-    old, new = (evaluate.engine_of(path) for path in (checkpoints.find("nsynth_starter", "nsynth"),
-                                                      prefix))
-    gap = new.encode(audio) - old.encode(audio)
-    assert np.abs(gap - gap[0, 0]).max() < 1e-5 < 0.01 < np.abs(gap).max()
-    np.testing.assert_allclose(new.nll(audio, "float32"), old.nll(audio, "float32"), atol=1e-5)
+    one = values(4, 8, 2, 4, 2, 16)
+    for steps, factor in ((7, 1), (9, 2)):
+        np.savez(tmp_path / f"{steps}.npz", steps=steps,
+                 **{f"ema/{name}": factor * value for name, value in one.items()})
+    prefix = export.export([tmp_path / "7.npz", tmp_path / "9.npz"], tmp_path / "out")
+    assert prefix.name == "model.ckpt-9"
+    written = tf.train.load_checkpoint(str(prefix)).get_tensor("logits/biases")
+    np.testing.assert_allclose(written, 1.5 * one["logits_b"], rtol=1e-6)
 
 
 def test_export_refuses_what_is_no_state(tmp_path):
@@ -177,9 +178,9 @@ def test_export_refuses_what_is_no_state(tmp_path):
 
     (tmp_path / "state.npz").write_bytes(b"no zip")
     with pytest.raises(InputError, match="not a training state"):
-        export.export(tmp_path / "state.npz", tmp_path)
+        export.export([tmp_path / "state.npz"], tmp_path)
     with pytest.raises(InputError, match="above 0"):
-        export.export(tmp_path / "state.npz", tmp_path, temperature=0)
+        export.export([tmp_path / "state.npz"], tmp_path, temperature=0)
 
 
 # -- evaluation ---------------------------------------------------------------------------------

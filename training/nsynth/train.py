@@ -794,7 +794,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("TensorFlow is not installed: on another machine, export "
               f"{options.folder / 'state.npz'} with python -m training.nsynth.export")
         return 0
-    print(export.export(options.folder / "state.npz", options.folder / "export"))
+    print(export.export([options.folder / "state.npz"], options.folder / "export"))
     return 0
 
 
