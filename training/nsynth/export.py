@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from synths import InputError
 from training import command, make_parser
-from training.nsynth.names import official, state_of
+from training.nsynth.names import averages, official, read_state
 
 
 def write(variables: Mapping[str, np.ndarray], prefix: Path) -> Path:
@@ -43,7 +43,7 @@ def export(states: Sequence[Path], folder: Path, temperature: float = 1.0) -> Pa
     """
     if not temperature > 0:
         raise InputError(f"The temperature must be above 0, not {temperature}.")
-    found = [_weights(state) for state in states]
+    found = [_weights(path) for path in states]
     steps = max(count for count, _ in found)
     values = {name: np.mean([each[name] for _, each in found], axis=0) for name in found[0][1]}
     values["logits_w"] = values["logits_w"] / temperature
@@ -51,14 +51,13 @@ def export(states: Sequence[Path], folder: Path, temperature: float = 1.0) -> Pa
     return write(official(values), folder / f"model.ckpt-{steps}")
 
 
-def _weights(state: Path) -> tuple[int, dict[str, np.ndarray]]:
+def _weights(path: Path) -> tuple[int, dict[str, np.ndarray]]:
     """The steps that a training state or a checkpoint has behind it, and its averaged weights."""
     try:
-        arrays = np.load(state, allow_pickle=False) if state.suffix == ".npz" else state_of(state)
-        return int(arrays["steps"]), {name[4:]: arrays[name] for name in arrays
-                                      if name.startswith("ema/")}
+        state = read_state(path)
+        return int(state["steps"]), averages(state)
     except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{state} is not a training state ({error}): train first.") from error
+        raise InputError(f"{path} is not a training state ({error}): train first.") from error
 
 
 @command

@@ -15,7 +15,8 @@ import torch
 from training import command, make_parser, report
 from training.nsynth.evaluate import shipped_sounds
 from training.nsynth.model import Autoencoder, mu_law, signal_of
-from training.nsynth.train import read_state, size_of
+from training.nsynth.names import averages, read_state
+from training.nsynth.train import size_of
 
 SAMPLES = 4096
 
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     state, sounds = read_state(options.state), shipped_sounds(Path("sounds"))
     model = Autoencoder(size_of(state))
-    model.load({name: state[f"ema/{name}"] for name in model.size.shapes()})
+    model.load(averages(state))
     with torch.no_grad():
         codes = torch.from_numpy(np.stack([mu_law(a[:SAMPLES]) for a in sounds.values()]))
         signal = signal_of(codes)

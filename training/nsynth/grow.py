@@ -20,6 +20,7 @@ from training import command, make_parser, report
 from training.nsynth import train
 from training.nsynth.fused import Fused
 from training.nsynth.model import Autoencoder
+from training.nsynth.names import averages, read_state
 
 # Gates and values are stacked; what enters and leaves each kernel.
 _GATED = ("dilatedconv_w", "dilatedconv_b", "cond_map_w", "cond_map_b")
@@ -117,11 +118,6 @@ def joined(decoder: Mapping[str, np.ndarray], encoder: Mapping[str, np.ndarray],
     return out, lost
 
 
-def averages(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The averaged weights of a state."""
-    return {name[4:]: value for name, value in state.items() if name.startswith("ema/")}
-
-
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
     """Grow; see the module's head."""
@@ -136,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=train.RUN / "state.npz", metavar="FILE",
                         help="state of the larger network (default: %(default)s)")
     options = parser.parse_args(arguments)
-    started, trained = (train.read_state(path) for path in (options.start, options.encoder))
+    started, trained = (read_state(path) for path in (options.start, options.encoder))
     data = train.data_set(options.data)
     crops = train.Crops(data, train.STAGES["near"], 6144, np.random.default_rng(0))
     signals = torch.cat([train.batch(crops, 8).signals for _ in range(32)])

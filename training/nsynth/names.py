@@ -63,3 +63,18 @@ def state_of(checkpoint: Path) -> dict[str, np.ndarray]:
     for name, value in stacked(checkpoints.read(prefix, names)).items():
         state[f"raw/{name}"] = state[f"ema/{name}"] = value
     return state
+
+
+def read_state(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a state file, `ema/...`, `raw/...`, `exp_avg/...`, and counts; or of an
+    exported checkpoint, whose weights stand for both `raw` and `ema`.
+    """
+    if path.suffix != ".npz":
+        return state_of(path)
+    with np.load(path, allow_pickle=False) as state:
+        return {name: state[name] for name in state.files}
+
+
+def averages(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The averaged weights of a state."""
+    return {name[4:]: value for name, value in state.items() if name.startswith("ema/")}

@@ -40,7 +40,7 @@ from training import STOPPED, command, make_parser, measures, report
 from training.muon import Muon
 from training.nsynth.fused import Fused
 from training.nsynth.model import HOP, Autoencoder, Size, mu_law, signal_of
-from training.nsynth.names import state_of
+from training.nsynth.names import read_state
 
 RUN = Path("training/runs/nsynth")
 SAMPLE_RATE = 16000
@@ -423,16 +423,6 @@ def colour(signals: torch.Tensor) -> torch.Tensor:
                           center=False, return_complex=True)
     power = _LOUDNESS.to(padded.device) @ spectrum.abs().square() / 1024
     return torch.log10(power + 1e-6).transpose(1, 2) / 2 + 1
-
-
-def read_state(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a state file, `ema/...`, `raw/...`, `exp_avg/...`, and counts; or of an
-    exported checkpoint, whose weights stand for both `raw` and `ema`.
-    """
-    if path.suffix != ".npz":
-        return state_of(path)
-    with np.load(path, allow_pickle=False) as state:
-        return {name: state[name] for name in state.files}
 
 
 def size_of(state: dict[str, np.ndarray]) -> Size:
