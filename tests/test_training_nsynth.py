@@ -378,7 +378,7 @@ def test_step_leaves_the_half_that_does_not_learn(tmp_path, half):
     from training.nsynth import train
     from training.nsynth.model import Size
 
-    stage = replace(train.STAGES["near"], encoder=half == "encoder", decoder=half == "decoder")
+    stage = replace(train.STAGES["near"], encoder=half == "encoder")
     trainer = train.Trainer(Size(8, 16, 10, 8, 3), small_data(), tmp_path)
     trainer.network, trainer.loss = trainer.model, trainer.model.loss
     before = [value.detach().clone() for value in trainer.values]
@@ -449,7 +449,7 @@ def test_training_learns_and_resumes_exactly(tmp_path):
     from training.nsynth.model import Size
 
     size = Size(8, 16, 10, 8, 3)
-    stage = replace(train.STAGES["near"], ema=0.9, encoder=True)
+    stage = replace(train.STAGES["near"], ema=0.9)
     trainer = train.Trainer(size, small_data(), tmp_path)
     trainer.network = trainer.model
     crops = train.Crops(small_data(), stage, 1024, trainer.rng)

@@ -147,9 +147,8 @@ class FineTuning:
         from training.nsynth import train
 
         progress, trainer, total = self.progress, self.trainer, 60 * self.job.minutes
-        # The decoder sees twice as many samples in the same time if the encoder does not learn.
         stage = train.Stage(NOTES, 0.0, 1 - NOTES - MORPHS, MORPHS, SEMITONES, OWN_SEMITONES, RATE,
-                            EMA, EXACT, QUIETEST, encoder=False)
+                            EMA, EXACT, QUIETEST)
         batches = trainer.batches(stage, clips, CROP)
         if progress.finished:           # more time is asked for than the last run had
             progress.decay, progress.history = None, []
