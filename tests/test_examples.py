@@ -186,7 +186,7 @@ def test_example_01_too_many_clips_name_the_workshop(tmp_path):
 @unix
 def test_example_01_stopped_run_is_continued_by_the_printed_command(tmp_path):
     wav, out = tone(tmp_path / "a.wav"), tmp_path / "out"
-    words = ["--sounds", wav, "--seconds", "8", "--seed", 5, "--output", out]
+    words = ["--sounds", wav, "--seconds", "4", "--seed", 5, "--output", out]
     said = stopped([ONE], words, lambda: list(out.glob("*.partial.wav")))
     assert not (out / "a_reconstructed.wav").exists()
     codes = (out / "a_reconstructed.partial.codes").stat().st_size
