@@ -640,7 +640,7 @@ def test_state_of_the_shipped_checkpoint_round_trips():
     from training.nsynth import names
 
     prefix = checkpoints.find("nsynth_starter", "nsynth")
-    state = names.state_of(prefix)
+    state = names.read_state(prefix)
     assert int(state["steps"]) == int(prefix.name.split("-")[-1])
     back = names.official({name[4:]: value for name, value in state.items()
                            if name.startswith("raw/")})

@@ -43,21 +43,13 @@ def export(states: Sequence[Path], folder: Path, temperature: float = 1.0) -> Pa
     """
     if not temperature > 0:
         raise InputError(f"The temperature must be above 0, not {temperature}.")
-    found = [_weights(path) for path in states]
-    steps = max(count for count, _ in found)
-    values = {name: np.mean([each[name] for _, each in found], axis=0) for name in found[0][1]}
+    found = [read_state(path) for path in states]
+    steps = max(int(state["steps"]) for state in found)
+    weights = [averages(state) for state in found]
+    values = {name: np.mean([each[name] for each in weights], axis=0) for name in weights[0]}
     values["logits_w"] = values["logits_w"] / temperature
     values["logits_b"] = values["logits_b"] / temperature
     return write(official(values), folder / f"model.ckpt-{steps}")
-
-
-def _weights(path: Path) -> tuple[int, dict[str, np.ndarray]]:
-    """The steps that a training state or a checkpoint has behind it, and its averaged weights."""
-    try:
-        state = read_state(path)
-        return int(state["steps"]), averages(state)
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{path} is not a training state ({error}): train first.") from error
 
 
 @command

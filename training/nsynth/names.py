@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from synths import InputError
+
 _STACKED = ("ae_dilatedconv", "ae_res", "dilatedconv", "cond_map", "res", "skip")
 _SINGLE = ("ae_startconv", "ae_bottleneck", "startconv", "skip_start", "out1", "cond_map_out1",
            "logits")
@@ -52,27 +54,25 @@ def stacked(variables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return out
 
 
-def state_of(checkpoint: Path) -> dict[str, np.ndarray]:
-    """A training state that goes on from an exported checkpoint: its weights, no moments."""
+def read_state(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a state file, `ema/...`, `raw/...`, `exp_avg/...`, and counts; or of an
+    exported checkpoint, whose weights stand for both `raw` and `ema`, without moments.
+    """
+    if path.suffix == ".npz":
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in ("steps", *file.files)}  # all have "steps"
+        except (OSError, KeyError, ValueError) as error:
+            raise InputError(f"{path} is not a training state ({error}): train first.") from error
     from synths.weights import checkpoints  # a machine that only trains need not have its packages
 
-    prefix = checkpoints.find(checkpoint, "nsynth")
+    prefix = checkpoints.find(path, "nsynth")
     names = [name for name in checkpoints.shapes(prefix) if name.endswith(("/W", "/biases"))]
     state = {"samples": np.array(0), "seconds": np.array(0.0),
              "steps": np.array(int(prefix.name.rsplit("-", 1)[-1]))}
     for name, value in stacked(checkpoints.read(prefix, names)).items():
         state[f"raw/{name}"] = state[f"ema/{name}"] = value
     return state
-
-
-def read_state(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a state file, `ema/...`, `raw/...`, `exp_avg/...`, and counts; or of an
-    exported checkpoint, whose weights stand for both `raw` and `ema`.
-    """
-    if path.suffix != ".npz":
-        return state_of(path)
-    with np.load(path, allow_pickle=False) as state:
-        return {name: state[name] for name in state.files}
 
 
 def averages(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
