@@ -32,7 +32,7 @@ CROP = 6144             # samples of a training segment
 NOTES, MORPHS = 0.10, 0.42
 # Sounds to be learned exactly are moved little in pitch and level.
 SEMITONES, OWN_SEMITONES, EXACT, QUIETEST = 1.5, 0.15, 0.5, 0.8
-RATE, END, EMA = 1.6e-3, 0.02, 0.998
+RATE, END, EMA = 1e-3, 0.02, 0.99
 # In the last part of the time the learning rate decays, and the noise in the input history falls.
 DECAY, NOISE, CLEAN_NOISE = 0.6, 0.06, 0.02
 # It has converged if so many evaluations in a row gain less than this, in nats.
