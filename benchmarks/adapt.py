@@ -119,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--name", default="made up",
                         help="name of the set of sounds in the results (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=15.0, metavar="M",
-                        help="maximum training time in minutes (default: %(default)s)")
+                        help="training time in minutes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0,
                         help="training seed (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N",

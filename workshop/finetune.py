@@ -29,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", required=True,
                         help="name of the new checkpoint, and of its folder in checkpoints/")
     parser.add_argument("--minutes", type=number(float, 0.01, 1440), default=15.0, metavar="M",
-                        help="maximum training time in minutes, up to 1440 (default: 15)")
+                        help="training time in minutes, up to 1440 (default: 15)")
     parser.add_argument("--seconds", type=number(float, 0.25, 4, "seconds"), default=1.0,
                         metavar="S", help="length of each sound in seconds, 0.25 to 4 (default: 1)")
     parser.add_argument("--checkpoint", default="nsynth_starter", metavar="NAME|PATH",

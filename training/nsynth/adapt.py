@@ -12,7 +12,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,8 +34,6 @@ SEMITONES, OWN_SEMITONES, EXACT, QUIETEST = 1.5, 0.15, 0.5, 0.8
 RATE, END, EMA = 1e-3, 0.02, 0.99
 # In the last part of the time the learning rate decays, and the noise in the input history falls.
 DECAY, NOISE, CLEAN_NOISE = 0.6, 0.06, 0.02
-# It has converged if so many evaluations in a row gain less than this, in nats.
-LEAST_GAIN, PATIENCE = 0.01, 5
 EVALUATIONS, PRINTED = 20, 5  # in the whole time; every fifth is printed
 # NLL in nats per sample below which the model knows a sound well.
 WELL = 2.0
@@ -49,7 +46,7 @@ class Job:
     sounds: dict[str, np.ndarray]   # float64 [samples] by name
     digests: dict[str, str]         # SHA-256 of the file by name
     seconds: float                  # length of each sound
-    minutes: float                  # maximum training time
+    minutes: float                  # training time
     start: Path                     # prefix of the checkpoint to start from
     folder: Path                    # folder of the new checkpoint
     play: str                       # command that plays the result
@@ -70,14 +67,13 @@ class Progress:
     """How far a job has come."""
 
     passed: float = 0.0             # seconds of training
-    decay: float | None = None      # when the learning rate began to decay
+    since: float = 0.0              # of it, in runs that were finished before this one
     samples: int = 0
     minutes: float = 0.0            # asked for
     finished: bool = False
     before: list[float] = field(default_factory=list)   # nats of each sound
     best: list[float] = field(default_factory=list)
     notes: float = math.nan         # nats of the held-out notes, with the best weights
-    history: list[float] = field(default_factory=list)  # mean nats of the evaluations
 
 
 def read_card(folder: Path) -> dict[str, Any] | None:
@@ -96,24 +92,15 @@ def in_words(nats: float) -> str:
     return f"{how} [{nats:.1f}]"
 
 
-def schedule(passed: float, total: float, decay: float | None) -> tuple[float, float, bool]:
-    """Return the share of the peak learning rate, the noise in the history, and whether to stop.
+def schedule(passed: float, total: float, since: float = 0.0) -> tuple[float, float]:
+    """Return the share of the peak learning rate, and the noise in the history.
 
-    `passed` and `total` are seconds; `decay` is when the rate began to decay, None if it has not.
+    All times are in seconds; a run that began after others, at `since`, decays from there on.
     """
-    if decay is None:
-        return 1.0, NOISE, passed >= total
-    # A decay that begins early takes as long as it would in a time that short.
-    length = min(total - decay, decay * DECAY / (1 - DECAY)) or 1e-9
-    way = min(1.0, (passed - decay) / length)
+    decay = max(since, (1 - DECAY) * total)
+    way = max(0.0, (passed - decay) / (total - decay))
     rate = END + (1 - END) * 0.5 * (1 + math.cos(math.pi * way))
-    return rate, (1 - way) * NOISE + way * CLEAN_NOISE, way >= 1.0
-
-
-def converged(history: Sequence[float]) -> bool:
-    """Return whether the last evaluations were no better than those before them."""
-    return len(history) > PATIENCE and (
-        min(history[:-PATIENCE]) - min(history[-PATIENCE:]) < LEAST_GAIN)
+    return rate, (1 - way) * NOISE + way * CLEAN_NOISE
 
 
 class FineTuning:
@@ -143,7 +130,7 @@ class FineTuning:
         return self.trainer.device.type == "cpu" and self.trainer.network is self.trainer.model
 
     def run(self, clips: int) -> None:
-        """Train until the time is over or the loss has converged; Ctrl-C saves the state."""
+        """Train until the time is over; Ctrl-C saves the state."""
         from training.nsynth import train
 
         progress, trainer, total = self.progress, self.trainer, 60 * self.job.minutes
@@ -151,39 +138,31 @@ class FineTuning:
                             EMA, EXACT, QUIETEST)
         batches = trainer.batches(stage, clips, CROP)
         if progress.finished:           # more time is asked for than the last run had
-            progress.decay, progress.history = None, []
+            progress.since = progress.passed
         progress.finished, progress.minutes = False, self.job.minutes
-        steps, last, evaluated, losses = 0, time.monotonic(), progress.passed, []
+        last, evaluated, lines, losses = time.monotonic(), progress.passed, 0, []
         with self._bar() as bar:
             try:
-                while True:
-                    if progress.decay is None and progress.passed >= (1 - DECAY) * total:
-                        progress.decay = progress.passed
-                    rate, noise, over = schedule(progress.passed, total, progress.decay)
-                    if over:
-                        break
-                    steps += 1
+                while progress.passed < total:
+                    rate, noise = schedule(progress.passed, total, progress.since)
                     before = trainer.samples
-                    losses.append(trainer.step(next(batches), noise,
-                                               RATE * rate * min(1.0, steps / 100), stage))
+                    rate *= RATE * min(1.0, (len(losses) + 1) / 100)
+                    losses.append(trainer.step(next(batches), noise, rate, stage))
                     progress.samples += trainer.samples - before
                     now = time.monotonic()
                     # A machine that slept did not train meanwhile.
                     progress.passed += min(now - last, 30.0)
                     last = now
-                    bar.total = progress.passed + self._left()
+                    left = max(0.0, total - progress.passed)
                     bar.set_postfix_str(f"loss {np.nanmean(losses[-100:]):.2f}, "
-                                        f"{clock(self._left())} left", refresh=False)
-                    bar.update(progress.passed - bar.n)
+                                        f"{clock(left)} left", refresh=False)
+                    bar.update(min(progress.passed, total) - bar.n)
                     if progress.passed - evaluated >= total / EVALUATIONS:
                         evaluated = progress.passed
                         line = self.evaluate()
-                        if len(progress.history) % PRINTED == 0:
+                        lines += 1
+                        if lines % PRINTED == 0:
                             bar.write(line)
-                        if progress.decay is None and converged(progress.history):
-                            progress.decay = progress.passed
-                            bar.write("The sounds no longer improve at this learning rate, so its "
-                                      "decay begins early")
             except KeyboardInterrupt:
                 self.evaluate()
                 raise
@@ -195,12 +174,6 @@ class FineTuning:
                     disable=bool(os.environ.get("TQDM_DISABLE")) or None, leave=False,
                     bar_format="{l_bar}{bar}| {postfix}")
 
-    def _left(self) -> float:
-        progress, end = self.progress, 60 * self.job.minutes
-        if progress.decay is not None:
-            end = min(end, progress.decay / (1 - DECAY))
-        return max(0.0, end - progress.passed)
-
     def evaluate(self) -> str:
         """Measure the sounds, save the state and the weights if they are the best; say how good."""
         progress, job = self.progress, self.job
@@ -210,7 +183,6 @@ class FineTuning:
             progress.best = nats
             progress.notes = float(np.mean(self.trainer.nll(self.held_out)))
             self.trainer.save(job.best)
-        progress.history.append(mean)
         self.trainer.save(job.state)
         with files.writing(job.folder / CARD) as file:
             file.write((json.dumps({
