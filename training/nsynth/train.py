@@ -506,6 +506,8 @@ class Trainer:
         self.watched: Sequence[Watched] = ()
         self.ema = [v.detach().clone() for v in self.values]
         self.steps, self.samples, self.seconds = 0, 0, 0.0
+        # What is measured has its last layer divided by this, as `export` does.
+        self.temperature = 1.0
         if state:
             self._restore(state)
         self.rng = np.random.default_rng([seed, self.steps])
@@ -681,6 +683,8 @@ def averaged(trainer: Trainer) -> Iterator[None]:
         kept = [value.detach().clone() for value in trainer.values]
         for value, average in zip(trainer.values, trainer.ema):
             value.copy_(average)
+        trainer.model.logits_w.div_(trainer.temperature)
+        trainer.model.logits_b.div_(trainer.temperature)
         try:
             yield
         finally:
