@@ -114,7 +114,9 @@ class FineTuning:
         self.job, self.progress = job, Progress()
         card = read_card(job.folder)
         if card and job.state.is_file() and job.best.is_file():
-            self.progress = Progress(**card["progress"])
+            # The record of an earlier version has other fields as well.
+            self.progress = Progress(**{name: value for name, value in card["progress"].items()
+                                        if name in vars(self.progress)})
         resumed = self.progress.passed > 0
         # Size() is used only if there is no state to start from.
         self.trainer = train.Trainer(train.Size(), data, job.folder, threads, seed,
