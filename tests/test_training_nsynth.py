@@ -279,7 +279,7 @@ def small_data():
 @pytest.mark.torch
 @pytest.mark.parametrize("exact, close", [(True, 1e-3), (False, 0.05)], ids=["exact", "any"])
 def test_fused_passes_equal_pytorchs(exact, close):
-    """To `close`, which leaves room for float16 where the processor has it."""
+    """To `close`, which leaves room for bfloat16 where the processor has it."""
     import torch
 
     from training.nsynth.fused import Fused
@@ -308,7 +308,7 @@ def test_fused_passes_equal_pytorchs(exact, close):
     (plain, wanted), (fast, found) = results
     assert abs(plain - fast) < close / 10
     assert abs(fused.nats(signal[:2], codes[:2], encoding.detach()) - plain) < close / 10
-    assert abs(model.nats(signal[:2], codes[:2], encoding.detach()) - plain) < 1e-4
+    assert abs(model.nats(signal[:2], codes[:2], encoding.detach()) - plain) < close / 10
     for name, grad in wanted.items():
         assert (grad - found[name]).norm() < close * grad.norm(), name
     uniforms = torch.rand(2, 2560, generator=generator)

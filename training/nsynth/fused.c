@@ -1,6 +1,6 @@
-/* One WaveNet autoencoder clip at a time: forward and hand-written backward pass.  Processors with
- * AVX-512 FP16 work in float16, twice as fast, and add up gradients in float32; all others, and
- * -DEXACT, work in float32.
+/* One WaveNet autoencoder clip at a time: forward and hand-written backward pass, in float32.
+ * Processors with AVX-512 BF16 multiply in bfloat16, twice as fast, and add up in float32, unless
+ * -DEXACT is given.
  *
  * Compiled on the training machine by fused.py with -DWIDTH, -DSKIP, -DENC_WIDTH (multiples
  * of 32) and called through ctypes.  Clips are rows of channels in time order, so that a dilated
@@ -8,10 +8,11 @@
  * done while its rows are in the nearest cache.
  */
 #include <math.h>
+#include <stdint.h>
 #include <string.h>
-#if defined(__AVX512FP16__) && !defined(EXACT)
+#if defined(__AVX512BF16__) && !defined(EXACT)
 #include <immintrin.h>
-#define HALF
+#define BF16
 #endif
 
 #define W WIDTH
@@ -24,20 +25,10 @@
 #define B 64 /* rows worked on at a time: they and the weights stay in the nearest cache */
 #define PAD 1024 /* rows of silence before (after, for gradients) a clip: twice the widest dilation */
 
-#ifdef HALF
-typedef _Float16 number;
-#define UNIT 16.f /* the loss's gradients are this many times as large, so that few vanish */
-#else
-typedef float number;
-#define UNIT 1.f
-#endif
-
-/* VL numbers are one register.  A tile of TR rows and TN registers stays in registers while a
+/* VL floats are one register.  A tile of TR rows and TN registers stays in registers while a
  * product runs along its depth, and has sums enough to hide how long one takes; wider ones would
  * spill. */
-#if defined(HALF)
-enum { VL = 32, TR = 16, TN = 1 };
-#elif defined(__AVX512F__)
+#if defined(__AVX512F__)
 enum { VL = 16, TR = 8, TN = 2 };
 #elif defined(__AVX__)
 enum { VL = 8, TR = 6, TN = 2 };
@@ -45,37 +36,73 @@ enum { VL = 8, TR = 6, TN = 2 };
 enum { VL = 4, TR = 6, TN = 2 };
 #endif
 enum { TC = VL * TN }; /* columns of a tile */
-enum { SIZE = sizeof(number) };
-const int half = SIZE == 2; /* fused.py asks */
-typedef number vf __attribute__((vector_size(SIZE * VL), aligned(SIZE)));
+enum { SIZE = sizeof(float) };
+typedef float vf __attribute__((vector_size(SIZE * VL), aligned(SIZE)));
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE vf load(const number *p) { return *(const vf *)p; }
-INLINE void store(number *p, vf v) { *(vf *)p = v; }
+INLINE vf load(const float *p) { return *(const vf *)p; }
+INLINE void store(float *p, vf v) { *(vf *)p = v; }
 
-/* n numbers as floats, and the other way round; n a multiple of 16 */
-INLINE void widen(const number *a, float *to, int n)
-{
-#ifdef HALF
-    for (int c = 0; c < n; c += 16)
-        _mm512_storeu_ps(to + c, _mm512_cvtxph_ps(_mm256_loadu_ph(a + c)));
+/* What is multiplied: floats, or bfloat16, DEEP of which, next to each other along the depth of a
+ * product, take the place of one float. */
+#ifdef BF16
+typedef uint16_t factor;
+enum { DEEP = 2 };
 #else
-    memcpy(to, a, sizeof(float) * n);
+typedef float factor;
+enum { DEEP = 1 };
+#endif
+const int exact = DEEP == 1; /* fused.py asks */
+
+/* sum [VL] plus the DEEP factors at a times those of each lane of b [VL][DEEP] */
+INLINE vf multiplied(vf sum, const factor *a, const factor *b)
+{
+#ifdef BF16
+    int both;
+    memcpy(&both, a, 4);
+    return (vf)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(both),
+                                (__m512bh)_mm512_loadu_si512(b));
+#else
+    return sum + *a * load(b);
 #endif
 }
 
-INLINE void narrow(const float *a, number *to, int n)
+/* a [B][n] as factors of a product along n: a itself, or converted in `room` [B][n]; *ld becomes
+ * their row stride */
+INLINE const factor *along_row(const float *a, long lda, factor *room, int n, long *ld)
 {
-#ifdef HALF
-    for (int c = 0; c < n; c += 16)
-        _mm256_storeu_ph(to + c, _mm512_cvtxps_ph(_mm512_loadu_ps(a + c)));
+#ifdef BF16
+    for (long r = 0; r < B; r++)
+        for (int c = 0; c < n; c += 32)
+            _mm512_storeu_si512(room + r * n + c, (__m512i)_mm512_cvtne2ps_pbh(
+                _mm512_loadu_ps(a + r * lda + c + 16), _mm512_loadu_ps(a + r * lda + c)));
+    *ld = n;
+    return room;
 #else
-    memcpy(to, a, sizeof(float) * n);
+    *ld = lda;
+    return a;
+#endif
+}
+
+/* a [rows][n] as factors of a product along its rows: room [rows / DEEP][n][DEEP] */
+INLINE void along_column(const float *a, long lda, factor *room, long rows, int n)
+{
+#ifdef BF16
+    const __m512i pairs = _mm512_set_epi16(
+        31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,
+        23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    for (long r = 0; r < rows; r += 2)
+        for (int c = 0; c < n; c += 16)
+            _mm512_storeu_si512(room + r * n + 2 * c, _mm512_permutexvar_epi16(
+                pairs, (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(a + (r + 1) * lda + c),
+                                                    _mm512_loadu_ps(a + r * lda + c))));
+#else
+    for (long r = 0; r < rows; r++) memcpy(room + r * n, a + r * lda, SIZE * n);
 #endif
 }
 
 /* a [n] becomes 0 where v is not above 0 */
-INLINE void gated(number *a, const number *v, long n)
+INLINE void gated(float *a, const float *v, long n)
 {
     for (long c = 0; c < n; c += VL) {
         vf x = load(v + c);
@@ -111,29 +138,29 @@ INLINE float fast_exp(float x)
         for (; r < (rows); r += 4) { enum { R = 4 }; WORK; }                                       \
     } while (0)
 
-/* acc [R][TC] += a [R][k] (row stride lda) times b [k][TC] */
-INLINE void multiply(vf acc[][TN], int R, const number *a, long lda, const number *b, int k)
+/* acc [R][TC] += a [R][depth] times b [depth][TC], in factors; lda and step are a's strides, ldb is
+ * b's */
+INLINE void multiply(vf acc[][TN], int R, const factor *a, long lda, long step, const factor *b,
+                     long ldb, long depth)
 {
 #pragma GCC unroll 1
-    for (int i = 0; i < k; i++) {
-        vf w[TN];
-        for (int j = 0; j < TN; j++) w[j] = load(b + i * TC + VL * j);
+    for (long i = 0; i < depth; i += DEEP) {
+        const factor *at = a + i * step, *w = b + i * ldb;
 #pragma GCC unroll 16
-        for (int r = 0; r < R; r++) {
-            number x = a[r * lda + i];
-            for (int j = 0; j < TN; j++) acc[r][j] += x * w[j];
-        }
+        for (int r = 0; r < R; r++)
+            for (int j = 0; j < TN; j++)
+                acc[r][j] = multiplied(acc[r][j], at + r * lda, w + VL * DEEP * j);
     }
 }
 
-INLINE void load_tile(vf acc[][TN], int R, const number *c, long ldc)
+INLINE void load_tile(vf acc[][TN], int R, const float *c, long ldc)
 {
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++)
         for (int j = 0; j < TN; j++) acc[r][j] = load(c + r * ldc + VL * j);
 }
 
-INLINE void store_tile(vf acc[][TN], int R, number *c, long ldc)
+INLINE void store_tile(vf acc[][TN], int R, float *c, long ldc)
 {
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++)
@@ -141,95 +168,88 @@ INLINE void store_tile(vf acc[][TN], int R, number *c, long ldc)
 }
 
 /* b [k][n] -> panels [n / TC][k][TC], which a product runs along. */
-static void pack(const float *b, number *to, int k, int n)
+static void pack(const float *b, factor *to, int k, int n)
 {
-    for (int j = 0; j < n; j += TC)
-        for (int i = 0; i < k; i++, to += TC) narrow(b + i * n + j, to, TC);
+    for (int j = 0; j < n; j += TC) along_column(b + j, n, to + j * k, k, TC);
 }
 
 /* a [taps][rows][columns], each tap transposed: panels [rows / TC][taps * columns][TC] */
-static void pack_transposed(const float *a, number *to, int taps, int rows, int columns)
+static void pack_transposed(const float *a, factor *to, int taps, int rows, int columns)
 {
     int k = taps * columns;
-    for (int tap = 0; tap < taps; tap++)
-        for (int r = 0; r < rows; r++)
-            for (int c = 0; c < columns; c++)
-                to[r / TC * TC * k + (tap * columns + c) * TC + r % TC] = *a++;
+    float panel[k * TC];
+    for (int j = 0; j < rows; j += TC) {
+        for (int tap = 0; tap < taps; tap++)
+            for (int r = 0; r < TC; r++)
+                for (int c = 0; c < columns; c++)
+                    panel[(tap * columns + c) * TC + r] = a[(tap * rows + j + r) * columns + c];
+        along_column(panel, TC, to + j * k, k, TC);
+    }
 }
 
-/* c [rows][n] (=, or += where add) a [rows][k] times b, [k][n] in panels; n a multiple of TC */
-INLINE void matmul(const number *a, long lda, const number *b, number *c, long ldc, long rows,
-                   int k, int n, int add)
+/* c [B][n] (=, or += where add) a [B][k] times b, [k][n] in panels; n a multiple of TC */
+INLINE void matmul(const float *a, long lda, const factor *b, float *c, long ldc, int k, int n,
+                   int add)
 {
+    factor room[B * k];
+    const factor *f = along_row(a, lda, room, k, &lda);
     for (int j = 0; j < n; j += TC)
-        TILES(rows, {
+        TILES(B, {
             vf acc[R][TN];
             if (add) load_tile(acc, R, c + r * ldc + j, ldc);
             else memset(acc, 0, sizeof acc);
-            multiply(acc, R, a + r * lda, lda, b + j * k, k);
+            multiply(acc, R, f + r * lda, lda, 1, b + j * k, TC, k);
             store_tile(acc, R, c + r * ldc + j, ldc);
         });
 }
 
 /* One dilated layer of three taps: c [B][n] = from [B][n] (row stride ldf; zeros where NULL) plus,
  * for each tap, rows of a [..][k], the next tap's `step` rows on, times b, [3 * k][n] in panels */
-INLINE void dilated(const number *a, long step, const number *b, const number *from, long ldf,
-                    number *c, int k, int n)
+INLINE void dilated(const float *a, long step, const factor *b, const float *from, long ldf,
+                    float *c, int k, int n)
 {
+    factor room[3][B * k];
+    const factor *f[3];
+    long lda;
+    for (int tap = 0; tap < 3; tap++)
+        f[tap] = along_row(a + tap * step * k, k, room[tap], k, &lda);
     for (int j = 0; j < n; j += TC)
         TILES(B, {
             vf acc[R][TN];
             if (from) load_tile(acc, R, from + r * ldf + j, ldf);
             else memset(acc, 0, sizeof acc);
             for (int tap = 0; tap < 3; tap++)
-                multiply(acc, R, a + (r + tap * step) * k, k, b + (3 * j + tap * TC) * k, k);
+                multiply(acc, R, f[tap] + r * lda, lda, 1, b + (3 * j + tap * TC) * k, TC, k);
             store_tile(acc, R, c + r * n + j, n);
         });
 }
 
-/* acc [R][TC] += sum over rows of a [rows][R] outer d [rows][TC] */
-INLINE void multiply_rows(vf acc[][TN], int R, const number *a, long lda, const number *d,
-                          long ldd, long rows)
-{
-#pragma GCC unroll 1
-    for (long t = 0; t < rows; t++) {
-        vf v[TN];
-        for (int j = 0; j < TN; j++) v[j] = load(d + t * ldd + VL * j);
-#pragma GCC unroll 16
-        for (int r = 0; r < R; r++) {
-            number x = a[t * lda + r];
-            for (int j = 0; j < TN; j++) acc[r][j] += x * v[j];
-        }
-    }
-}
-
-/* dw [k][n] += scale times the sum over rows of a [rows][k] outer d [rows][n]; k a multiple of 4,
+/* dw [k][n] += scale times the sum over the B rows of a [B][k] outer d [B][n]; k a multiple of 4,
  * n of TC */
-INLINE void outer(const number *a, long lda, const number *d, long ldd, float *dw, long rows, int k,
-                  int n, float scale)
+INLINE void outer(const float *a, long lda, const float *d, long ldd, float *dw, int k, int n,
+                  float scale)
 {
+    factor left[B * k], right[B * n];
+    along_column(a, lda, left, B, k);
+    along_column(d, ldd, right, B, n);
     for (int j = 0; j < n; j += TC)
         TILES(k, {
             vf acc[R][TN];
             memset(acc, 0, sizeof acc);
-            multiply_rows(acc, R, a + r, lda, d + j, ldd, rows);
-            number sum[R * TC];
-            float wide[R * TC];
-            store_tile(acc, R, sum, TC);
-            widen(sum, wide, R * TC);
+            multiply(acc, R, left + r * DEEP, DEEP, k, right + j * DEEP, n, B);
             for (int q = 0; q < R; q++)
-                for (int c = 0; c < TC; c++) dw[(r + q) * n + j + c] += scale * wide[q * TC + c];
+                for (int c = 0; c < TN; c++) {
+                    float *to = dw + (r + q) * n + j + VL * c;
+                    store(to, load(to) + scale * acc[q][c]);
+                }
         });
 }
 
 /* sum [n] += scale times the sum of the rows of a */
-INLINE void add_rows(const number *a, long lda, float *sum, long rows, int n, float scale)
+INLINE void add_rows(const float *a, long lda, float *sum, long rows, int n, float scale)
 {
-    float row[n];
-    for (long t = 0; t < rows; t++) {
-        widen(a + t * lda, row, n);
-        for (int c = 0; c < n; c++) sum[c] += scale * row[c];
-    }
+    for (long t = 0; t < rows; t++)
+        for (int c = 0; c < n; c++) sum[c] += scale * a[t * lda + c];
 }
 
 /* ---- encoder ------------------------------------------------------------------------------ */
@@ -245,36 +265,33 @@ long encoder_memory(long T, long L, int kept)
 /* signal [T] -> pooled [T/HOP][E], means over each hop of the network before its bottleneck. */
 void encoder_forward(const float *start_w, const float *start_b, const float *dil_w,
                      const float *dil_b, const float *res_w, const float *res_b,
-                     const float *signal, long T, long L, int kept, number *memory, float *pooled)
+                     const float *signal, long T, long L, int kept, float *memory, float *pooled)
 {
     long layers = kept ? L : 1;
-    number *u_all = memory, *v_all = u_all + layers * (T + 2 * EPAD) * E;
-    number *x = v_all + layers * T * E;
-    number wd[3 * E * E], wr[E * E], bias[E], res_bias[E];
-    float row[E];
+    float *u_all = memory, *v_all = u_all + layers * (T + 2 * EPAD) * E;
+    float *x = v_all + layers * T * E;
+    factor wd[3 * E * E], wr[E * E];
     for (long t = 0; t < T; t++) {
         float a = t ? signal[t - 1] : 0.f, b = signal[t], c = t + 1 < T ? signal[t + 1] : 0.f;
         for (int e = 0; e < E; e++)
-            row[e] = start_b[e] + a * start_w[e] + b * start_w[E + e] + c * start_w[2 * E + e];
-        narrow(row, x + t * E, E);
+            x[t * E + e] = start_b[e] + a * start_w[e] + b * start_w[E + e]
+                           + c * start_w[2 * E + e];
     }
     for (long i = 0; i < L; i++) {
         long d = 1L << (i % STAGES);
         long at = kept ? i : 0;
-        number *u = u_all + at * (T + 2 * EPAD) * E + EPAD * E, *v = v_all + at * T * E;
+        float *u = u_all + at * (T + 2 * EPAD) * E + EPAD * E, *v = v_all + at * T * E;
         memset(u - d * E, 0, SIZE * d * E);
         memset(u + T * E, 0, SIZE * d * E);
         for (long n = 0; n < T * E; n++) u[n] = x[n] > 0 ? x[n] : 0;
-        narrow(dil_b + i * E, bias, E);
-        narrow(res_b + i * E, res_bias, E);
         pack(dil_w + i * 3 * E * E, wd, 3 * E, E);
         pack(res_w + i * E * E, wr, E, E);
         for (long t = 0; t < T; t += B) {
-            dilated(u + (t - d) * E, d, wd, bias, 0, v + t * E, E, E);
+            dilated(u + (t - d) * E, d, wd, dil_b + i * E, 0, v + t * E, E, E);
             for (long n = t * E; n < (t + B) * E; n++) v[n] = v[n] > 0 ? v[n] : 0;
             for (long r = t; r < t + B; r++)
-                for (int e = 0; e < E; e++) x[r * E + e] += res_bias[e];
-            matmul(v + t * E, E, wr, x + t * E, E, B, E, E, 1);
+                for (int e = 0; e < E; e++) x[r * E + e] += res_b[i * E + e];
+            matmul(v + t * E, E, wr, x + t * E, E, E, E, 1);
         }
     }
     for (long f = 0; f < T / HOP; f++) {
@@ -285,40 +302,33 @@ void encoder_forward(const float *start_w, const float *start_b, const float *di
 
 /* d_pooled [T/HOP][E] -> gradients, added to g_*; memory as encoder_forward left it. */
 void encoder_backward(const float *dil_w, const float *res_w, const float *signal, long T, long L,
-                      number *memory, const float *d_pooled, float *g_start_w, float *g_start_b,
+                      float *memory, const float *d_pooled, float *g_start_w, float *g_start_b,
                       float *g_dil_w, float *g_dil_b, float *g_res_w, float *g_res_b)
 {
-    number *u_all = memory, *v_all = u_all + L * (T + 2 * EPAD) * E, *g = v_all + L * T * E;
-    number *dz = g + T * E + EPAD * E;
-    number wdt[3 * E * E], wrt[E * E];
-    float row[E];
+    float *u_all = memory, *v_all = u_all + L * (T + 2 * EPAD) * E, *g = v_all + L * T * E;
+    float *dz = g + T * E + EPAD * E;
+    factor wdt[3 * E * E], wrt[E * E];
     memset(dz - EPAD * E, 0, SIZE * EPAD * E);
     memset(dz + T * E, 0, SIZE * EPAD * E);
-    float top = 1e-30f; /* gradients are worked on as shares of the largest */
-    for (long n = 0; n < T / HOP * E; n++) top = fmaxf(top, fabsf(d_pooled[n]));
-    float scale = top / HOP;
-    for (long t = 0; t < T; t++) {
-        for (int e = 0; e < E; e++) row[e] = d_pooled[t / HOP * E + e] / top;
-        narrow(row, g + t * E, E);
-    }
+    for (long t = 0; t < T; t++)
+        for (int e = 0; e < E; e++) g[t * E + e] = d_pooled[t / HOP * E + e] / HOP;
     for (long i = L - 1; i >= 0; i--) {
         long d = 1L << (i % STAGES);
-        number *u = u_all + i * (T + 2 * EPAD) * E + EPAD * E, *v = v_all + i * T * E;
+        float *u = u_all + i * (T + 2 * EPAD) * E + EPAD * E, *v = v_all + i * T * E;
         pack_transposed(dil_w + i * 3 * E * E, wdt, 3, E, E);
         pack_transposed(res_w + i * E * E, wrt, 1, E, E);
         for (long b = 0; b < T; b += B) {
-            matmul(g + b * E, E, wrt, dz + b * E, E, B, E, E, 0);
+            matmul(g + b * E, E, wrt, dz + b * E, E, E, E, 0);
             gated(dz + b * E, v + b * E, B * E);
-            outer(v + b * E, E, g + b * E, E, g_res_w + i * E * E, B, E, E,
-                  scale);
+            outer(v + b * E, E, g + b * E, E, g_res_w + i * E * E, E, E, 1.f);
             for (int k = 0; k < 3; k++)
-                outer(u + (b + (k - 1) * d) * E, E, dz + b * E, E, g_dil_w + (i * 3 + k) * E * E, B,
-                      E, E, scale);
-            add_rows(g + b * E, E, g_res_b + i * E, B, E, scale);
-            add_rows(dz + b * E, E, g_dil_b + i * E, B, E, scale);
+                outer(u + (b + (k - 1) * d) * E, E, dz + b * E, E, g_dil_w + (i * 3 + k) * E * E, E,
+                      E, 1.f);
+            add_rows(g + b * E, E, g_res_b + i * E, B, E, 1.f);
+            add_rows(dz + b * E, E, g_dil_b + i * E, B, E, 1.f);
         }
         for (long t = 0; t < T; t += B) {
-            number du[B * E];
+            float du[B * E];
             dilated(dz + (t + d) * E, -d, wdt, NULL, 0, du, E, E);
             gated(du, u + t * E, B * E);
             for (int n = 0; n < B * E; n++) g[t * E + n] += du[n];
@@ -326,9 +336,8 @@ void encoder_backward(const float *dil_w, const float *res_w, const float *signa
     }
     for (long t = 0; t < T; t++) {
         float a = t ? signal[t - 1] : 0.f, b = signal[t], c = t + 1 < T ? signal[t + 1] : 0.f;
-        widen(g + t * E, row, E);
         for (int e = 0; e < E; e++) {
-            float v = scale * row[e];
+            float v = g[t * E + e];
             g_start_b[e] += v;
             g_start_w[e] += a * v;
             g_start_w[E + e] += b * v;
@@ -355,65 +364,53 @@ double decoder(const float *start_w, const float *start_b, const float *skip0_w,
                const float *out_w, const float *logits_w, const float *logits_b,
                const float *history, int *targets, const float *uniforms, const float *cond,
                const float *cond_out,
-               long T, long L, float scale, number *memory, float *g_start_w, float *g_start_b,
+               long T, long L, float scale, float *memory, float *g_start_w, float *g_start_b,
                float *g_skip0_w, float *g_skip_b, float *g_dil_w, float *g_res_w, float *g_res_b,
                float *g_skip_w, float *g_out_w, float *g_logits_w, float *g_logits_b, float *g_cond,
                float *g_cond_out)
 {
-    number *x_all = memory, *z_all = x_all + (L + 1) * (T + PAD) * W;
-    number *s = z_all + (L + 1) * (T + PAD) * W2, *g = s + T * S;
+    float *x_all = memory, *z_all = x_all + (L + 1) * (T + PAD) * W;
+    float *s = z_all + (L + 1) * (T + PAD) * W2, *g = s + T * S;
     long F = T / HOP;
-    number h[B * W], skip_bias[S], res_bias[W];
-    float row[W2];
-    number *x0 = x_all + PAD * W;
-    scale /= UNIT;
-    narrow(skip_b, skip_bias, S);
+    float h[B * W], *x0 = x_all + PAD * W;
     for (long t = 0; t < T; t++) {
         float a = t > 2 ? history[t - 3] : 0.f, b = t > 1 ? history[t - 2] : 0.f;
         float c = t > 0 ? history[t - 1] : 0.f;
         for (int e = 0; e < W; e++)
-            row[e] = start_b[e] + a * start_w[e] + b * start_w[W + e] + c * start_w[2 * W + e];
-        narrow(row, x0 + t * W, W);
-        memcpy(s + t * S, skip_bias, SIZE * S);
+            x0[t * W + e] = start_b[e] + a * start_w[e] + b * start_w[W + e]
+                            + c * start_w[2 * W + e];
+        memcpy(s + t * S, skip_b, SIZE * S);
     }
-    number wd[3 * W * W2], wr[W * W], ws[W * S], from[W2];
+    factor wd[3 * W * W2], wr[W * W], ws[W * S];
     pack(skip0_w, ws, W, S);
-    for (long t = 0; t < T; t += B) matmul(x0 + t * W, W, ws, s + t * S, S, B, W, S, 1);
+    for (long t = 0; t < T; t += B) matmul(x0 + t * W, W, ws, s + t * S, S, W, S, 1);
     for (long i = 0; i < L; i++) {
         long d = 1L << (i % STAGES);
-        number *x = x_all + i * (T + PAD) * W + PAD * W, *y = x + (T + PAD) * W;
-        number *z = z_all + i * (T + PAD) * W2;
+        float *x = x_all + i * (T + PAD) * W + PAD * W, *y = x + (T + PAD) * W;
+        float *z = z_all + i * (T + PAD) * W2;
         pack(dil_w + i * 3 * W * W2, wd, 3 * W, W2);
         pack(res_w + i * W * W, wr, W, W);
         pack(skip_w + i * W * S, ws, W, S);
-        narrow(res_b + i * W, res_bias, W);
         memset(x - 2 * d * W, 0, SIZE * 2 * d * W);
         for (long t = 0; t < T; t += B) {
-            number *zb = z + t * W2;
-            narrow(cond + (i * F + t / HOP) * W2, from, W2);
-            dilated(x + (t - 2 * d) * W, d, wd, from, 0, zb, W, W2);
+            float *zb = z + t * W2;
+            dilated(x + (t - 2 * d) * W, d, wd, cond + (i * F + t / HOP) * W2, 0, zb, W, W2);
             for (long r = 0; r < B; r++) {
-                float gate[W], value[W], both[W];
-                widen(zb + r * W2, gate, W);
-                widen(zb + r * W2 + W, value, W);
+                float *gate = zb + r * W2, *value = gate + W;
                 for (int e = 0; e < W; e++) {
                     gate[e] = 1.f / (1.f + fast_exp(-gate[e]));
                     value[e] = 2.f / (1.f + fast_exp(-2.f * value[e])) - 1.f;
-                    both[e] = gate[e] * value[e];
+                    h[r * W + e] = gate[e] * value[e];
+                    y[(t + r) * W + e] = x[(t + r) * W + e] + res_b[i * W + e];
                 }
-                narrow(gate, zb + r * W2, W);
-                narrow(value, zb + r * W2 + W, W);
-                narrow(both, h + r * W, W);
-                for (int e = 0; e < W; e++) y[(t + r) * W + e] = x[(t + r) * W + e] + res_bias[e];
             }
-            matmul(h, W, wr, y + t * W, W, B, W, W, 1);
-            matmul(h, W, ws, s + t * S, S, B, W, S, 1);
+            matmul(h, W, wr, y + t * W, W, W, W, 1);
+            matmul(h, W, ws, s + t * S, S, W, S, 1);
         }
     }
     /* Output layers, loss and their gradients, a block of rows at a time; s becomes its gradient. */
-    number s0[B * S], t1[B * S], lg[B * Q], dt[B * S], out_t[S * S], logits_t[Q * S];
-    number out_p[S * S], logits_p[S * Q], logits_bias[Q], out_bias[S];
-    narrow(logits_b, logits_bias, Q);
+    float s0[B * S], t1[B * S], lg[B * Q], dt[B * S];
+    factor out_p[S * S], out_t[S * S], logits_p[S * Q], logits_t[Q * S];
     pack(out_w, out_p, S, S);
     pack(logits_w, logits_p, S, Q);
     pack_transposed(out_w, out_t, 1, S, S);
@@ -423,16 +420,13 @@ double decoder(const float *start_w, const float *start_b, const float *skip0_w,
     for (long b = 0; b < T; b += B) {
         long f = b / HOP;
         for (long n = 0; n < B * S; n++) s0[n] = s[b * S + n] > 0 ? s[b * S + n] : 0;
-        narrow(cond_out + f * S, out_bias, S);
-        for (long t = 0; t < B; t++) memcpy(t1 + t * S, out_bias, SIZE * S);
-        matmul(s0, S, out_p, t1, S, B, S, S, 1);
+        for (long t = 0; t < B; t++) memcpy(t1 + t * S, cond_out + f * S, SIZE * S);
+        matmul(s0, S, out_p, t1, S, S, S, 1);
         for (long n = 0; n < B * S; n++) t1[n] = t1[n] > 0 ? t1[n] : 0;
-        for (long t = 0; t < B; t++) memcpy(lg + t * Q, logits_bias, SIZE * Q);
-        matmul(t1, S, logits_p, lg, Q, B, S, Q, 1);
+        for (long t = 0; t < B; t++) memcpy(lg + t * Q, logits_b, SIZE * Q);
+        matmul(t1, S, logits_p, lg, Q, S, Q, 1);
         for (long t = 0; t < B; t++) {
-            float q[Q], sum = 0.f;
-            widen(lg + t * Q, q, Q);
-            float top = q[0];
+            float *q = lg + t * Q, top = q[0], sum = 0.f;
             for (int c = 1; c < Q; c++) top = q[c] > top ? q[c] : top;
             float own = uniforms ? 0.f : q[targets[b + t]] - top;
             for (int c = 0; c < Q; c++) {
@@ -448,46 +442,46 @@ double decoder(const float *start_w, const float *start_b, const float *skip0_w,
             }
             loss += log(sum) - own;
             q[targets[b + t]] -= sum;
-            for (int c = 0; c < Q; c++) q[c] *= UNIT / sum;
-            narrow(q, lg + t * Q, Q);
+            for (int c = 0; c < Q; c++) q[c] /= sum;
         }
         if (!g_start_w) continue;
         add_rows(lg, Q, g_logits_b, B, Q, scale);
-        outer(t1, S, lg, Q, g_logits_w, B, S, Q, scale);
-        matmul(lg, Q, logits_t, dt, S, B, Q, S, 0);
+        outer(t1, S, lg, Q, g_logits_w, S, Q, scale);
+        matmul(lg, Q, logits_t, dt, S, Q, S, 0);
         gated(dt, t1, B * S);
         add_rows(dt, S, g_cond_out + f * S, B, S, scale);
-        outer(s0, S, dt, S, g_out_w, B, S, S, scale);
-        matmul(dt, S, out_t, s + b * S, S, B, S, S, 0);
+        outer(s0, S, dt, S, g_out_w, S, S, scale);
+        matmul(dt, S, out_t, s + b * S, S, S, S, 0);
         gated(s + b * S, s0, B * S);
         add_rows(s + b * S, S, g_skip_b, B, S, scale);
     }
     if (!g_start_w) return loss;
     memset(g, 0, SIZE * T * W);
     memset(g_cond, 0, sizeof(float) * L * F * W2);
-    number wdt[3 * W * W2], wrt[W * W], wst[W * S], hb[B * W], dh[B * W];
+    factor wdt[3 * W * W2], wrt[W * W], wst[W * S];
+    float hb[B * W], dh[B * W];
     for (long i = L - 1; i >= 0; i--) {
         long d = 1L << (i % STAGES);
-        number *x = x_all + i * (T + PAD) * W + PAD * W, *z = z_all + i * (T + PAD) * W2;
+        float *x = x_all + i * (T + PAD) * W + PAD * W, *z = z_all + i * (T + PAD) * W2;
         pack_transposed(dil_w + i * 3 * W * W2, wdt, 3, W, W2);
         pack_transposed(res_w + i * W * W, wrt, 1, W, W);
         pack_transposed(skip_w + i * W * S, wst, 1, W, S);
         memset(z + T * W2, 0, SIZE * 2 * d * W2);
         for (long b = 0; b < T; b += B) {
-            number *zb = z + b * W2;
-            matmul(g + b * W, W, wrt, dh, W, B, W, W, 0);
-            matmul(s + b * S, S, wst, dh, W, B, S, W, 1);
+            float *zb = z + b * W2;
+            matmul(g + b * W, W, wrt, dh, W, W, W, 0);
+            matmul(s + b * S, S, wst, dh, W, S, W, 1);
             for (long t = 0; t < B; t++)
                 for (int e = 0; e < W; e++) {
-                    number a = zb[t * W2 + e], c = zb[t * W2 + W + e], v = dh[t * W + e];
+                    float a = zb[t * W2 + e], c = zb[t * W2 + W + e], v = dh[t * W + e];
                     hb[t * W + e] = a * c;
                     zb[t * W2 + e] = v * c * a * (1 - a);
                     zb[t * W2 + W + e] = v * a * (1 - c * c);
                 }
-            outer(hb, W, g + b * W, W, g_res_w + i * W * W, B, W, W, scale);
-            outer(hb, W, s + b * S, S, g_skip_w + i * W * S, B, W, S, scale);
+            outer(hb, W, g + b * W, W, g_res_w + i * W * W, W, W, scale);
+            outer(hb, W, s + b * S, S, g_skip_w + i * W * S, W, S, scale);
             for (int k = 0; k < 3; k++)
-                outer(x + (b - (2 - k) * d) * W, W, zb, W2, g_dil_w + (i * 3 + k) * W * W2, B, W, W2,
+                outer(x + (b - (2 - k) * d) * W, W, zb, W2, g_dil_w + (i * 3 + k) * W * W2, W, W2,
                       scale);
             add_rows(g + b * W, W, g_res_b + i * W, B, W, scale);
             add_rows(zb, W2, g_cond + (i * F + b / HOP) * W2, B, W2, scale);
@@ -497,15 +491,14 @@ double decoder(const float *start_w, const float *start_b, const float *skip0_w,
     }
     pack_transposed(skip0_w, wst, 1, W, S);
     for (long t = 0; t < T; t += B) {
-        matmul(s + t * S, S, wst, g + t * W, W, B, S, W, 1);
-        outer(x0 + t * W, W, s + t * S, S, g_skip0_w, B, W, S, scale);
+        matmul(s + t * S, S, wst, g + t * W, W, S, W, 1);
+        outer(x0 + t * W, W, s + t * S, S, g_skip0_w, W, S, scale);
     }
     for (long t = 0; t < T; t++) {
         float a = t > 2 ? history[t - 3] : 0.f, b = t > 1 ? history[t - 2] : 0.f;
         float c = t > 0 ? history[t - 1] : 0.f;
-        widen(g + t * W, row, W);
         for (int e = 0; e < W; e++) {
-            float v = scale * row[e];
+            float v = scale * g[t * W + e];
             g_start_b[e] += v;
             g_start_w[e] += a * v;
             g_start_w[W + e] += b * v;

@@ -2,7 +2,7 @@
 
 Needs a C compiler (cc, gcc or clang; the CC environment variable wins) and layers of widths that
 are multiples of 32.  Otherwise `Fused.build` returns None, and training uses the model itself.
-A processor with AVX-512 FP16 computes in float16, unless the build is `exact`.
+A processor with AVX-512 BF16 multiplies in bfloat16, unless the build is `exact`.
 """
 
 from __future__ import annotations
@@ -71,9 +71,10 @@ class Fused:
         return cls(model, library, threads) if library else None
 
     def exact(self) -> Fused:
-        """The same in float32, to measure with: a second build only where this one has float16."""
-        half = ctypes.c_int.in_dll(self.library, "half").value
-        return (half and Fused.build(self.model, self.threads, exact=True)) or self
+        """The same in float32, to measure with: another build only where this one has bfloat16."""
+        if ctypes.c_int.in_dll(self.library, "exact").value:
+            return self
+        return Fused.build(self.model, self.threads, exact=True) or self
 
     def _memory(self, kind: str, samples: int, *kept: bool) -> Tensor:
         key = f"{kind} {samples} {kept}"
