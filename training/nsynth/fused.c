@@ -36,8 +36,7 @@ enum { VL = 8, TR = 6, TN = 2 };
 enum { VL = 4, TR = 6, TN = 2 };
 #endif
 enum { TC = VL * TN }; /* columns of a tile */
-enum { SIZE = sizeof(float) };
-typedef float vf __attribute__((vector_size(SIZE * VL), aligned(SIZE)));
+typedef float vf __attribute__((vector_size(sizeof(float) * VL), aligned(sizeof(float))));
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE vf load(const float *p) { return *(const vf *)p; }
@@ -97,7 +96,7 @@ INLINE void along_column(const float *a, long lda, factor *room, long rows, int 
                 pairs, (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(a + (r + 1) * lda + c),
                                                     _mm512_loadu_ps(a + r * lda + c))));
 #else
-    for (long r = 0; r < rows; r++) memcpy(room + r * n, a + r * lda, SIZE * n);
+    for (long r = 0; r < rows; r++) memcpy(room + r * n, a + r * lda, sizeof(float) * n);
 #endif
 }
 
@@ -259,7 +258,7 @@ INLINE void add_rows(const float *a, long lda, float *sum, long rows, int n, flo
 long encoder_memory(long T, long L, int kept)
 {
     long layers = kept ? L : 1;
-    return SIZE * E * (layers * (2 * T + 2 * EPAD) + T + T + 2 * EPAD);
+    return sizeof(float) * E * (layers * (2 * T + 2 * EPAD) + T + T + 2 * EPAD);
 }
 
 /* signal [T] -> pooled [T/HOP][E], means over each hop of the network before its bottleneck. */
@@ -281,8 +280,8 @@ void encoder_forward(const float *start_w, const float *start_b, const float *di
         long d = 1L << (i % STAGES);
         long at = kept ? i : 0;
         float *u = u_all + at * (T + 2 * EPAD) * E + EPAD * E, *v = v_all + at * T * E;
-        memset(u - d * E, 0, SIZE * d * E);
-        memset(u + T * E, 0, SIZE * d * E);
+        memset(u - d * E, 0, sizeof(float) * d * E);
+        memset(u + T * E, 0, sizeof(float) * d * E);
         for (long n = 0; n < T * E; n++) u[n] = x[n] > 0 ? x[n] : 0;
         pack(dil_w + i * 3 * E * E, wd, 3 * E, E);
         pack(res_w + i * E * E, wr, E, E);
@@ -308,8 +307,8 @@ void encoder_backward(const float *dil_w, const float *res_w, const float *signa
     float *u_all = memory, *v_all = u_all + L * (T + 2 * EPAD) * E, *g = v_all + L * T * E;
     float *dz = g + T * E + EPAD * E;
     factor wdt[3 * E * E], wrt[E * E];
-    memset(dz - EPAD * E, 0, SIZE * EPAD * E);
-    memset(dz + T * E, 0, SIZE * EPAD * E);
+    memset(dz - EPAD * E, 0, sizeof(float) * EPAD * E);
+    memset(dz + T * E, 0, sizeof(float) * EPAD * E);
     for (long t = 0; t < T; t++)
         for (int e = 0; e < E; e++) g[t * E + e] = d_pooled[t / HOP * E + e] / HOP;
     for (long i = L - 1; i >= 0; i--) {
@@ -350,7 +349,7 @@ void encoder_backward(const float *dil_w, const float *res_w, const float *signa
 /* Bytes of working memory that the decoder needs for a clip of T samples. */
 long decoder_memory(long T, long L)
 {
-    return SIZE * ((L + 1) * (T + PAD) * W + (L + 1) * (T + PAD) * W2 + T * S + T * W);
+    return sizeof(float) * ((L + 1) * (T + PAD) * W + (L + 1) * (T + PAD) * W2 + T * S + T * W);
 }
 
 /* Sum of the negative log likelihood of targets [T] (0..255), and its gradients.
@@ -379,7 +378,7 @@ double decoder(const float *start_w, const float *start_b, const float *skip0_w,
         for (int e = 0; e < W; e++)
             x0[t * W + e] = start_b[e] + a * start_w[e] + b * start_w[W + e]
                             + c * start_w[2 * W + e];
-        memcpy(s + t * S, skip_b, SIZE * S);
+        memcpy(s + t * S, skip_b, sizeof(float) * S);
     }
     factor wd[3 * W * W2], wr[W * W], ws[W * S];
     pack(skip0_w, ws, W, S);
@@ -391,7 +390,7 @@ double decoder(const float *start_w, const float *start_b, const float *skip0_w,
         pack(dil_w + i * 3 * W * W2, wd, 3 * W, W2);
         pack(res_w + i * W * W, wr, W, W);
         pack(skip_w + i * W * S, ws, W, S);
-        memset(x - 2 * d * W, 0, SIZE * 2 * d * W);
+        memset(x - 2 * d * W, 0, sizeof(float) * 2 * d * W);
         for (long t = 0; t < T; t += B) {
             float *zb = z + t * W2;
             dilated(x + (t - 2 * d) * W, d, wd, cond + (i * F + t / HOP) * W2, 0, zb, W, W2);
@@ -420,10 +419,10 @@ double decoder(const float *start_w, const float *start_b, const float *skip0_w,
     for (long b = 0; b < T; b += B) {
         long f = b / HOP;
         for (long n = 0; n < B * S; n++) s0[n] = s[b * S + n] > 0 ? s[b * S + n] : 0;
-        for (long t = 0; t < B; t++) memcpy(t1 + t * S, cond_out + f * S, SIZE * S);
+        for (long t = 0; t < B; t++) memcpy(t1 + t * S, cond_out + f * S, sizeof(float) * S);
         matmul(s0, S, out_p, t1, S, S, S, 1);
         for (long n = 0; n < B * S; n++) t1[n] = t1[n] > 0 ? t1[n] : 0;
-        for (long t = 0; t < B; t++) memcpy(lg + t * Q, logits_b, SIZE * Q);
+        for (long t = 0; t < B; t++) memcpy(lg + t * Q, logits_b, sizeof(float) * Q);
         matmul(t1, S, logits_p, lg, Q, S, Q, 1);
         for (long t = 0; t < B; t++) {
             float *q = lg + t * Q, top = q[0], sum = 0.f;
@@ -456,7 +455,7 @@ double decoder(const float *start_w, const float *start_b, const float *skip0_w,
         add_rows(s + b * S, S, g_skip_b, B, S, scale);
     }
     if (!g_start_w) return loss;
-    memset(g, 0, SIZE * T * W);
+    memset(g, 0, sizeof(float) * T * W);
     memset(g_cond, 0, sizeof(float) * L * F * W2);
     factor wdt[3 * W * W2], wrt[W * W], wst[W * S];
     float hb[B * W], dh[B * W];
@@ -466,7 +465,7 @@ double decoder(const float *start_w, const float *start_b, const float *skip0_w,
         pack_transposed(dil_w + i * 3 * W * W2, wdt, 3, W, W2);
         pack_transposed(res_w + i * W * W, wrt, 1, W, W);
         pack_transposed(skip_w + i * W * S, wst, 1, W, S);
-        memset(z + T * W2, 0, SIZE * 2 * d * W2);
+        memset(z + T * W2, 0, sizeof(float) * 2 * d * W2);
         for (long b = 0; b < T; b += B) {
             float *zb = z + b * W2;
             matmul(g + b * W, W, wrt, dh, W, W, W, 0);
