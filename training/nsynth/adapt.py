@@ -127,7 +127,6 @@ class FineTuning:
         self.held_out = [row[:CROP] / 32768 for row in data["audio"][held_out[::2]]]
         if not resumed:
             self.progress.before = self.trainer.nll(self.rows)
-        self.trainer.temperature = TEMPERATURE
 
     @property
     def uses_torch_alone(self) -> bool:
@@ -182,11 +181,11 @@ class FineTuning:
     def evaluate(self) -> str:
         """Measure the sounds, save the state and the weights if they are the best; say how good."""
         progress, job = self.progress, self.job
-        nats = self.trainer.nll(self.rows)
+        nats = self.trainer.nll(self.rows, TEMPERATURE)
         mean = float(np.mean(nats))
         if not progress.best or mean < np.mean(progress.best):
             progress.best = nats
-            progress.notes = float(np.mean(self.trainer.nll(self.held_out)))
+            progress.notes = float(np.mean(self.trainer.nll(self.held_out, TEMPERATURE)))
             self.trainer.save(job.best)
         self.trainer.save(job.state)
         with files.writing(job.folder / CARD) as file:

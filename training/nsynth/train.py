@@ -506,8 +506,6 @@ class Trainer:
         self.watched: Sequence[Watched] = ()
         self.ema = [v.detach().clone() for v in self.values]
         self.steps, self.samples, self.seconds = 0, 0, 0.0
-        # What is measured has its last layer divided by this, as `export` does.
-        self.temperature = 1.0
         if state:
             self._restore(state)
         self.rng = np.random.default_rng([seed, self.steps])
@@ -601,10 +599,14 @@ class Trainer:
         signal = signal_of(codes)
         return codes, signal, self.model.encode(signal, self.exact.pooled)
 
-    def nll(self, sounds: Iterable[np.ndarray]) -> list[float]:
-        """Return the NLL of each sound [samples] with the averaged weights, in nats per sample."""
+    def nll(self, sounds: Iterable[np.ndarray], temperature: float = 1.0) -> list[float]:
+        """Return the NLL of each sound [samples], in nats per sample, with the averaged weights and
+        the last layer divided by `temperature`, as `export` does.
+        """
         nats = []
         with averaged(self):
+            self.model.logits_w.div_(temperature)
+            self.model.logits_b.div_(temperature)
             for audio in sounds:
                 codes, signal, encoding = self._encoded(audio)
                 nats.append(float(self.exact.nats(signal, codes, encoding)))
@@ -683,8 +685,6 @@ def averaged(trainer: Trainer) -> Iterator[None]:
         kept = [value.detach().clone() for value in trainer.values]
         for value, average in zip(trainer.values, trainer.ema):
             value.copy_(average)
-        trainer.model.logits_w.div_(trainer.temperature)
-        trainer.model.logits_b.div_(trainer.temperature)
         try:
             yield
         finally:
