@@ -63,6 +63,8 @@ FADED = 0.05
 # while: a relative, or, for this share of them, one of a sound's own overtones.  Mixes leave these
 # out: they made them noisy.
 STRAYED, PARTS = 0.12, 1 / 3
+# One crop in four holds the onset: generation always begins there.
+ONSETS = 0.25
 
 
 @dataclass(frozen=True)
@@ -191,10 +193,14 @@ class Crops:
         self.notes, self.shipped = np.flatnonzero(split == TRAIN), np.flatnonzero(split == SHIPPED)
 
     def _start(self) -> float:
-        # One crop in four holds the onset: generation always begins there.
-        if self.rng.random() < 0.25:
+        if self.rng.random() < ONSETS:
             return float(self.rng.integers(-600, 1))
         return float(self.rng.integers(0, self.data["audio"].shape[1] - self.length // 2))
+
+    def _level(self) -> float:
+        if self.rng.random() > 0.7:
+            return 1.0
+        return float(self.rng.uniform(self.stage.quietest, 1.15))
 
     def _rate(self, semitones: float) -> float:
         if self.rng.random() < self.stage.exact:
@@ -251,7 +257,8 @@ class Crops:
         return Source(audio, np.where(quiet, np.nan, pitch))
 
     def _drifted(self, source: Source, i: int, start: float, rate: float | np.ndarray,
-                 level: float, effect: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+                 level: float,
+                 effect: Callable[[np.ndarray], np.ndarray] = lambda audio: audio) -> np.ndarray:
         """A source's audio, off its pitch at a few moments."""
         wobble = self._wobble()
         if np.ndim(wobble) == 0:
@@ -277,41 +284,56 @@ class Crops:
 
     def __call__(self) -> Crop:
         """Draw one."""
-        rng, stage, start = self.rng, self.stage, self._start()
-        level = float(rng.uniform(stage.quietest, 1.15)) if rng.random() < 0.7 else 1.0
+        rng, stage, start, level = self.rng, self.stage, self._start(), self._level()
         kind = rng.choice(4, p=np.array([stage.notes, stage.mixes, stage.shipped,
                                          stage.shipped_morphs]))
-        if kind in (0, 2):
-            i = rng.choice(self.notes if kind == 0 else self.shipped)
-            rate = self._rate(stage.semitones if kind == 0 else stage.shipped_semitones)
-            if kind == 0 and rng.random() < 0.12:  # a glide, as in the meow
+        if kind == 0:
+            rate = self._rate(stage.semitones)
+            if rng.random() < 0.12:     # a glide, as in the meow
                 rate = rate * 2 ** (np.linspace(0, rng.uniform(-4, 4), self.length) / 12)
-            effect = self._effect() if kind == 0 else lambda audio: audio
-            source = self._source(i, start, rate, level, effect)
-            past = audio = self._drifted(source, i, start, rate, level, effect)
-            if kind == 2 and rng.random() < STRAYED:
-                if rng.random() < PARTS:
-                    into = self._part(audio)
-                else:
-                    led = np.flatnonzero(self.data["morph_sources"][:, 0] == i)
-                    into = level * crop(self.data["morph_audio"][rng.choice(led)],
-                                        positions(start, rate, self.length))
-                past = self._strayed(audio, into)
-            return Crop(audio, past, [source], [1.0])
+            return self._note(rng.choice(self.notes), start, rate, level)
         if kind == 1:
             return self._mix(start, level)
+        rates = [self._rate(stage.shipped_semitones) for _ in range(2)]
+        if kind == 2:
+            return self._shipped(rng.choice(self.shipped), start, rates[0], level)
+        return self._morph(self._pair(), (start, start), rates, level)
+
+    def _pair(self) -> int:
+        """The row of a morph."""
         weight = self.data["morph_weight"]
-        k = rng.choice(len(weight), p=weight / weight.sum())
-        semitones = stage.shipped_semitones
-        lead, other = self.data["morph_sources"][k]
-        rate, share = self._rate(semitones), float(self.data["morph_share"][k])
+        return self.rng.choice(len(weight), p=weight / weight.sum())
+
+    def _note(self, i: int, start: float, rate: float | np.ndarray, level: float) -> Crop:
+        effect = self._effect()
+        source = self._source(i, start, rate, level, effect)
+        audio = self._drifted(source, i, start, rate, level, effect)
+        return Crop(audio, audio, [source], [1.0])
+
+    def _shipped(self, i: int, start: float, rate: float, level: float) -> Crop:
+        rng, source = self.rng, self._source(i, start, rate, level)
+        past = audio = self._drifted(source, i, start, rate, level)
+        if rng.random() < STRAYED:
+            if rng.random() < PARTS:
+                into = self._part(audio)
+            else:
+                led = np.flatnonzero(self.data["morph_sources"][:, 0] == i)
+                into = level * crop(self.data["morph_audio"][rng.choice(led)],
+                                    positions(start, rate, self.length))
+            past = self._strayed(audio, into)
+        return Crop(audio, past, [source], [1.0])
+
+    def _morph(self, k: int, starts: Sequence[float], rates: Sequence[float],
+               level: float) -> Crop:
+        """A morph and its sources, the leading one first, at their starts and rates."""
+        rng = self.rng
         audio = level * crop(self.data["morph_audio"][k],
-                             positions(start, rate * self._wobble(), self.length))
-        sources = [self._source(lead, start, rate, level),
-                   self._source(other, start, self._rate(semitones), level)]
+                             positions(starts[0], rates[0] * self._wobble(), self.length))
+        sources = [self._source(i, start, rate, level) for i, start, rate in zip(
+            self.data["morph_sources"][k], starts, rates)]
         strays = rng.random() < STRAYED * (1 - PARTS)
         past = self._strayed(audio, rng.choice(sources).audio) if strays else audio
-        return Crop(audio, past, sources, _weights(share, rng))
+        return Crop(audio, past, sources, _weights(float(self.data["morph_share"][k]), rng))
 
     def _mix(self, start: float, level: float) -> Crop:
         """Two random notes: the first, coloured by the second."""
