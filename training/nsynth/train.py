@@ -524,7 +524,6 @@ class Trainer:
         self.head = torch.nn.Linear(self.model.size.channels,
                                     2 * len(measures.CIRCLES) + BANDS).to(self.device)
         self.head_optimiser = torch.optim.Adam(self.head.parameters(), betas=(0.9, 0.99))
-        self.pitch_loss = math.nan
         self.watched: Sequence[Watched] = ()
         self.ema = [v.detach().clone() for v in self.values]
         self.steps, self.samples, self.seconds = 0, 0, 0.0
@@ -575,10 +574,18 @@ class Trainer:
         heard = history(pasts, encoding, self.network, noise, self.rng)
         return self.loss(heard, targets, encoding)
 
+    def _encoder_loss(self, own: torch.Tensor, signals: torch.Tensor,
+                      pitch: torch.Tensor) -> torch.Tensor:
+        """How far the linear probe of the encodings is from pitch and spectral envelope."""
+        read = self.head(own)
+        voiced = torch.isfinite(pitch)
+        off = read[..., :-BANDS] - pitch_features(torch.nan_to_num(pitch))
+        pitch_loss = (off.square().mean(-1) * voiced).sum() / voiced.sum().clamp(min=1)
+        colour_loss = (read[..., -BANDS:] - colour(signals)).square().mean()
+        return PITCH_WEIGHT * pitch_loss + COLOUR_WEIGHT * colour_loss
+
     def step(self, drawn: Batch, noise: float, rate: float, stage: Stage) -> float:
-        """One optimiser step; returns the loss: nats per sample, or that of the pitch where the
-        decoder does not learn.
-        """
+        """One optimiser step; returns the loss: nats per sample, where the decoder learns."""
         targets, pasts, signals, mixing, pitch = (x.to(self.device) for x in (
             drawn.targets, drawn.pasts, drawn.signals, drawn.mixing, drawn.pitch))
         on_gpu = self.device.type == "cuda"
@@ -586,16 +593,11 @@ class Trainer:
         with torch.autocast("cuda", torch.float16, enabled=on_gpu):
             with torch.set_grad_enabled(stage.encoder):
                 own = self.model.encode(signals, self.network.pooled).float()
-            loss = 0.0 if stage.encoder else self._decoder_loss(own, targets, pasts, mixing, noise)
-            read = self.head(own)
-            voiced = torch.isfinite(pitch)
-            off = read[..., :-BANDS] - pitch_features(torch.nan_to_num(pitch))
-            pitch_loss = (off.square().mean(-1) * voiced).sum() / voiced.sum().clamp(min=1)
-            colour_loss = (read[..., -BANDS:] - colour(signals)).square().mean()
+            loss = (self._encoder_loss(own, signals, pitch) if stage.encoder else
+                    self._decoder_loss(own, targets, pasts, mixing, noise))
         self.model.zero_grad(set_to_none=True)
         self.head_optimiser.zero_grad(set_to_none=True)
-        telling = PITCH_WEIGHT * pitch_loss + COLOUR_WEIGHT * colour_loss
-        ((loss + telling) * scale).backward()
+        (loss * scale).backward()
         learned = [p.grad for p in (*self.values, *self.head.parameters()) if p.grad is not None]
         if on_gpu:
             torch._foreach_div_(learned, scale)
@@ -605,15 +607,11 @@ class Trainer:
         self.optimiser.step(rate)
         self.head_optimiser.param_groups[0]["lr"] = 2 * rate
         self.head_optimiser.step()
-        if voiced.any():
-            now = float(pitch_loss.detach())
-            self.pitch_loss = now if math.isnan(self.pitch_loss) else (
-                0.99 * self.pitch_loss + 0.01 * now)
         self.steps += 1
         self.samples += targets.numel()
         weight = 1 - min(stage.ema, (1 + self.steps) / (10 + self.steps))
         torch._foreach_lerp_(self.ema, [v.detach() for v in self.values], weight)
-        return float((pitch_loss if stage.encoder else loss).detach())
+        return float(loss.detach())
 
     def _encoded(self, audio: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the mu-law codes, the signal and the encodings of a sound, each [1, ...]."""
@@ -686,7 +684,7 @@ class Trainer:
     def _show(self, stage: Stage, losses: list[float], length: int, speed: float) -> None:
         line = (f"{self.seconds / 60:.1f} min, {self.steps} steps, "
                 f"{self.samples / 1e6:.1f} M samples ({speed:.0f}/s): "
-                f"loss {np.nanmean(losses[-300:]):.3f}, pitch {self.pitch_loss:.4f}")
+                f"loss {np.nanmean(losses[-300:]):.3f}")
         if self.watched:
             line += "; unseen sounds' pitch read {:.3f} ({:.3f})".format(
                 *self.reading(self.watched))
