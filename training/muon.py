@@ -30,12 +30,13 @@ class Muon:
     """Optimiser of kernels, whose updates `matrices` turns into matrices [n, rows, columns].
 
     `scale` is nearly the root mean square of an update at a learning rate of 1.  At 0.2 it is
-    Adam's (Liu et al., Muon is scalable for LLM training, 2025).
+    Adam's (Liu et al., Muon is scalable for LLM training, 2025).  The iterations run in `dtype`.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], matrices: Callable[[Tensor], Tensor],
-                 scale: float = 0.2):
-        self.parameters, self.matrices, self.scale = dict(parameters), matrices, scale
+                 scale: float = 0.2, dtype: torch.dtype = torch.float32):
+        self.parameters, self.matrices = dict(parameters), matrices
+        self.scale, self.dtype = scale, dtype
         self.moments = {name: torch.zeros_like(p) for name, p in self.parameters.items()}
 
     @torch.no_grad()
@@ -48,6 +49,6 @@ class Muon:
             moment = self.moments[name].mul_(MOMENTUM).add_(parameter.grad)
             update, kernel = (part(name, x) for x in (parameter.grad + MOMENTUM * moment,
                                                       parameter))
-            flat = self.matrices(update)
+            flat = self.matrices(update).to(self.dtype)
             rate_here = rate * self.scale * max(flat.shape[1:]) ** 0.5
             kernel.add_(orthogonal(flat).reshape(kernel.shape), alpha=-rate_here)

@@ -460,12 +460,12 @@ _ADAM = ("startconv_w", "ae_startconv_w", "logits_w")
 class Optimiser:
     """Muon for the matrices, which are stacked [layers, (taps,) in, out], and Adam for the rest."""
 
-    def __init__(self, parameters: dict[str, torch.Tensor]):
+    def __init__(self, parameters: dict[str, torch.Tensor], dtype: torch.dtype = torch.float32):
         matrices = {n: p for n, p in parameters.items() if n.endswith("_w") and n not in _ADAM}
         self.rest = {n: p for n, p in parameters.items() if n not in matrices}
         # The taps of a kernel are one matrix.
         self.muon = Muon(matrices, lambda update: update.reshape(
-            len(update) if update.ndim > 2 else 1, -1, update.shape[-1]))
+            len(update) if update.ndim > 2 else 1, -1, update.shape[-1]), dtype=dtype)
         self.adam = torch.optim.Adam([*self.rest.values()], betas=(0.9, 0.999), eps=1e-8,
                                      foreach=True)
 
@@ -514,11 +514,13 @@ class Trainer:
         self.network = fused or self.model
         # What is measured is measured in float32.
         self.exact = fused.exact() if fused else self.model
+        half = self.exact not in (fused, self.model)    # with fast products in bfloat16
         self.loss = self.network.loss
         if self.device.type == "cuda" and shutil.which("cc") and find_spec("triton"):
             self.loss = torch.compile(self.loss, dynamic=False)
         self.names, self.values = zip(*self.model.named_parameters())
-        self.optimiser = Optimiser(dict(self.model.named_parameters()))
+        self.optimiser = Optimiser(dict(self.model.named_parameters()),
+                                   torch.bfloat16 if half else torch.float32)
         # A linear probe of pitch and timbre, only for the auxiliary losses that train the
         # encoder to represent them.
         self.head = torch.nn.Linear(self.model.size.channels,
