@@ -406,6 +406,26 @@ def test_mix_of_notes_keeps_the_pitch_of_the_first_and_the_books_weights(monkeyp
 
 
 @pytest.mark.torch
+def test_takes_have_their_part_of_the_encoding_of_a_whole_sound():
+    from training.nsynth import train
+
+    encoded = []
+
+    def encode(audio):      # each frame's samples are its encoding
+        encoded.append(len(audio))
+        return audio.reshape(len(audio), -1, train.HOP)
+
+    stage = train.Stage(0.3, 0.0, 0.3, 0.4, 2.0, 0.5, 1e-3, 0.9)
+    sounds = dict(small_data(), morph_sources=np.full((2, 2), 3))   # the one bundled sound
+    crops = train.Takes(sounds, stage, 1024, np.random.default_rng(7), encode)
+    for _ in range(60):
+        drawn = crops()
+        for source, encoding in zip(drawn.sources, drawn.encodings, strict=True):
+            np.testing.assert_allclose(encoding.ravel(), source.audio, atol=2e-3)
+    assert sorted(encoded) == [train.FEW] * 2 + [train.TAKES]   # each sound once
+
+
+@pytest.mark.torch
 def test_decoder_is_causal():
     import torch
 

@@ -140,7 +140,7 @@ class FineTuning:
         progress, trainer, total = self.progress, self.trainer, 60 * self.job.minutes
         stage = train.Stage(NOTES, 0.0, 1 - NOTES - MORPHS, MORPHS, SEMITONES, OWN_SEMITONES, RATE,
                             EMA, EXACT, QUIETEST)
-        batches = trainer.batches(stage, clips, CROP)
+        crops = train.Takes(trainer.data, stage, CROP, trainer.rng, trainer.encode)
         if progress.finished:           # more time is asked for than the last run had
             progress.since = progress.passed
         progress.finished, progress.minutes = False, self.job.minutes
@@ -151,7 +151,8 @@ class FineTuning:
                     rate, noise = schedule(progress.passed, total, progress.since)
                     before = trainer.samples
                     rate *= RATE * min(1.0, (len(losses) + 1) / 100)
-                    losses.append(trainer.step(next(batches), noise, rate, stage))
+                    drawn = train.batch(crops, clips)
+                    losses.append(trainer.step(drawn, noise, rate, stage))
                     progress.samples += trainer.samples - before
                     now = time.monotonic()
                     # A machine that slept did not train meanwhile.

@@ -65,6 +65,8 @@ FADED = 0.05
 STRAYED, PARTS = 0.12, 1 / 3
 # One crop in four holds the onset: generation always begins there.
 ONSETS = 0.25
+# Of the bundled sounds or one's own, and of the many notes: see `Takes`.
+TAKES, FEW = 32, 4
 
 
 @dataclass(frozen=True)
@@ -175,13 +177,14 @@ class Source:
 @dataclass
 class Crop:
     """Audio [length] to predict, the past that the decoder hears, and the sources, with shares,
-    of its encoding.
+    of its encoding; or their encodings [frames, channels], if these are known.
     """
 
     audio: np.ndarray
     past: np.ndarray
     sources: list[Source]
     shares: list[float]
+    encodings: Sequence[np.ndarray] = ()
 
 
 class Crops:
@@ -348,10 +351,58 @@ class Crops:
         return Crop(audio, audio, sources, _weights(share, rng))
 
 
+class Takes(Crops):
+    """Crops of sounds that are encoded whole, as in use, for an encoder that does not learn.
+
+    Each sound is played in a few ways, its takes, which `encode` encodes when the first is needed:
+    audio [takes, samples] -> [takes, frames, channels].
+    """
+
+    def __init__(self, data, stage: Stage, length: int, rng: np.random.Generator,
+                 encode: Callable[[np.ndarray], np.ndarray]):
+        super().__init__(data, stage, length, rng)
+        self.encode = encode
+        self.encoded: dict[int, np.ndarray] = {}
+        self.frames = (data["audio"].shape[1] - length // 2) // HOP + 1     # to begin in
+        self.levels = [self._level() for _ in range(TAKES)]
+        # Generation begins with a sound's first sample.
+        self.firsts = rng.integers(1 - HOP, 1, TAKES) * (rng.random(TAKES) < 0.5)
+        most = np.where(np.isin(np.arange(len(data["split"])), self.shipped),
+                        stage.shipped_semitones, stage.semitones)
+        off = rng.uniform(-1, 1, (TAKES, len(most))) * most
+        self.rates = 2 ** (off * (rng.random(off.shape) >= stage.exact) / 12)
+
+    def __call__(self) -> Crop:
+        """Draw one."""
+        rng, stage = self.rng, self.stage
+        kind = rng.choice(3, p=[stage.notes, stage.shipped, stage.shipped_morphs])
+        take, k = rng.integers(TAKES if kind else FEW), self._pair()
+        rows = ([rng.choice(self.notes)], [rng.choice(self.shipped)],
+                self.data["morph_sources"][k])[kind]
+        rates, level = self.rates[take, rows], self.levels[take]
+        frame = 0 if rng.random() < ONSETS else int(rng.integers(self.frames))
+        starts = self.firsts[take] + HOP * frame * rates
+        drawn = (self._morph(k, starts, rates, level) if kind == 2 else
+                 (self._shipped if kind else self._note)(rows[0], starts[0], rates[0], level))
+        end = frame + self.length // HOP
+        drawn.encodings = [self._encodings(i)[take, frame:end] for i in rows]
+        return drawn
+
+    def _encodings(self, i: int) -> np.ndarray:
+        """Those of all takes of a sound, and of silence after it."""
+        if i not in self.encoded:
+            count = TAKES if i in self.shipped else FEW
+            length = HOP * self.frames + self.length
+            self.encoded[i] = self.encode(np.stack([
+                level * crop(self.data["audio"][i], positions(first, rate, length))
+                for first, level, rate in zip(self.firsts[:count], self.levels, self.rates[:, i])]))
+        return self.encoded[i]
+
+
 @dataclass
 class Batch:
     """targets and their pasts [B, T] codes; signals [C, T] to encode; mixing [B, C] their shares in
-    the B; pitch [C, frames] MIDI, NaN where none.
+    the B; pitch [C, frames] MIDI, NaN where none; encodings [C, frames, channels], if known.
     """
 
     targets: torch.Tensor
@@ -359,11 +410,12 @@ class Batch:
     signals: torch.Tensor
     mixing: torch.Tensor
     pitch: torch.Tensor
+    encodings: torch.Tensor | None = None
 
 
 def batch(crops: Callable[[], Crop], clips: int) -> Batch:
     """Draw a batch; a crop that is its own source is encoded once."""
-    targets, pasts, signals, pitch, rows = [], [], [], [], []
+    targets, pasts, signals, pitch, encodings, rows = [], [], [], [], [], []
     for _ in range(clips):
         drawn = crops()
         targets.append(mu_law(drawn.audio))
@@ -371,12 +423,14 @@ def batch(crops: Callable[[], Crop], clips: int) -> Batch:
         rows.append((len(signals), drawn.shares))
         signals += [mu_law(source.audio) for source in drawn.sources]
         pitch += [source.pitch for source in drawn.sources]
+        encodings += drawn.encodings
     mixing = np.zeros((clips, len(signals)), np.float32)
     for row, (first, shares) in zip(mixing, rows):
         row[first:first + len(shares)] = shares
     return Batch(torch.from_numpy(np.stack(targets)), torch.from_numpy(np.stack(pasts)),
                  signal_of(torch.from_numpy(np.stack(signals))), torch.from_numpy(mixing),
-                 torch.from_numpy(np.stack(pitch).astype(np.float32)))
+                 torch.from_numpy(np.stack(pitch).astype(np.float32)),
+                 torch.from_numpy(np.stack(encodings)) if encodings else None)
 
 
 class Batches(torch.utils.data.IterableDataset):
@@ -593,8 +647,11 @@ class Trainer:
         on_gpu = self.device.type == "cuda"
         scale = GRADIENT_SCALE if on_gpu else 1.0
         with torch.autocast("cuda", torch.float16, enabled=on_gpu):
-            with torch.set_grad_enabled(stage.encoder):
-                own = self.model.encode(signals, self.network.pooled).float()
+            if drawn.encodings is None:
+                with torch.set_grad_enabled(stage.encoder):
+                    own = self.model.encode(signals, self.network.pooled).float()
+            else:
+                own = drawn.encodings.to(self.device)
             loss = (self._encoder_loss(own, signals, pitch) if stage.encoder else
                     self._decoder_loss(own, targets, pasts, mixing, noise))
         self.model.zero_grad(set_to_none=True)
@@ -620,6 +677,14 @@ class Trainer:
         codes = torch.from_numpy(mu_law(audio[:len(audio) // HOP * HOP]))[None].to(self.device)
         signal = signal_of(codes)
         return codes, signal, self.model.encode(signal, self.exact.pooled)
+
+    @torch.no_grad()
+    def encode(self, audio: np.ndarray) -> np.ndarray:
+        """Encode sounds [n, samples], as a training step does: [n, frames, channels]."""
+        signals = signal_of(torch.from_numpy(mu_law(audio))).to(self.device)
+        # A few at a time: PyTorch needs 50 MB for each.
+        return torch.cat([self.model.encode(part, self.network.pooled)
+                          for part in signals.split(8)]).cpu().numpy()
 
     def nll(self, sounds: Iterable[np.ndarray], temperature: float = 1.0) -> list[float]:
         """Return the NLL of each sound [samples], in nats per sample, with the averaged weights and
