@@ -51,6 +51,16 @@ def test_pitch_track_glide_follows_to_a_few_cents(first, last):
     assert np.median(off) < 3 and off.max() < 25
 
 
+def test_pitch_track_hoarse_onset_follows_its_glide():
+    (start, first), rest = glide(430, 600, 0.15), glide(600, 600)[0]
+    noise = np.random.default_rng(1).standard_normal(start.size)
+    audio = np.concatenate([start + 0.3 * noise, rest])
+    track, clear = own.pitch_track(audio)
+    assert clear[:start.size].mean() < 0.3 and clear[start.size:].mean() > 0.8
+    off = np.abs(measures.cents(track[:start.size], first))[500:]
+    assert np.median(off) < 50 and off.max() < 200
+
+
 def test_take_apart_noise_has_bands_and_no_pitch():
     track, clear = own.pitch_track(hiss())
     assert track is None and not clear.any()

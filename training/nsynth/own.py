@@ -115,7 +115,9 @@ def pitch_track(audio: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
     if clear.sum() < max(3, PITCHED * loud.sum()):
         return None, nothing
     frames = np.arange(len(frequency)) * _HOP
-    log = np.interp(frames, frames[clear], np.log(frequency[clear]))
+    # A hoarse sound has a pitch where it does not repeat itself, too.
+    known = clear | (loud & steady & voiced)
+    log = np.interp(frames, frames[known], np.log(frequency[known]))
     smooth = np.hanning(9)[1:-1]
     log = np.convolve(np.pad(log, 3, mode="edge"), smooth / smooth.sum(), "valid")
     track = np.exp(np.interp(time, frames, log))
