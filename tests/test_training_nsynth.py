@@ -553,21 +553,21 @@ def test_crops_with_wobble_keep_the_true_pitch_in_the_encoding(monkeypatch):
 
 @pytest.mark.torch
 @pytest.mark.parametrize("kind", ["shipped", "shipped_morphs"])
-def test_strayed_history_crossfades_to_a_related_sound(monkeypatch, kind):
+def test_deviated_history_crossfades_to_a_related_sound(monkeypatch, kind):
     from training.nsynth import train
 
     stage = train.Stage(*(float(kind == name) for name in (
         "notes", "mixes", "shipped", "shipped_morphs")), 0.0, 0.0, 1e-3, 0.9, quietest=1.0)
     monkeypatch.setattr(train, "WOBBLES", 0)
-    monkeypatch.setattr(train, "STRAYED", 0)
+    monkeypatch.setattr(train, "DEVIATED", 0)
     crops = train.Crops(small_data(), stage, 4096, np.random.default_rng(7))
     assert all(crop.past is crop.audio for crop in (crops() for _ in range(20)))
-    monkeypatch.setattr(train, "STRAYED", 1)
+    monkeypatch.setattr(train, "DEVIATED", 1)
     monkeypatch.setattr(train, "PARTS", 0)
-    strayed, towards = [], []
+    deviated, towards = [], []
     for crop in [crops() for _ in range(40)]:
         off = np.abs(crop.past - crop.audio)
-        strayed.append(off.max())
+        deviated.append(off.max())
         if kind == "shipped_morphs":        # one of its two sounds, either
             between = [(off <= np.abs(source.audio - crop.audio) + 1e-9).all()
                        for source in crop.sources]
@@ -575,7 +575,7 @@ def test_strayed_history_crossfades_to_a_related_sound(monkeypatch, kind):
             if off.max() > 0.01:
                 towards.append(between)
     assert kind == "shipped" or not np.all(towards, axis=0).any()
-    assert np.mean(np.array(strayed) > 0.01) > 0.4
+    assert np.mean(np.array(deviated) > 0.01) > 0.4
     drawn = train.batch(crops, 8)
     assert drawn.pasts.shape == drawn.targets.shape and (drawn.pasts != drawn.targets).any()
 
@@ -597,7 +597,7 @@ def test_part_of_a_sound_is_as_loud_and_causal(monkeypatch):
     assert np.std(part(bell)) == pytest.approx(np.std(bell), rel=0.01)
     assert not part(np.zeros(4096)).any()
     assert not part(np.where(np.arange(4096) < 2048, 0, bell))[:2048].any()
-    monkeypatch.setattr(train, "STRAYED", 1)
+    monkeypatch.setattr(train, "DEVIATED", 1)
     monkeypatch.setattr(train, "PARTS", 1)
     crops = train.Crops(small_data(), stage, 4096, np.random.default_rng(7))
     assert np.mean([np.abs(crop.past - crop.audio).max() > 0.01

@@ -62,7 +62,7 @@ FADED = 0.05
 # Share of crops of shipped sounds and their mixes in whose past something else is heard for a
 # while: a relative, or, for this share of them, one of a sound's own overtones.  Mixes leave these
 # out: they made them noisy.
-STRAYED, PARTS = 0.12, 1 / 3
+DEVIATED, PARTS = 0.12, 1 / 3
 # One crop in four holds the onset: generation always begins there.
 ONSETS = 0.25
 # Of the bundled sounds or one's own, and of the many notes: see `Takes`.
@@ -269,7 +269,7 @@ class Crops:
         at = positions(start, rate * wobble, self.length)
         return effect(level * crop(self.data["audio"][i], at))
 
-    def _strayed(self, audio: np.ndarray, other: np.ndarray) -> np.ndarray:
+    def _deviated(self, audio: np.ndarray, other: np.ndarray) -> np.ndarray:
         """A past that goes over into another sound, and back, a few times."""
         return audio + now_and_then(self.rng, self.length, 1.5, 1.0) * (other - audio)
 
@@ -316,14 +316,14 @@ class Crops:
     def _shipped(self, i: int, start: float, rate: float, level: float) -> Crop:
         rng, source = self.rng, self._source(i, start, rate, level)
         past = audio = self._drifted(source, i, start, rate, level)
-        if rng.random() < STRAYED:
+        if rng.random() < DEVIATED:
             if rng.random() < PARTS:
                 into = self._part(audio)
             else:
                 led = np.flatnonzero(self.data["morph_sources"][:, 0] == i)
                 into = level * crop(self.data["morph_audio"][rng.choice(led)],
                                     positions(start, rate, self.length))
-            past = self._strayed(audio, into)
+            past = self._deviated(audio, into)
         return Crop(audio, past, [source], [1.0])
 
     def _morph(self, k: int, starts: Sequence[float], rates: Sequence[float],
@@ -334,8 +334,8 @@ class Crops:
                              positions(starts[0], rates[0] * self._wobble(), self.length))
         sources = [self._source(i, start, rate, level) for i, start, rate in zip(
             self.data["morph_sources"][k], starts, rates)]
-        strays = rng.random() < STRAYED * (1 - PARTS)
-        past = self._strayed(audio, rng.choice(sources).audio) if strays else audio
+        deviates = rng.random() < DEVIATED * (1 - PARTS)
+        past = self._deviated(audio, rng.choice(sources).audio) if deviates else audio
         return Crop(audio, past, sources, _weights(float(self.data["morph_share"][k]), rng))
 
     def _mix(self, start: float, level: float) -> Crop:
