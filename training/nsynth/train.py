@@ -369,8 +369,7 @@ class Takes(Crops):
         self.firsts = rng.integers(1 - HOP, 1, TAKES) * (rng.random(TAKES) < 0.5)
         most = np.where(np.isin(np.arange(len(data["split"])), self.shipped),
                         stage.shipped_semitones, stage.semitones)
-        off = rng.uniform(-1, 1, (TAKES, len(most))) * most
-        self.rates = 2 ** (off * (rng.random(off.shape) >= stage.exact) / 12)
+        self.rates = np.array([[self._rate(semitones) for semitones in most] for _ in range(TAKES)])
 
     def __call__(self) -> Crop:
         """Draw one."""
