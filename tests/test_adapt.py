@@ -267,6 +267,8 @@ def test_finetune_stopped_run_resumes_and_its_result_is_used(tmp_path, call, pai
 
     monkeypatch.setattr(train, "batch", counted)
     monkeypatch.setattr(adapt, "EVALUATIONS", 4)
+    monkeypatch.setattr(adapt, "RATE", 0.02)    # what 16 steps of the warm-up learn must show
+    monkeypatch.setattr(adapt, "EMA", 0.5)
     code, output, _ = call(*words, "--minutes", 16 / 60)
     assert code == STOPPED and "same command" in output
     card = adapt.read_card(folder)
