@@ -563,7 +563,7 @@ def test_deviated_history_crossfades_to_a_related_sound(monkeypatch, kind):
     crops = train.Crops(small_data(), stage, 4096, np.random.default_rng(7))
     assert all(crop.past is crop.audio for crop in (crops() for _ in range(20)))
     monkeypatch.setattr(train, "DEVIATED", 1)
-    monkeypatch.setattr(train, "PARTS", 0)
+    monkeypatch.setattr(train, "ITSELF", 0)
     deviated, towards = [], []
     for crop in [crops() for _ in range(40)]:
         off = np.abs(crop.past - crop.audio)
@@ -598,13 +598,29 @@ def test_part_of_a_sound_is_as_loud_and_causal(monkeypatch):
     assert not part(np.zeros(4096)).any()
     assert not part(np.where(np.arange(4096) < 2048, 0, bell))[:2048].any()
     monkeypatch.setattr(train, "DEVIATED", 1)
-    monkeypatch.setattr(train, "PARTS", 1)
+    monkeypatch.setattr(train, "ITSELF", 1)
     crops = train.Crops(small_data(), stage, 4096, np.random.default_rng(7))
     assert np.mean([np.abs(crop.past - crop.audio).max() > 0.01
                     for crop in (crops() for _ in range(40))]) > 0.4
-    mixes = train.Crops(small_data(), replace(stage, shipped=0.0, shipped_morphs=1.0), 4096,
-                        np.random.default_rng(7))
-    assert all(crop.past is crop.audio for crop in (mixes() for _ in range(20)))
+
+
+@pytest.mark.torch
+def test_hiss_of_a_mix_is_as_loud_and_has_no_pitch(monkeypatch):
+    from training.nsynth import train
+
+    stage = train.Stage(0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1e-3, 0.9, quietest=1.0)
+    crops = train.Crops(small_data(), stage, 4096, np.random.default_rng(3))
+    tone = 0.3 * np.sin(2 * np.pi * 406.25 * np.arange(4096) / 16000)
+    hisses = [crops._hiss(tone) for _ in range(20)]
+    assert np.mean([np.std(hiss) for hiss in hisses]) == pytest.approx(np.std(tone), rel=0.1)
+    for hiss in hisses:
+        power = np.abs(np.fft.rfft(hiss)) ** 2
+        assert power[104 - 2:104 + 3].sum() < 0.5 * power.sum()
+    monkeypatch.setattr(train, "WOBBLES", 0)
+    monkeypatch.setattr(train, "DEVIATED", 1)
+    monkeypatch.setattr(train, "ITSELF", 1)
+    assert np.mean([np.abs(crop.past - crop.audio).max() > 0.01
+                    for crop in (crops() for _ in range(40))]) > 0.4
 
 
 # -- what ships ---------------------------------------------------------------------------------

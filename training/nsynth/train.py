@@ -60,9 +60,9 @@ CODES_OFF = 5
 # Share of crops whose past fades in and out, down to silence, while the sound goes on.
 FADED = 0.05
 # Share of crops of shipped sounds and their mixes in whose past something else is heard for a
-# while: a relative, or, for this share of them, one of a sound's own overtones.  Mixes leave these
-# out: they made them noisy.
-DEVIATED, PARTS = 0.12, 1 / 3
+# while: a relative, or, for this share of them, what became of the sound itself: one of its
+# overtones, or noise in the place of a mix, which overtones made noisy.
+DEVIATED, ITSELF = 0.12, 1 / 3
 # One crop in four holds the onset: generation always begins there.
 ONSETS = 0.25
 # Of the bundled sounds or one's own, and of the many notes: see `Takes`.
@@ -285,6 +285,14 @@ class Crops:
         part = lfilter(*peak, audio)
         return part * np.sqrt(np.sum(audio ** 2) / max(np.sum(part ** 2), 1e-9))
 
+    def _hiss(self, audio: np.ndarray) -> np.ndarray:
+        """A sound whose partials are bands of noise, 200 to 2000 Hz wide: a decoder may lose a
+        pitch, and must find its way back.
+        """
+        window = np.hanning(int(16 * 10 ** self.rng.random()) + 2)
+        noise = fftconvolve(self.rng.standard_normal(self.length), window, "same")
+        return audio * noise / np.sqrt(np.mean(noise ** 2))
+
     def __call__(self) -> Crop:
         """Draw one."""
         rng, stage, start, level = self.rng, self.stage, self._start(), self._level()
@@ -317,7 +325,7 @@ class Crops:
         rng, source = self.rng, self._source(i, start, rate, level)
         past = audio = self._drifted(source, i, start, rate, level)
         if rng.random() < DEVIATED:
-            if rng.random() < PARTS:
+            if rng.random() < ITSELF:
                 into = self._part(audio)
             else:
                 led = np.flatnonzero(self.data["morph_sources"][:, 0] == i)
@@ -334,8 +342,10 @@ class Crops:
                              positions(starts[0], rates[0] * self._wobble(), self.length))
         sources = [self._source(i, start, rate, level) for i, start, rate in zip(
             self.data["morph_sources"][k], starts, rates)]
-        deviates = rng.random() < DEVIATED * (1 - PARTS)
-        past = self._deviated(audio, rng.choice(sources).audio) if deviates else audio
+        past = audio
+        if rng.random() < DEVIATED:
+            into = self._hiss(audio) if rng.random() < ITSELF else rng.choice(sources).audio
+            past = self._deviated(audio, into)
         return Crop(audio, past, sources, _weights(float(self.data["morph_share"][k]), rng))
 
     def _mix(self, start: float, level: float) -> Crop:
