@@ -32,8 +32,7 @@ NOTES, MORPHS = 0.08, 0.60
 # Sounds to be learned exactly are moved little in pitch and level.
 SEMITONES, OWN_SEMITONES, EXACT, QUIETEST = 1.5, 0.15, 0.5, 0.8
 RATE, END, EMA = 2e-3, 0.02, 0.99
-# In the last part of the time the learning rate decays, and the noise in the input history falls.
-DECAY, NOISE, CLEAN_NOISE = 0.6, 0.06, 0.02
+DECAY = 0.6             # the last part of the time, in which the learning rate decays
 # The training corrupts the input history, which makes the network unsure of a clean one as well.
 TEMPERATURE = 0.9       # folded into the last layer of what is measured and exported
 EVALUATIONS, PRINTED = 20, 5  # in the whole time; every fifth is printed
@@ -94,15 +93,14 @@ def in_words(nats: float) -> str:
     return f"{how} [{nats:.1f}]"
 
 
-def schedule(passed: float, total: float, since: float = 0.0) -> tuple[float, float]:
-    """Return the share of the peak learning rate, and the noise in the history.
+def schedule(passed: float, total: float, since: float = 0.0) -> float:
+    """Return the share of the peak learning rate.
 
     All times are in seconds; a run that began after others, at `since`, decays from there on.
     """
     decay = max(since, (1 - DECAY) * total)
     way = max(0.0, (passed - decay) / (total - decay))
-    rate = END + (1 - END) * 0.5 * (1 + math.cos(math.pi * way))
-    return rate, (1 - way) * NOISE + way * CLEAN_NOISE
+    return END + (1 - END) * 0.5 * (1 + math.cos(math.pi * way))
 
 
 class FineTuning:
@@ -148,11 +146,11 @@ class FineTuning:
         with self._bar() as bar:
             try:
                 while progress.passed < total:
-                    rate, noise = schedule(progress.passed, total, progress.since)
                     before = trainer.samples
-                    rate *= RATE * min(1.0, (len(losses) + 1) / 100)
+                    rate = RATE * min(1.0, (len(losses) + 1) / 100)
+                    rate *= schedule(progress.passed, total, progress.since)
                     drawn = train.batch(crops, clips)
-                    losses.append(trainer.step(drawn, noise, rate, stage))
+                    losses.append(trainer.step(drawn, train.NOISE, rate, stage))
                     progress.samples += trainer.samples - before
                     now = time.monotonic()
                     # A machine that slept did not train meanwhile.
