@@ -28,7 +28,7 @@ from training.nsynth import own
 CARD = "finetune.json"
 CROP = 6144             # samples of a training segment
 # Shares of crops: rehearsal notes, the sounds, the morphs between them.
-NOTES, MORPHS = 0.08, 0.60
+NOTES, MORPHS = 0.06, 0.64
 # Sounds to be learned exactly are moved little in pitch and level.
 SEMITONES, OWN_SEMITONES, EXACT, QUIETEST = 1.5, 0.15, 0.5, 0.8
 RATE, END, EMA = 2e-3, 0.02, 0.99

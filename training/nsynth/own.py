@@ -274,7 +274,8 @@ def render(sounds: Mapping[str, np.ndarray], seconds: float) -> dict[str, np.nda
                 morphs.append(made / np.abs(made).max() * peak)
                 sources.append((a, b))
                 shares.append(share)
-                weights.append(data.HARDER if share == data.DEFAULT_SHARE else 1.0)
+                hard = (share == data.DEFAULT_SHARE) + (noisy(own[i]) or noisy(own[j]))
+                weights.append(data.HARDER ** hard)
     return dict(audio=data.int16(audio), split=np.array(split, np.int16),
                 track=np.array(track, np.float32), morph_audio=data.int16(morphs),
                 morph_sources=np.array(sources, np.int32), morph_share=np.array(shares, np.float32),
