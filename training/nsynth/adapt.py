@@ -34,7 +34,7 @@ SEMITONES, OWN_SEMITONES, EXACT, QUIETEST = 1.5, 0.15, 0.5, 0.8
 RATE, END, EMA = 2e-3, 0.02, 0.99
 DECAY = 0.6             # the last part of the time, in which the learning rate decays
 # The training corrupts the input history, which makes the network unsure of a clean one as well.
-TEMPERATURE = 0.9       # folded into the last layer of what is measured and exported
+TEMPERATURE = 0.85      # folded into the last layer of what is measured and exported
 EVALUATIONS, PRINTED = 20, 5  # in the whole time; every fifth is printed
 # NLL in nats per sample below which the model knows a sound well.
 WELL = 2.0
