@@ -383,7 +383,7 @@ def test_step_leaves_the_half_that_does_not_learn(tmp_path, half):
     trainer.network, trainer.loss = trainer.model, trainer.model.loss
     before = [value.detach().clone() for value in trainer.values]
     crops = train.Crops(small_data(), stage, 1024, trainer.rng)
-    assert np.isfinite(trainer.step(train.batch(crops, 2), 0.05, 1e-2, stage))
+    assert np.isfinite(trainer.step(train.batch(crops, 2), 1e-2, stage))
     moved = {name.startswith("ae_") for name, now, old in
              zip(trainer.names, trainer.values, before) if not now.equal(old)}
     assert moved == {half == "encoder"}
@@ -473,7 +473,7 @@ def test_training_learns_and_resumes_exactly(tmp_path):
     trainer = train.Trainer(size, small_data(), tmp_path)
     trainer.network = trainer.model
     crops = train.Crops(small_data(), stage, 1024, trainer.rng)
-    losses = [trainer.step(train.batch(crops, 2), 0.05, 5e-3, stage) for _ in range(40)]
+    losses = [trainer.step(train.batch(crops, 2), 5e-3, stage) for _ in range(40)]
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.3
     trainer.save()
     again = train.Trainer(size, small_data(), tmp_path, start=tmp_path / "state.npz")
@@ -483,7 +483,7 @@ def test_training_learns_and_resumes_exactly(tmp_path):
     for one in (trainer, again):
         one.rng = np.random.default_rng(3)
         torch.manual_seed(3)
-        one.step(drawn, 0.05, 1e-3, stage)
+        one.step(drawn, 1e-3, stage)
     for a, b in zip(trainer.values, again.values):
         assert torch.allclose(a, b, atol=1e-6)
 

@@ -32,6 +32,7 @@ NOTES, MORPHS = 0.06, 0.64
 # Sounds to be learned exactly are moved little in pitch and level.
 SEMITONES, OWN_SEMITONES, EXACT, QUIETEST = 1.5, 0.15, 0.5, 0.8
 RATE, END, EMA = 2e-3, 0.02, 0.99
+SPREAD = 0.05           # small, since the mixed encodings in use are those of the training
 DECAY = 0.6             # the last part of the time, in which the learning rate decays
 # The training corrupts the input history, which makes the network unsure of a clean one as well.
 TEMPERATURE = 0.85      # folded into the last layer of what is measured and exported
@@ -137,7 +138,7 @@ class FineTuning:
 
         progress, trainer, total = self.progress, self.trainer, 60 * self.job.minutes
         stage = train.Stage(NOTES, 0.0, 1 - NOTES - MORPHS, MORPHS, SEMITONES, OWN_SEMITONES, RATE,
-                            EMA, EXACT, QUIETEST)
+                            EMA, EXACT, QUIETEST, spread=SPREAD)
         crops = train.Takes(trainer.data, stage, CROP, trainer.rng, trainer.encode)
         if progress.finished:           # more time is asked for than the last run had
             progress.since = progress.passed
@@ -150,7 +151,7 @@ class FineTuning:
                     rate = RATE * min(1.0, (len(losses) + 1) / 100)
                     rate *= schedule(progress.passed, total, progress.since)
                     drawn = train.batch(crops, clips)
-                    losses.append(trainer.step(drawn, train.NOISE, rate, stage))
+                    losses.append(trainer.step(drawn, rate, stage))
                     progress.samples += trainer.samples - before
                     now = time.monotonic()
                     # A machine that slept did not train meanwhile.

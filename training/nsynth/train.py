@@ -51,9 +51,6 @@ BANDS = 24
 REACH = 1.6
 # Share of crops whose pitch drifts from that of the encoding, and returns.
 WOBBLES = 0.4
-# Mixed encodings get noise of up to this many standard deviations, because a mix in use is never
-# exactly one from the training.
-ENCODING_NOISE = 0.15
 # Standard deviation, at most, of a past that is off by mu-law codes; half of them are off by less
 # than a quarter of it, since that is how far a decoder's own past is off.
 CODES_OFF = 5
@@ -85,6 +82,9 @@ class Stage:
     quietest: float = 0.5   # times as loud as the sound; the loudest are 1.15 times
     effects: float = 0.0    # share of notes that are made brighter, duller or reverberant
     encoder: bool = False   # whether the encoder learns, and not the decoder
+    # Mixed encodings get noise of up to this many standard deviations, because a mix in use is
+    # never exactly one from the training.
+    spread: float = 0.15
 
 
 STAGES = {
@@ -629,14 +629,16 @@ class Trainer:
         return (batch(crops, clips) for _ in repeat(None))
 
     def _decoder_loss(self, own: torch.Tensor, targets: torch.Tensor, pasts: torch.Tensor,
-                      mixing: torch.Tensor, noise: float) -> torch.Tensor:
-        """Nats per sample, of the encodings mixed, and the mixed ones with some noise."""
+                      mixing: torch.Tensor, most: float) -> torch.Tensor:
+        """Nats per sample, of the encodings mixed, and the mixed ones with noise of up to `most`
+        standard deviations.
+        """
         encoding = torch.einsum("bc,cfz->bfz", mixing, own)
         mixed = (mixing > 0).sum(1) > 1
-        spread = ENCODING_NOISE * torch.rand(len(mixed), device=self.device) * mixed
+        spread = most * torch.rand(len(mixed), device=self.device) * mixed
         encoding = encoding + spread[:, None, None] * own.detach().std((0, 1)) * (
             torch.randn(encoding.shape, device=self.device))
-        heard = history(pasts, encoding, self.network, noise, self.rng)
+        heard = history(pasts, encoding, self.network, NOISE, self.rng)
         return self.loss(heard, targets, encoding)
 
     def _encoder_loss(self, own: torch.Tensor, signals: torch.Tensor,
@@ -649,7 +651,7 @@ class Trainer:
         colour_loss = (read[..., -BANDS:] - colour(signals)).square().mean()
         return PITCH_WEIGHT * pitch_loss + COLOUR_WEIGHT * colour_loss
 
-    def step(self, drawn: Batch, noise: float, rate: float, stage: Stage) -> float:
+    def step(self, drawn: Batch, rate: float, stage: Stage) -> float:
         """One optimiser step; returns the loss: nats per sample, where the decoder learns."""
         targets, pasts, signals, mixing, pitch = (x.to(self.device) for x in (
             drawn.targets, drawn.pasts, drawn.signals, drawn.mixing, drawn.pitch))
@@ -662,7 +664,7 @@ class Trainer:
             else:
                 own = drawn.encodings.to(self.device)
             loss = (self._encoder_loss(own, signals, pitch) if stage.encoder else
-                    self._decoder_loss(own, targets, pasts, mixing, noise))
+                    self._decoder_loss(own, targets, pasts, mixing, stage.spread))
         self.model.zero_grad(set_to_none=True)
         self.head_optimiser.zero_grad(set_to_none=True)
         (loss * scale).backward()
@@ -726,7 +728,7 @@ class Trainer:
             fallen = max(0.0, 1 - (1 - passed / (60 * minutes)) / FALL)
             now = peak * min(1.0, (len(losses) + 1) / 30)
             now *= END + (1 - END) * 0.5 * (1 + math.cos(math.pi * fallen))
-            losses.append(self.step(next(batches), NOISE, now, stage))
+            losses.append(self.step(next(batches), now, stage))
             # A machine that slept, or a process that was stopped, did not train meanwhile.
             passed += min(time.monotonic() - last, 30.0)
             last = time.monotonic()
