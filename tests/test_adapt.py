@@ -91,9 +91,12 @@ def test_morph_keeps_the_pitch_and_takes_on_the_timbre():
         data.partials(noise.audio, bright.frequency[None], 150.0).amplitude[0, 8000])
 
 
+def hoarse(noise):
+    return glide(600, 560)[0] + noise * np.random.default_rng(2).standard_normal(RATE)
+
+
 def test_morph_noisy_sound_gives_a_periodic_mix():
-    length = own.row_length(1.0)
-    rough = glide(600, 560)[0] + 0.11 * np.random.default_rng(2).standard_normal(RATE)
+    length, rough = own.row_length(1.0), hoarse(0.11)
     low = own.prepare(glide(60, 60, levels=(0.6, 0.2))[0], length)  # nothing where the other sounds
     _, before, _ = measures.f0_track(rough)
     _, clarity, _ = measures.f0_track(own.morph(own.prepare(rough, length), low, 1 / 3)[:15000])
@@ -128,6 +131,17 @@ def test_render_has_every_pair_rehearsal_and_held_out_notes(rendered):
     assert made["morph_weight"].shape == made["morph_share"].shape
     track = made["track"][made["own"]]
     assert np.isnan(track[1]).all() and abs(np.nanmedian(track[2]) - 69) < 0.1
+
+
+def test_render_mixes_with_a_noisy_sound_are_drawn_more_often():
+    sounds = {"rough": 0.7 * hoarse(0.14), "tone": glide(220, 225)[0], "hiss": hiss()}
+    made = own.render(sounds, 1.0)
+    lead, second = (made["morph_sources"] == made["own"][0]).T
+    third = made["morph_share"] == np.float32(1 / 3)
+    assert made["morph_noisy"].tolist() == lead.tolist()
+    weight = [made["morph_weight"][rows] for rows in (
+        third & lead, third & second, third & ~lead & ~second, ~third & ~lead & ~second)]
+    assert all(more.min() > less.max() for more, less in zip(weight, weight[1:]))
 
 
 def test_read_notes_long_rows_hold_several_notes():

@@ -273,7 +273,7 @@ def small_data():
     track = np.full((4, data.SAMPLES // data.TRACK_HOP), 60, np.float32)
     return dict(audio=audio, split=np.array([0, 0, 1, 3]), track=track, morph_audio=audio[:2],
                 morph_sources=np.array([[0, 1], [3, 0]]), morph_share=np.float32([0.3, 0.3]),
-                morph_weight=np.float32([1, 2]))
+                morph_weight=np.float32([1, 2]), morph_noisy=np.array([False, True]))
 
 
 @pytest.mark.torch
@@ -423,6 +423,24 @@ def test_takes_have_their_part_of_the_encoding_of_a_whole_sound():
         for source, encoding in zip(drawn.sources, drawn.encodings, strict=True):
             np.testing.assert_allclose(encoding.ravel(), source.audio, atol=2e-3)
     assert sorted(encoded) == [train.FEW] * 2 + [train.TAKES]   # each sound once
+
+
+@pytest.mark.torch
+def test_takes_begin_mixes_that_a_noisy_sound_leads_at_the_onset_more_often():
+    from training.nsynth import train
+
+    def encode(audio):      # each frame is its number
+        frames = np.arange(audio.shape[1] // train.HOP, dtype=np.float32)
+        return np.tile(frames[:, None], (len(audio), 1, 1))
+
+    stage = train.Stage(0.0, 0.0, 0.0, 1.0, 2.0, 0.5, 1e-3, 0.9)
+    onsets = []
+    for noisy in (False, True):
+        sounds = dict(small_data(), morph_sources=np.full((2, 2), 3), morph_noisy=[noisy] * 2)
+        crops = train.Takes(sounds, stage, 1024, np.random.default_rng(7), encode)
+        onsets.append(np.mean([crops().encodings[0][0, 0] == 0 for _ in range(300)]))
+    assert onsets[0] == pytest.approx(train.ONSETS, abs=0.1)
+    assert onsets[1] == pytest.approx(train.NOISY_ONSETS, abs=0.1)
 
 
 @pytest.mark.torch

@@ -41,6 +41,8 @@ NOISY = 0.1                         # share of a sound's energy that is not in i
 # How much of a sound's noise is in the mixes that it leads; of a noisy one less, since in what is
 # played noise begets noise.
 RUSTLE, FAINT = 0.3, 0.1
+# How many times as often a mix is drawn if a noisy sound leads it, or is the second one in it.
+LED, SECOND = 6.0, 2.0
 STEADY = 3200                       # samples of a Hann window, half as long at half its height
 # How much of a pitched sound is heard in the mix that a sound without pitch leads, for each unit of
 # its share.
@@ -244,7 +246,7 @@ def render(sounds: Mapping[str, np.ndarray], seconds: float) -> dict[str, np.nda
 
     The arrays are those of `data.near`, with the own sounds in place of the bundled ones
     (`split` 3); and `own` int [sounds], the row of each as loud as its file, `pitched` bool
-    [sounds].
+    [sounds], `morph_noisy` bool [m], whether a noisy sound leads.
     """
     length = row_length(seconds)
     notes = read_notes(length)
@@ -264,7 +266,7 @@ def render(sounds: Mapping[str, np.ndarray], seconds: float) -> dict[str, np.nda
             split.append(data.SHIPPED)
             track.append(pitch)
         native.append(len(audio) - 1)
-    morphs, sources, shares, weights = [], [], [], []
+    morphs, sources, shares, weights, rough = [], [], [], [], []
     for i, j in permutations(range(len(own)), 2):
         for share in SHARES if i < j else SHARES[:-1]:
             made = morph(own[i], own[j], share)
@@ -274,12 +276,13 @@ def render(sounds: Mapping[str, np.ndarray], seconds: float) -> dict[str, np.nda
                 morphs.append(made / np.abs(made).max() * peak)
                 sources.append((a, b))
                 shares.append(share)
-                hard = (share == data.DEFAULT_SHARE) + (noisy(own[i]) or noisy(own[j]))
-                weights.append(data.HARDER ** hard)
+                often = LED if noisy(own[i]) else SECOND if noisy(own[j]) else 1.0
+                weights.append(often * data.HARDER ** (share == data.DEFAULT_SHARE))
+                rough.append(noisy(own[i]))
     return dict(audio=data.int16(audio), split=np.array(split, np.int16),
                 track=np.array(track, np.float32), morph_audio=data.int16(morphs),
                 morph_sources=np.array(sources, np.int32), morph_share=np.array(shares, np.float32),
-                morph_weight=np.array(weights, np.float32),
+                morph_weight=np.array(weights, np.float32), morph_noisy=np.array(rough),
                 own=np.array(native), pitched=np.array([o.frequency is not None for o in own]))
 
 

@@ -60,8 +60,9 @@ FADED = 0.05
 # while: a relative, or, for this share of them, what became of the sound itself: one of its
 # overtones, or noise in the place of a mix, which overtones made noisy.
 DEVIATED, ITSELF = 0.12, 1 / 3
-# One crop in four holds the onset: generation always begins there.
-ONSETS = 0.25
+# One crop in four holds the onset: generation always begins there.  In mixes that a noisy sound
+# leads, the decoder may begin with the second sound's pitch.
+ONSETS, NOISY_ONSETS = 0.25, 0.5
 # Of the bundled sounds or one's own, and of the many notes: see `Takes`.
 TAKES, FEW = 32, 4
 
@@ -389,7 +390,8 @@ class Takes(Crops):
         rows = ([rng.choice(self.notes)], [rng.choice(self.shipped)],
                 self.data["morph_sources"][k])[kind]
         rates, level = self.rates[take, rows], self.levels[take]
-        frame = 0 if rng.random() < ONSETS else int(rng.integers(self.frames))
+        onsets = NOISY_ONSETS if kind == 2 and self.data["morph_noisy"][k] else ONSETS
+        frame = 0 if rng.random() < onsets else int(rng.integers(self.frames))
         starts = self.firsts[take] + HOP * frame * rates
         drawn = (self._morph(k, starts, rates, level) if kind == 2 else
                  (self._shipped if kind else self._note)(rows[0], starts[0], rates[0], level))
