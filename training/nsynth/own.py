@@ -61,6 +61,12 @@ class Own:
     found: data.Partials            # its harmonics, or its bands
 
     @functools.cached_property
+    def noisy(self) -> bool:
+        """Whether it has a pitch, but is noise besides, as a hoarse voice is."""
+        return self.frequency is not None and (
+            float(np.sum(self.found.rest ** 2)) > NOISY * float(np.sum(self.audio ** 2)))
+
+    @functools.cached_property
     def steady(self) -> data.Partials:
         """Its partials without the noise that lies in them: the levels of a tenth of a second, each
         with one phase.
@@ -188,12 +194,11 @@ def coloured(lead: Own, other: Own, share: float) -> np.ndarray:
 
     Otherwise, frequencies that the other sound lacks would leave only the noise next to them.
     """
-    rough = noisy(lead)
-    found = replace(lead.steady if rough else lead.found, rest=np.zeros_like(lead.found.rest))
+    found = replace(lead.steady if lead.noisy else lead.found, rest=np.zeros_like(lead.found.rest))
     tone = data.morph(found, other.found, share, colour(lead, other))
     own = lead.audio - lead.found.rest
     gain = np.sqrt(np.mean(own ** 2) / max(np.mean(tone ** 2), 1e-9))
-    return gain * tone + (FAINT if rough else RUSTLE) * (1 - share) * lead.found.rest
+    return gain * tone + (FAINT if lead.noisy else RUSTLE) * (1 - share) * lead.found.rest
 
 
 def colour(lead: Own, other: Own) -> np.ndarray:
@@ -208,12 +213,6 @@ def colour(lead: Own, other: Own) -> np.ndarray:
         order = data.level(other.steady.amplitude[:len(levels), ::data.MOMENT])
         levels[:len(order)] = np.maximum(levels[:len(order)], order)
     return levels
-
-
-def noisy(sound: Own) -> bool:
-    """Whether a sound that has a pitch is noise besides, as a hoarse voice is."""
-    return sound.frequency is not None and (
-        float(np.sum(sound.found.rest ** 2)) > NOISY * float(np.sum(sound.audio ** 2)))
 
 
 def read_notes(length: int, file: Path = NOTES_FILE) -> dict[str, np.ndarray]:
@@ -276,9 +275,9 @@ def render(sounds: Mapping[str, np.ndarray], seconds: float) -> dict[str, np.nda
                 morphs.append(made / np.abs(made).max() * peak)
                 sources.append((a, b))
                 shares.append(share)
-                often = LED if noisy(own[i]) else SECOND if noisy(own[j]) else 1.0
+                often = LED if own[i].noisy else SECOND if own[j].noisy else 1.0
                 weights.append(often * data.HARDER ** (share == data.DEFAULT_SHARE))
-                rough.append(noisy(own[i]))
+                rough.append(own[i].noisy)
     return dict(audio=data.int16(audio), split=np.array(split, np.int16),
                 track=np.array(track, np.float32), morph_audio=data.int16(morphs),
                 morph_sources=np.array(sources, np.int32), morph_share=np.array(shares, np.float32),

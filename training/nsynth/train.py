@@ -464,7 +464,7 @@ class Batches(torch.utils.data.IterableDataset):
                                                 prefetch_factor=4))
 
 
-def history(pasts: torch.Tensor, encoding: torch.Tensor, network, noise: float,
+def history(pasts: torch.Tensor, encoding: torch.Tensor, network,
             rng: np.random.Generator) -> torch.Tensor:
     """What the decoder hears for each clip: the truth, the truth with some noise or with much (so
     that pitch must come from the encoding), its own guesses, or the truth some mu-law codes off,
@@ -484,7 +484,7 @@ def history(pasts: torch.Tensor, encoding: torch.Tensor, network, noise: float,
         kept = torch.rand(heard[own].shape, device=heard.device) < float(rng.uniform(0, 0.7))
         heard[own] = torch.where(kept, heard[own], signal_of(guessed))
     for b in np.flatnonzero((kinds == 1) | (kinds == 2)):
-        level = rng.uniform(0, noise) if kinds[b] == 1 else rng.uniform(noise, 6 * noise)
+        level = rng.uniform(0, NOISE) if kinds[b] == 1 else rng.uniform(NOISE, 6 * NOISE)
         heard[b] += torch.randn_like(heard[b]) * float(level)
     for b in np.flatnonzero(rng.random(len(pasts)) < FADED):
         gain = now_and_then(rng, pasts.shape[1], 1.2).astype(np.float32)
@@ -640,7 +640,7 @@ class Trainer:
         spread = most * torch.rand(len(mixed), device=self.device) * mixed
         encoding = encoding + spread[:, None, None] * own.detach().std((0, 1)) * (
             torch.randn(encoding.shape, device=self.device))
-        heard = history(pasts, encoding, self.network, NOISE, self.rng)
+        heard = history(pasts, encoding, self.network, self.rng)
         return self.loss(heard, targets, encoding)
 
     def _encoder_loss(self, own: torch.Tensor, signals: torch.Tensor,
